@@ -1,0 +1,142 @@
+//! Settings of a session, and the command that changes them.
+
+use serde::de::{Deserialize, Deserializer, MapAccess};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use crate::ids::SessionId;
+use crate::wire::macros::{wire_struct, words};
+use crate::wire::{Fields, FieldsVisitor, FromFields, write_map};
+
+words! {
+    /// Which tool calls wait for a person.
+    #[derive(Default)]
+    pub enum ToolPolicy: "a tool policy" {
+        /// None.
+        Auto = "auto",
+        /// Those the catalogue does not mark read-only.
+        #[default]
+        AskWrites = "ask_writes",
+        /// All.
+        AskAll = "ask_all",
+    }
+}
+
+wire_struct! {
+    /// Settings of a session. In a command what is absent stays as it is; null is refused.
+    #[derive(Debug, Clone, Default, PartialEq, Eq)]
+    pub struct SessionSettings {
+        optional {
+            /// Its title.
+            title: String = "title",
+            /// The model.
+            model: String = "model",
+            /// Which tool calls wait for a person.
+            tool_policy: ToolPolicy = "tool_policy",
+            /// Toolkits whose tools it may use, by slug.
+            toolkits: Vec<String> = "toolkits",
+            /// The system prompt.
+            system_prompt: String = "system_prompt",
+        }
+    }
+}
+
+/// `settings`: change settings of a session. On the wire the settings are beside `session`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The session.
+    pub session: SessionId,
+    /// What changes.
+    pub settings: SessionSettings,
+}
+
+impl Settings {
+    /// Returns a change of `session`'s settings.
+    #[must_use]
+    pub fn new(session: SessionId, settings: SessionSettings) -> Self {
+        Self { session, settings }
+    }
+}
+
+wire_struct! {
+    /// The flat wire form of [`Settings`].
+    struct SettingsFields {
+        required {
+            session: SessionId = "session",
+        }
+        optional {
+            title: String = "title",
+            model: String = "model",
+            tool_policy: ToolPolicy = "tool_policy",
+            toolkits: Vec<String> = "toolkits",
+            system_prompt: String = "system_prompt",
+        }
+    }
+}
+
+impl From<Settings> for SettingsFields {
+    fn from(command: Settings) -> Self {
+        let SessionSettings {
+            title,
+            model,
+            tool_policy,
+            toolkits,
+            system_prompt,
+        } = command.settings;
+        Self {
+            title,
+            model,
+            tool_policy,
+            toolkits,
+            system_prompt,
+            ..Self::new(command.session)
+        }
+    }
+}
+
+impl FromFields for Settings {
+    const EXPECTING: &'static str = "an object with the fields of Settings";
+
+    fn read<'de, A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
+        let SettingsFields {
+            session,
+            title,
+            model,
+            tool_policy,
+            toolkits,
+            system_prompt,
+        } = SettingsFields::read(map)?;
+        Ok(Self {
+            session,
+            settings: SessionSettings {
+                title,
+                model,
+                tool_policy,
+                toolkits,
+                system_prompt,
+            },
+        })
+    }
+}
+
+impl Fields for Settings {
+    fn count(&self) -> usize {
+        self.settings.count().saturating_add(1)
+    }
+
+    fn write<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+        map.serialize_entry("session", &self.session)?;
+        self.settings.write(map)
+    }
+}
+
+impl Serialize for Settings {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        write_map(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Settings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(FieldsVisitor::<Self>(std::marker::PhantomData))
+    }
+}

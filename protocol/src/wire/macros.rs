@@ -1,0 +1,268 @@
+//! The macros that declare wire structs, tagged enums and closed sets of words.
+
+/// Declares a struct whose wire form is a map.
+///
+/// Sections, each optional and in this order: `required` (must be there), `listed` (required list; unknown union
+/// members are left out), `constant` (required, but `new` knows it), `defaulted` (absent reads as the given value; always written), `optional` (absent is `None`;
+/// null is refused), `nullable` (null reads as absent), `known` (like nullable; an unknown union member is absent too).
+macro_rules! wire_struct {
+    (
+        $(#[$meta:meta])*
+        $vis:vis struct $name:ident {
+            $(required { $( $(#[$rm:meta])* $rf:ident : $rt:ty = $rw:literal ),* $(,)? })?
+            $(listed { $( $(#[$lm:meta])* $lf:ident : $lt:ty = $lw:literal ),* $(,)? })?
+            $(constant { $( $(#[$cm:meta])* $cf:ident : $ct:ty = $cw:literal is $cv:expr ),* $(,)? })?
+            $(defaulted { $( $(#[$dm:meta])* $df:ident : $dt:ty = $dw:literal or $dv:expr ),* $(,)? })?
+            $(optional { $( $(#[$om:meta])* $of:ident : $ot:ty = $ow:literal ),* $(,)? })?
+            $(nullable { $( $(#[$nm:meta])* $nf:ident : $nt:ty = $nw:literal ),* $(,)? })?
+            $(known { $( $(#[$km:meta])* $kf:ident : $kt:ty = $kw:literal ),* $(,)? })?
+        }
+    ) => {
+        $(#[$meta])*
+        $vis struct $name {
+            $( $( $(#[$rm])* $vis $rf: $rt, )* )?
+            $( $( $(#[$lm])* $vis $lf: Vec<$lt>, )* )?
+            $( $( $(#[$cm])* $vis $cf: $ct, )* )?
+            $( $( $(#[$dm])* $vis $df: $dt, )* )?
+            $( $( $(#[$om])* $vis $of: Option<$ot>, )* )?
+            $( $( $(#[$nm])* $vis $nf: Option<$nt>, )* )?
+            $( $( $(#[$km])* $vis $kf: Option<$kt>, )* )?
+        }
+
+        impl $name {
+            #[doc = concat!("Returns a `", stringify!($name), "` of its required fields; every optional one is absent.")]
+            #[must_use]
+            $vis fn new(
+                $( $( $rf: impl Into<$rt>, )* )?
+                $( $( $lf: impl Into<Vec<$lt>>, )* )?
+            ) -> Self {
+                Self {
+                    $( $( $rf: $rf.into(), )* )?
+                    $( $( $lf: $lf.into(), )* )?
+                    $( $( $cf: $cv, )* )?
+                    $( $( $df: $dv, )* )?
+                    $( $( $of: None, )* )?
+                    $( $( $nf: None, )* )?
+                    $( $( $kf: None, )* )?
+                }
+            }
+        }
+
+        impl $crate::wire::Fields for $name {
+            fn count(&self) -> usize {
+                [
+                    $( $( $crate::wire::always(&self.$rf), )* )?
+                    $( $( $crate::wire::always(&self.$lf), )* )?
+                    $( $( $crate::wire::always(&self.$cf), )* )?
+                    $( $( $crate::wire::always(&self.$df), )* )?
+                    $( $( $crate::wire::if_some(&self.$of), )* )?
+                    $( $( $crate::wire::if_some(&self.$nf), )* )?
+                    $( $( $crate::wire::if_some(&self.$kf), )* )?
+                ]
+                .iter()
+                .sum()
+            }
+
+            fn write<M: serde::ser::SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+                $( $( map.serialize_entry($rw, &self.$rf)?; )* )?
+                $( $( map.serialize_entry($lw, &self.$lf)?; )* )?
+                $( $( map.serialize_entry($cw, &self.$cf)?; )* )?
+                $( $( map.serialize_entry($dw, &self.$df)?; )* )?
+                $( $( if let Some(value) = &self.$of { map.serialize_entry($ow, value)?; } )* )?
+                $( $( if let Some(value) = &self.$nf { map.serialize_entry($nw, value)?; } )* )?
+                $( $( if let Some(value) = &self.$kf { map.serialize_entry($kw, value)?; } )* )?
+                Ok(())
+            }
+        }
+
+        impl $crate::wire::FromFields for $name {
+            const EXPECTING: &'static str = concat!("an object with the fields of ", stringify!($name));
+
+            fn read<'de, A: serde::de::MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {
+                $( $( let mut $rf: Option<$rt> = None; )* )?
+                $( $( let mut $lf: Option<$crate::wire::KnownList<$lt>> = None; )* )?
+                $( $( let mut $cf: Option<$ct> = None; )* )?
+                $( $( let mut $df: Option<$dt> = None; )* )?
+                $( $( let mut $of: Option<$ot> = None; )* )?
+                $( $( let mut $nf: Option<Option<$nt>> = None; )* )?
+                $( $( let mut $kf: Option<$crate::wire::Known<$kt>> = None; )* )?
+                while let Some(key) = map.next_key::<$crate::wire::Key<'de>>()? {
+                    match key.0.as_ref() {
+                        $( $( $rw => $crate::wire::set(&mut $rf, $rw, &mut map)?, )* )?
+                        $( $( $lw => $crate::wire::set(&mut $lf, $lw, &mut map)?, )* )?
+                        $( $( $cw => $crate::wire::set(&mut $cf, $cw, &mut map)?, )* )?
+                        $( $( $dw => $crate::wire::set(&mut $df, $dw, &mut map)?, )* )?
+                        $( $( $ow => $crate::wire::set(&mut $of, $ow, &mut map)?, )* )?
+                        $( $( $nw => $crate::wire::set(&mut $nf, $nw, &mut map)?, )* )?
+                        $( $( $kw => $crate::wire::set(&mut $kf, $kw, &mut map)?, )* )?
+                        _ => { map.next_value::<serde::de::IgnoredAny>()?; }
+                    }
+                }
+                Ok(Self {
+                    $( $( $rf: $rf.ok_or_else(|| $crate::wire::missing($rw))?, )* )?
+                    $( $( $lf: $lf.ok_or_else(|| $crate::wire::missing($lw))?.0, )* )?
+                    $( $( $cf: $cf.ok_or_else(|| $crate::wire::missing($cw))?, )* )?
+                    $( $( $df: $df.unwrap_or_else(|| $dv), )* )?
+                    $( $( $of, )* )?
+                    $( $( $nf: $nf.flatten(), )* )?
+                    $( $( $kf: $kf.and_then(|known| known.0), )* )?
+                })
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                $crate::wire::write_map(self, serializer)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_map($crate::wire::FieldsVisitor::<Self>(std::marker::PhantomData))
+            }
+        }
+    };
+}
+
+/// Declares an enum of wire structs told apart by one field, which is written first.
+///
+/// Reading streams when that field comes first, as it does in everything this crate writes; else the map is buffered.
+macro_rules! wire_enum {
+    (
+        $(#[$meta:meta])*
+        pub enum $name:ident by $tag:literal {
+            $( $(#[$vm:meta])* $variant:ident($inner:ident) = $wire:literal ),* $(,)?
+        }
+    ) => {
+        $(#[$meta])*
+        pub enum $name {
+            $( $(#[$vm])* $variant($inner), )*
+        }
+
+        impl $crate::wire::Tagged for $name {
+            const TAG: &'static str = $tag;
+
+            fn is_known(tag: &str) -> bool {
+                matches!(tag, $( $wire )|*)
+            }
+        }
+
+        impl $name {
+            fn read_as<'de, A: serde::de::MapAccess<'de>>(tag: &str, map: A) -> Result<Self, A::Error> {
+                match tag {
+                    $( $wire => <$inner as $crate::wire::FromFields>::read(map).map(Self::$variant), )*
+                    _ => Err(serde::de::Error::unknown_variant(tag, &[$( $wire ),*])),
+                }
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                match self {
+                    $( Self::$variant(inner) => $crate::wire::write_tagged($tag, $wire, inner, serializer), )*
+                }
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct TagVisitor;
+                impl<'de> serde::de::Visitor<'de> for TagVisitor {
+                    type Value = $name;
+
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str(concat!("an object with the field ", $tag))
+                    }
+
+                    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<$name, A::Error> {
+                        let mut before = serde_json::Map::new();
+                        while let Some(key) = map.next_key::<$crate::wire::Key<'de>>()? {
+                            if key.0 == $tag {
+                                let tag = map.next_value::<$crate::wire::Key<'de>>()?;
+                                let rest = $crate::wire::tree::Chained::new(before, map);
+                                return $name::read_as(tag.0.as_ref(), rest);
+                            }
+                            let value = map.next_value()?;
+                            if before.insert(key.0.into_owned(), value).is_some() {
+                                return Err(serde::de::Error::custom("a field occurs twice"));
+                            }
+                        }
+                        Err($crate::wire::missing($tag))
+                    }
+                }
+                deserializer.deserialize_map(TagVisitor)
+            }
+        }
+
+        $(
+            impl From<$inner> for $name {
+                fn from(inner: $inner) -> Self {
+                    Self::$variant(inner)
+                }
+            }
+        )*
+    };
+}
+
+/// Declares a closed set of words: an enum with `as_str`, `ALL`, `Display`, `FromStr` and serde as a string.
+macro_rules! words {
+    (
+        $(#[$meta:meta])*
+        pub enum $name:ident : $what:literal {
+            $( $(#[$vm:meta])* $variant:ident = $wire:literal ),* $(,)?
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum $name {
+            $( $(#[$vm])* $variant, )*
+        }
+
+        impl $name {
+            /// Every member, in the order of declaration.
+            pub const ALL: &'static [Self] = &[$( Self::$variant ),*];
+
+            const WORDS: &'static [&'static str] = &[$( $wire ),*];
+
+            /// Returns the word on the wire, also used as a metric label.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $( Self::$variant => $wire, )*
+                }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = $crate::UnknownWord;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                match text {
+                    $( $wire => Ok(Self::$variant), )*
+                    _ => Err($crate::UnknownWord::new($what, Self::WORDS)),
+                }
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let word = <$crate::wire::Key<'de> as serde::Deserialize>::deserialize(deserializer)?;
+                word.0.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+pub(crate) use {wire_enum, wire_struct, words};

@@ -1,0 +1,73 @@
+//! AG-UI's own vectors: sequences that the official clients were run on.
+
+use std::fs;
+use std::path::Path;
+
+use kronos_protocol::{Codec, Event, Incoming};
+use serde_json::Value;
+
+fn fixture(name: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/ag-ui").join(name);
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+/// Every capture but the two that have another form.
+fn captures() -> Vec<(String, Value)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/ag-ui");
+    let mut names: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|file| file.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.retain(|name| {
+        name.ends_with(".json") && !["negative.json", "proposal_envelope_frames.json"].contains(&name.as_str())
+    });
+    names.sort();
+    assert_eq!(names.len(), 19);
+    names.into_iter().map(|name| (name.clone(), fixture(&name))).collect()
+}
+
+fn events(capture: &Value) -> Vec<Vec<Value>> {
+    let streams = capture["streams"].as_array().unwrap();
+    streams
+        .iter()
+        .map(|stream| stream["events"].as_array().unwrap().clone())
+        .collect()
+}
+
+fn known(value: &Value) -> Event {
+    match Event::decode_value(value.clone()).unwrap() {
+        Incoming::Known(event) => event,
+        Incoming::Unknown { kind } => panic!("{kind} is not known"),
+    }
+}
+
+#[test]
+fn every_captured_event_is_written_as_it_was_read() {
+    for (name, capture) in captures() {
+        for value in events(&capture).iter().flatten() {
+            let event = known(value);
+            assert_eq!(&serde_json::to_value(&event).unwrap(), value, "{name}");
+            assert_eq!(event.timestamp(), value["timestamp"].as_i64(), "{name}");
+            assert_eq!(event.kind().as_str(), value["type"], "{name}");
+        }
+    }
+}
+
+#[test]
+fn every_captured_event_survives_both_codecs() {
+    for (name, capture) in captures() {
+        for value in events(&capture).iter().flatten() {
+            let event = known(value);
+            for codec in Codec::ALL {
+                let bytes = codec.encode(&event).unwrap();
+                assert_eq!(&codec.decode_value(&bytes).unwrap(), value, "{name} {codec}");
+            }
+            let direct: Event = rmp_serde::from_slice(&Codec::Msgpack.encode(&event).unwrap()).unwrap();
+            assert_eq!(direct, event, "{name}");
+            let direct: Event = serde_json::from_slice(&Codec::Json.encode(&event).unwrap()).unwrap();
+            assert_eq!(direct, event, "{name}");
+            let direct: Event = serde_json::from_str(&value.to_string()).unwrap();
+            assert_eq!(direct, event, "{name}");
+        }
+    }
+}
