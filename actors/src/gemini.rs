@@ -149,3 +149,16 @@ pub struct Failed {
     /// Attempts made.
     pub attempts: u32,
 }
+
+/// Stub.
+#[derive(Clone)] pub struct GeminiRef;
+/// Stub.
+pub struct GeminiShared;
+/// Stub.
+pub struct GenerationHandle;
+impl GeminiRef {
+  /// Stub.
+  pub fn start_here(_: std::sync::Arc<GeminiShared>) -> Self { Self }
+  /// Stub.
+  pub fn generate(&self, _r: GenerateRequest, _s: Recipient<GenerationEvent>) -> Result<GenerationHandle, Failed> { Ok(GenerationHandle) }
+}

@@ -10,6 +10,7 @@ use actix::prelude::*;
 use kronos_protocol::{
     client::SessionSettings,
     error::ErrorCode,
+    event::Event,
     ids::{RunId, SessionId},
     position::Seq,
 };
@@ -25,7 +26,7 @@ use crate::{
 
 pub mod context;
 pub mod core;
-mod life;
+pub(crate) mod life;
 pub mod log;
 pub mod message;
 pub mod reader;
@@ -166,8 +167,9 @@ impl Session {
         let Decision { events, effects, answer } = decision;
         let mut seqs = Vec::with_capacity(events.len());
         for stored in events {
-            let ends_run = stored.run.is_some() && stored.event.is_terminal();
-            let seq = self.log.push(stored.clone());
+            let ends_run = matches!(stored.event, Event::RunFinished(_) | Event::RunError(_));
+            let seq = self.log.seq_for(&stored);
+            let outside_run = stored.run.is_none();
             if let Err(error) = self.state.apply(seq, &stored) {
                 tracing::error!(session.id = %self.id, %error, "the core decided an event that may not follow");
                 metrics::session().restarted_order.increment(1);
@@ -175,9 +177,10 @@ impl Session {
                 reply.send(Err(failure.clone()));
                 return self.refold(&failure, Duration::ZERO, ctx);
             }
+            self.log.push(stored);
             if ends_run {
                 self.run_ended(ctx);
-            } else if stored.run.is_none() && self.state.run.is_none() {
+            } else if outside_run && self.state.run.is_none() {
                 self.pack_due = true;
             }
             seqs.push(seq);

@@ -23,10 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Millis;
 
-pub mod keys;
-pub mod memory;
 pub mod service;
-pub mod sled;
 
 /// One event of a session as the store sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -30,6 +30,7 @@ pub mod message;
 pub mod patch;
 pub mod position;
 pub mod server;
+pub mod verify;
 pub mod version;
 
 pub use client::{

@@ -428,7 +428,7 @@ fn answer_id(run: &RunId) -> MessageId {
     derived("a_", run)
 }
 
-fn reasoning_id(run: &RunId) -> MessageId {
+pub(super) fn reasoning_id(run: &RunId) -> MessageId {
     derived("t_", run)
 }
 
@@ -573,18 +573,22 @@ fn deadline(state: &State, running: &Running, run: &RunId, env: &mut Env<'_>) ->
 }
 
 /// Closes the active run as interrupted: its partial text stays.
-fn close_interrupted(decision: &mut Decision, state: &State, running: &Running, now: Millis) {
+fn close_interrupted(decision: &mut Decision, state: &State, running: &Running, env: &Env<'_>) {
     let Some(run) = &state.run else { return };
-    let mut error = RunError::new("The answer was interrupted.".to_owned());
+    let will_retry = run.attempt < env.config.max_run_attempts;
+    let again = if will_retry { " It starts again." } else { "" };
+    let mut error = RunError::new(format!("The answer was interrupted.{again}"));
+    let about = json!({"willRetry": will_retry, "attempts": run.attempt});
+    error.metadata = Some(Map::from_iter([("kronos".to_owned(), about)]));
     error.code = Some(RunErrorCode::Interrupted.as_str().to_owned());
     error.usage = token_usage(running).map(|usage| vec![usage]);
-    fail(decision, state, &run.id, error, now);
+    fail(decision, state, &run.id, error, env.now_ms);
 }
 
 fn interrupted(state: &State, running: &Running, env: &Env<'_>) -> Decision {
     let mut decision = Decision::default();
     if let Some(run) = &state.run {
-        close_interrupted(&mut decision, state, running, env.now_ms);
+        close_interrupted(&mut decision, state, running, env);
         decision.effects.push(Effect::Stop(run.id.clone()));
     }
     decision
@@ -593,7 +597,7 @@ fn interrupted(state: &State, running: &Running, env: &Env<'_>) -> Decision {
 /// After a fold: a run that nobody runs is closed and its turn tried again.
 fn recovered(state: &State, env: &mut Env<'_>) -> Decision {
     let mut decision = Decision::default();
-    close_interrupted(&mut decision, state, &Running::default(), env.now_ms);
+    close_interrupted(&mut decision, state, &Running::default(), env);
     if env.draining {
         return decision;
     }

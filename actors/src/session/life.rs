@@ -208,8 +208,9 @@ impl Session {
             return;
         }
         for waiting in self.on_idle.drain(..) {
-            // Whoever waited may have given up.
-            drop(waiting.send(()));
+            if waiting.send(()).is_err() {
+                tracing::debug!(session.id = %self.id, "nobody waits for the end of the drain any more");
+            }
         }
         if self.finishing {
             ctx.stop();

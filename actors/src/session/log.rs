@@ -83,6 +83,12 @@ struct Kept {
     size: usize,
 }
 
+impl Kept {
+    fn takes(&self, next: &Stored) -> bool {
+        next.private.is_none() && merges((&self.stored.run, &self.stored.event), (&next.run, &next.event), MAX_DELTA_BYTES)
+    }
+}
+
 /// What a reader gets.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Read {
@@ -140,21 +146,23 @@ impl Log {
         self.trim();
     }
 
-    /// Appends an event and returns its seq: that of the last pending delta when it merged into it.
-    pub fn push(&mut self, stored: Stored) -> Seq {
+    /// The seq that an event will have: its own, or that of the last pending delta when it merges into it.
+    pub fn seq_for(&self, stored: &Stored) -> Seq {
+        self.pending.last().filter(|last| last.takes(stored)).map_or(self.next, |last| last.seq)
+    }
+
+    /// Appends an event; a delta merges into the pending one before it. [`Log::seq_for`] says where it went.
+    pub fn push(&mut self, stored: Stored) {
         if let Some(last) = self.pending.last_mut()
-            && stored.private.is_none()
-            && merges((&last.stored.run, &last.stored.event), (&stored.run, &stored.event), MAX_DELTA_BYTES)
+            && last.takes(&stored)
             && let (Event::TextMessageContent(old), Event::TextMessageContent(new)) =
                 (&mut last.stored.event, &stored.event)
         {
             old.delta.push_str(&new.delta);
-            return last.seq;
+            return;
         }
-        let seq = self.next;
+        self.pending.push(Kept { seq: self.next, stored, payload: Bytes::new(), size: 0 });
         self.next += 1;
-        self.pending.push(Kept { seq, stored, payload: Bytes::new(), size: 0 });
-        seq
     }
 
     /// The seq of the newest event, committed or not.

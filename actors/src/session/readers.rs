@@ -22,28 +22,28 @@ use super::{
 };
 
 /// One cursor.
-pub struct Reader {
+pub(super) struct Reader {
     /// The form in which it takes events.
-    pub form: Form,
+    pub(super) form: Form,
     /// What its client said about itself.
-    pub client: Option<ClientInfo>,
+    pub(super) client: Option<ClientInfo>,
     /// Where deliveries go.
-    pub sink: Recipient<Delivery>,
+    pub(super) sink: Recipient<Delivery>,
     /// The pull that waits for news.
-    pub pull: Option<Seq>,
+    pub(super) pull: Option<Seq>,
     /// What it gets before the log: a snapshot and its seq.
-    pub snapshot: Option<(Seq, Arc<Vec<LogEntry>>)>,
+    pub(super) snapshot: Option<(Seq, Arc<Vec<LogEntry>>)>,
     /// When it last pulled.
-    pub last_pull: Instant,
+    pub(super) last_pull: Instant,
     /// Its user types.
-    pub typing: bool,
+    pub(super) typing: bool,
     /// Presence changed while it was busy.
-    pub presence_due: bool,
+    pub(super) presence_due: bool,
 }
 
 /// What serving a pull came to.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Served {
+pub(super) enum Served {
     /// Answered, or there was no pull.
     Done,
     /// There is nothing yet: the pull stays.
@@ -56,31 +56,31 @@ pub enum Served {
 
 /// Frames of one pass, by where they start: readers at the same place share one.
 #[derive(Default)]
-pub struct FrameCache(Vec<(Codec, Seq, Seq, Bytes)>);
+pub(super) struct FrameCache(Vec<(Codec, Seq, Seq, Bytes)>);
 
 /// All cursors of one session.
-pub struct Readers {
+pub(super) struct Readers {
     /// By attachment.
-    pub all: HashMap<AttachmentId, Reader>,
+    pub(super) all: HashMap<AttachmentId, Reader>,
     /// Presence changed since it was last told.
-    pub presence_pending: bool,
+    pub(super) presence_pending: bool,
     /// The session as its clients name it.
     wire: SessionId,
 }
 
 impl Readers {
     /// No cursors yet.
-    pub fn new(wire: SessionId) -> Self {
+    pub(super) fn new(wire: SessionId) -> Self {
         Self { all: HashMap::new(), presence_pending: false, wire }
     }
 
     /// Ids of the readers whose pull waits.
-    pub fn parked(&self) -> Vec<AttachmentId> {
+    pub(super) fn parked(&self) -> Vec<AttachmentId> {
         self.all.iter().filter(|(_, reader)| reader.pull.is_some()).map(|(id, _)| id.clone()).collect()
     }
 
     /// Answers a reader's pull if there is something to answer it with.
-    pub fn serve(
+    pub(super) fn serve(
         &mut self,
         id: &AttachmentId,
         log: &Log,
@@ -113,13 +113,13 @@ impl Readers {
     }
 
     /// Answers a reader's pull with what the store had.
-    pub fn serve_stored(&mut self, id: &AttachmentId, epoch: &EpochId, upto: Seq, entries: Vec<LogEntry>) -> Served {
+    pub(super) fn serve_stored(&mut self, id: &AttachmentId, epoch: &EpochId, upto: Seq, entries: Vec<LogEntry>) -> Served {
         let Some(reader) = self.all.get_mut(id) else { return Served::Done };
         deliver(&self.wire, epoch, id, reader, upto, Arc::new(entries), false)
     }
 
     /// Sends the devices to every reader; a busy one gets them at its next pull.
-    pub fn announce(&mut self) {
+    pub(super) fn announce(&mut self) {
         let frame = self.presence();
         let mut encoded: Vec<(Codec, Bytes)> = Vec::new();
         for (id, reader) in &mut self.all {
@@ -141,7 +141,7 @@ impl Readers {
     }
 
     /// Sends the devices to one reader that was busy when they changed.
-    pub fn announce_due(&mut self, id: &AttachmentId) {
+    pub(super) fn announce_due(&mut self, id: &AttachmentId) {
         let due = self.all.get(id).is_some_and(|reader| reader.presence_due);
         if !due {
             return;
@@ -160,7 +160,8 @@ impl Readers {
             .iter()
             .filter(|(_, reader)| matches!(reader.form, Form::Frame(_)))
             .map(|(id, reader)| {
-                let mut device = Device::new(id.connection.clone(), reader.typing);
+                let mut device = Device::new(id.connection.clone());
+                device.typing = reader.typing;
                 device.client = reader.client.clone();
                 device
             })
@@ -170,7 +171,7 @@ impl Readers {
     }
 
     /// Ends every cursor.
-    pub fn end_all(&mut self, error: &SessionError) {
+    pub(super) fn end_all(&mut self, error: &SessionError) {
         for (id, reader) in self.all.drain() {
             // A reader that is gone needs no goodbye.
             drop(reader.sink.try_send(Delivery { attachment: id, payload: Payload::Ended { error: error.clone() } }));

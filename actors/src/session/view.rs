@@ -3,7 +3,10 @@
 
 use kronos_protocol::{
     entry::LogEntry,
-    event::{Custom, Event, MessagesSnapshot, Outcome, RunFinished, RunStarted, TextMessageStart},
+    event::{
+        Custom, Event, MessagesSnapshot, Outcome, ReasoningMessageStart, ReasoningStart, RunFinished, RunStarted,
+        TextMessageStart,
+    },
     ids::{RunId, SessionId},
     message::{AssistantMessage, Message, UserMessage},
     position::Seq,
@@ -11,7 +14,10 @@ use kronos_protocol::{
 };
 use serde_json::json;
 
-use super::state::{Body, Said, State};
+use super::{
+    core::reasoning_id,
+    state::{Body, Said, State},
+};
 use crate::clock::Millis;
 
 /// `CUSTOM` name, in a snapshot: the messages that wait: `{messages}`.
@@ -69,6 +75,10 @@ pub fn snapshot(state: &State, thread: &SessionId, at: Seq, now: Millis, max_byt
         events.push(Custom::new(QUEUE_SNAPSHOT, json!({"messages": waiting})).into());
     }
     if state.run.is_some() {
+        if state.reasoning_open {
+            events.push(ReasoningStart::new(reasoning_id(&run)).into());
+            events.push(ReasoningMessageStart::new(reasoning_id(&run)).into());
+        }
         for said in &state.messages {
             if matches!(said.body, Body::Assistant { complete: false, .. }) {
                 events.push(TextMessageStart::new(said.id.clone()).into());
