@@ -54,4 +54,5 @@ pub use server::{
     Attached, Cancelled, CaughtUp, Device, Events, EventsRef, Goaway, Limits, OkBody, Pong, Presence, Sent,
     ServerFrame, ServerInfo, ServerOp, SettingsReply, TokenAccepted, UserInfo, Welcome, WireError,
 };
+pub use verify::{OpenEntity, OpenKind, OrderError, Verifier, verify_stream};
 pub use version::{AG_UI_VERSION, PROTOCOL_VERSION};

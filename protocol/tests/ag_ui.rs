@@ -1,9 +1,11 @@
 //! AG-UI's own vectors: sequences that the official clients were run on.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
 use std::fs;
 use std::path::Path;
 
-use kronos_protocol::{Codec, Event, Incoming};
+use kronos_protocol::{Codec, Event, Incoming, verify_stream};
 use serde_json::Value;
 
 fn fixture(name: &str) -> Value {
@@ -70,4 +72,33 @@ fn every_captured_event_survives_both_codecs() {
             assert_eq!(direct, event, "{name}");
         }
     }
+}
+
+#[test]
+fn every_captured_stream_is_accepted() {
+    for (name, capture) in captures() {
+        for stream in events(&capture) {
+            assert_eq!(verify_stream(&stream), Ok(()), "{name}");
+        }
+    }
+}
+
+#[test]
+fn every_negative_vector_ends_as_with_the_official_client() {
+    let vectors = fixture("negative.json");
+    let cases = vectors["cases"].as_array().unwrap();
+    assert_eq!(cases.len(), 59);
+    let mut wrong = Vec::new();
+    for case in cases {
+        let expected = case["expect"]["1.0.0"].as_str().unwrap();
+        let result = verify_stream(case["events"].as_array().unwrap());
+        let as_expected = match &result {
+            Ok(()) => expected == "accepts",
+            Err(text) => text.contains(expected),
+        };
+        if !as_expected {
+            wrong.push(format!("{}: expected {expected:?}, got {result:?}", case["name"]));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
