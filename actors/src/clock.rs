@@ -25,7 +25,9 @@ impl Clock {
     #[expect(clippy::disallowed_methods, reason = "this is the one reader of the clock")]
     pub fn now_ms(&self) -> Millis {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        i64::try_from(since.as_millis()).unwrap_or(i64::MAX).saturating_add(self.offset.load(Ordering::Relaxed))
+        i64::try_from(since.as_millis())
+            .unwrap_or(i64::MAX)
+            .saturating_add(self.offset.load(Ordering::Relaxed))
     }
 
     /// Returns a monotonic instant, for durations and deadlines inside the process.
@@ -36,6 +38,7 @@ impl Clock {
 
     /// Moves this clock and all its clones forward; for tests.
     pub fn advance(&self, by: Duration) {
-        self.offset.fetch_add(i64::try_from(by.as_millis()).unwrap_or(0), Ordering::Relaxed);
+        self.offset
+            .fetch_add(i64::try_from(by.as_millis()).unwrap_or(0), Ordering::Relaxed);
     }
 }

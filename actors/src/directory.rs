@@ -83,14 +83,20 @@ impl Node {
     }
 
     fn unroute(&self, session: &SessionId) {
-        self.shard(session).lock().unwrap_or_else(PoisonError::into_inner).remove(session);
+        self.shard(session)
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(session);
     }
 
     fn pick(&self) -> Option<usize> {
         let cores = self.cores.read().unwrap_or_else(PoisonError::into_inner);
         let own = CORE.get().filter(|core| *core < cores.len());
         own.or_else(|| {
-            let least = cores.iter().enumerate().min_by_key(|(_, core)| core.sessions.load(Ordering::Relaxed));
+            let least = cores
+                .iter()
+                .enumerate()
+                .min_by_key(|(_, core)| core.sessions.load(Ordering::Relaxed));
             least.map(|(index, _)| index)
         })
     }
@@ -226,23 +232,40 @@ impl DirectoryRef {
             return Err(SessionError::new(ErrorCode::ShuttingDown, "the server restarts").after_ms(1000));
         }
         let title = title.or_else(|| settings.title.clone());
-        if title.as_ref().is_some_and(|title| title.is_empty() || title.chars().count() > self.node.config.title_chars) {
+        if title
+            .as_ref()
+            .is_some_and(|title| title.is_empty() || title.chars().count() > self.node.config.title_chars)
+        {
             let limit = self.node.config.title_chars;
-            return Err(SessionError::new(ErrorCode::Validation, format!("title: 1 to {limit} characters"))
-                .with_details(serde_json::json!({"field": "title", "limit": limit})));
+            return Err(
+                SessionError::new(ErrorCode::Validation, format!("title: 1 to {limit} characters"))
+                    .with_details(serde_json::json!({"field": "title", "limit": limit})),
+            );
         }
         let id = ids::session();
         let meta = self.new_meta(id.clone(), owner.user.clone(), title.clone(), &settings, true);
         let session = self.locate(id.clone(), id.clone(), Origin::New(Box::new(meta))).await?;
-        self.notify(owner, "kronos.conversation_created", serde_json::json!({"id": id, "title": title})).await;
+        self.notify(
+            owner,
+            "kronos.conversation_created",
+            serde_json::json!({"id": id, "title": title}),
+        )
+        .await;
         Ok(session)
     }
 
     /// Puts a fact into the caller's feed; a feed that cannot take it now is not the caller's problem.
     async fn notify(&self, owner: &Arc<Principal>, name: &str, value: serde_json::Value) {
         let Ok(feed) = self.feed(&owner.user).await else { return };
-        let command = SessionCommand::Notify { name: name.to_owned(), value };
-        let call = SessionCall { caller: Arc::clone(owner), command, reply: ReplyTo::NONE };
+        let command = SessionCommand::Notify {
+            name: name.to_owned(),
+            value,
+        };
+        let call = SessionCall {
+            caller: Arc::clone(owner),
+            command,
+            reply: ReplyTo::NONE,
+        };
         if let Err(refused) = feed.call(call) {
             tracing::warn!(error = %refused.1, "a feed did not take an event");
         }
@@ -277,7 +300,12 @@ impl DirectoryRef {
         loop {
             let core = self.node.route(&id, prefer);
             let directory = self.node.directory(core).ok_or_else(unavailable)?;
-            let locate = Locate { session: id.clone(), wire: wire.clone(), origin: origin.clone(), core };
+            let locate = Locate {
+                session: id.clone(),
+                wire: wire.clone(),
+                origin: origin.clone(),
+                core,
+            };
             match directory.send(locate).await {
                 Ok(Located::Here(session)) => return Ok(session),
                 Ok(Located::Moved) => {}
@@ -306,7 +334,11 @@ impl DirectoryRef {
 
     async fn resolve_stored(&self, session: &SessionId) -> Result<SessionRef, SessionError> {
         let feed = session.as_str().starts_with('@');
-        let wire = if feed { SessionId::from_trusted(SessionId::FEED.to_owned()) } else { session.clone() };
+        let wire = if feed {
+            SessionId::from_trusted(SessionId::FEED.to_owned())
+        } else {
+            session.clone()
+        };
         self.locate(session.clone(), wire, Origin::Stored).await
     }
 
@@ -334,7 +366,13 @@ impl DirectoryRef {
         let mut receivers = Vec::new();
         for directory in directories {
             // A directory whose arbiter is gone has no sessions any more.
-            receivers.extend(directory.send(TellAll(phase)).await.map(|told| told.0).unwrap_or_default());
+            receivers.extend(
+                directory
+                    .send(TellAll(phase))
+                    .await
+                    .map(|told| told.0)
+                    .unwrap_or_default(),
+            );
         }
         receivers
     }
@@ -344,7 +382,11 @@ enum Entry {
     /// Takes calls.
     Live { addr: Addr<Session>, generation: u64 },
     /// Was told to stop if idle; who asks meanwhile waits.
-    Stopping { addr: Addr<Session>, generation: u64, waiters: Vec<Waiter> },
+    Stopping {
+        addr: Addr<Session>,
+        generation: u64,
+        waiters: Vec<Waiter>,
+    },
     /// Panicked too often; stays closed until the process restarts.
     Parked,
 }
@@ -386,7 +428,10 @@ impl Directory {
         let draining = self.node.draining.load(Ordering::Relaxed);
         let actor = Session::new(id.clone(), wire, origin, draining, deps);
         let config = &self.node.config;
-        let policy = RestartPolicy { max_restarts: config.max_restarts, window: config.restart_window };
+        let policy = RestartPolicy {
+            max_restarts: config.max_restarts,
+            window: config.restart_window,
+        };
         let panicked = id.clone();
         let exited = id.clone();
         let addr = start_guarded(
@@ -399,12 +444,25 @@ impl Directory {
                 tracing::error!(session.id = %panicked, "session panicked and folds its log again");
             },
             move |exit| {
-                let down = Down { session: exited, generation, exit };
-                #[expect(clippy::disallowed_methods, reason = "an exit notice must never be refused; one per activation")]
+                let down = Down {
+                    session: exited,
+                    generation,
+                    exit,
+                };
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "an exit notice must never be refused; one per activation"
+                )]
                 directory.do_send(down);
             },
         );
-        self.live.insert(id.clone(), Entry::Live { addr: addr.clone(), generation });
+        self.live.insert(
+            id.clone(),
+            Entry::Live {
+                addr: addr.clone(),
+                generation,
+            },
+        );
         self.sessions.fetch_add(1, Ordering::Relaxed);
         SessionRef { id: id.clone(), addr }
     }
@@ -432,11 +490,17 @@ impl Handler<Locate> for Directory {
     type Result = Response<Located>;
 
     fn handle(&mut self, locate: Locate, ctx: &mut Self::Context) -> Self::Result {
-        let Locate { session, wire, origin, core } = locate;
+        let Locate {
+            session,
+            wire,
+            origin,
+            core,
+        } = locate;
         match self.live.get_mut(&session) {
-            Some(Entry::Live { addr, .. }) => {
-                Response::reply(Located::Here(SessionRef { id: session, addr: addr.clone() }))
-            }
+            Some(Entry::Live { addr, .. }) => Response::reply(Located::Here(SessionRef {
+                id: session,
+                addr: addr.clone(),
+            })),
             Some(Entry::Parked) => {
                 let error = SessionError::new(ErrorCode::Parked, "the conversation failed repeatedly and is closed");
                 Response::reply(Located::Refused(error))
@@ -469,13 +533,19 @@ impl Handler<MayStop> for Directory {
     type Result = ();
 
     fn handle(&mut self, ask: MayStop, _: &mut Self::Context) {
-        let Some(entry) = self.live.get_mut(&ask.session) else { return };
+        let Some(entry) = self.live.get_mut(&ask.session) else {
+            return;
+        };
         if let Entry::Live { addr, generation } = entry
             && *addr == ask.addr
         {
             let (addr, generation) = (addr.clone(), *generation);
             if addr.try_send(StopIfIdle).is_ok() {
-                *entry = Entry::Stopping { addr, generation, waiters: Vec::new() };
+                *entry = Entry::Stopping {
+                    addr,
+                    generation,
+                    waiters: Vec::new(),
+                };
             }
         }
     }
@@ -492,13 +562,26 @@ impl Handler<Staying> for Directory {
     type Result = ();
 
     fn handle(&mut self, staying: Staying, _: &mut Self::Context) {
-        let Some(entry) = self.live.get_mut(&staying.session) else { return };
-        if let Entry::Stopping { addr, generation, waiters } = entry {
+        let Some(entry) = self.live.get_mut(&staying.session) else {
+            return;
+        };
+        if let Entry::Stopping {
+            addr,
+            generation,
+            waiters,
+        } = entry
+        {
             for waiter in waiters.drain(..) {
-                let session = SessionRef { id: staying.session.clone(), addr: addr.clone() };
+                let session = SessionRef {
+                    id: staying.session.clone(),
+                    addr: addr.clone(),
+                };
                 drop(waiter.tx.send(Located::Here(session)));
             }
-            *entry = Entry::Live { addr: addr.clone(), generation: *generation };
+            *entry = Entry::Live {
+                addr: addr.clone(),
+                generation: *generation,
+            };
         }
     }
 }
@@ -516,7 +599,11 @@ impl Handler<Down> for Directory {
     type Result = ();
 
     fn handle(&mut self, down: Down, ctx: &mut Self::Context) {
-        let Down { session, generation, exit } = down;
+        let Down {
+            session,
+            generation,
+            exit,
+        } = down;
         let current = match self.live.get(&session) {
             Some(Entry::Live { generation, .. } | Entry::Stopping { generation, .. }) => *generation,
             Some(Entry::Parked) | None => return,
@@ -533,7 +620,9 @@ impl Handler<Down> for Directory {
         } else {
             self.node.unroute(&session);
         }
-        let Some(Entry::Stopping { waiters, .. }) = entry else { return };
+        let Some(Entry::Stopping { waiters, .. }) = entry else {
+            return;
+        };
         for waiter in waiters {
             if exit == Exit::GaveUp || self.node.draining.load(Ordering::Relaxed) {
                 drop(waiter.tx.send(Located::Moved));
@@ -542,9 +631,10 @@ impl Handler<Down> for Directory {
             let core = CORE.get().unwrap_or(0);
             let located = if self.node.route(&session, core) == core {
                 match self.live.get(&session) {
-                    Some(Entry::Live { addr, .. }) => {
-                        Located::Here(SessionRef { id: session.clone(), addr: addr.clone() })
-                    }
+                    Some(Entry::Live { addr, .. }) => Located::Here(SessionRef {
+                        id: session.clone(),
+                        addr: addr.clone(),
+                    }),
                     _ => Located::Here(self.activate(&session, waiter.wire, waiter.origin, ctx.address())),
                 }
             } else {
@@ -578,9 +668,14 @@ impl Handler<TellAll> for Directory {
     fn handle(&mut self, TellAll(phase): TellAll, _: &mut Self::Context) -> Told {
         let mut receivers = Vec::with_capacity(self.live.len());
         for entry in self.live.values() {
-            let (Entry::Live { addr, .. } | Entry::Stopping { addr, .. }) = entry else { continue };
+            let (Entry::Live { addr, .. } | Entry::Stopping { addr, .. }) = entry else {
+                continue;
+            };
             let (tx, rx) = oneshot::channel();
-            #[expect(clippy::disallowed_methods, reason = "the end of the process must reach every session; twice each")]
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the end of the process must reach every session; twice each"
+            )]
             match phase {
                 Phase::Drain => addr.do_send(Drain { idle: tx }),
                 Phase::Finish => addr.do_send(Finish { done: tx }),

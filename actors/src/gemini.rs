@@ -151,14 +151,19 @@ pub struct Failed {
 }
 
 /// Stub.
-#[derive(Clone)] pub struct GeminiRef;
+#[derive(Clone)]
+pub struct GeminiRef;
 /// Stub.
 pub struct GeminiShared;
 /// Stub.
 pub struct GenerationHandle;
 impl GeminiRef {
-  /// Stub.
-  pub fn start_here(_: std::sync::Arc<GeminiShared>) -> Self { Self }
-  /// Stub.
-  pub fn generate(&self, _r: GenerateRequest, _s: Recipient<GenerationEvent>) -> Result<GenerationHandle, Failed> { Ok(GenerationHandle) }
+    /// Stub.
+    pub fn start_here(_: std::sync::Arc<GeminiShared>) -> Self {
+        Self
+    }
+    /// Stub.
+    pub fn generate(&self, _r: GenerateRequest, _s: Recipient<GenerationEvent>) -> Result<GenerationHandle, Failed> {
+        Ok(GenerationHandle)
+    }
 }

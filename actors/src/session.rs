@@ -19,7 +19,7 @@ use crate::{
     clock::Clock,
     config::SessionConfig,
     directory::Directory,
-    gemini::{GenerationEvent, GenerationHandle, GeminiRef, Progress},
+    gemini::{GeminiRef, GenerationEvent, GenerationHandle, Progress},
     ids, metrics,
     store::{Refusal, SessionMeta, StoreError, StoredSession, service::StoreRef},
 };
@@ -164,7 +164,11 @@ impl Session {
     /// Decides, appends, performs; the answer is given when its events are durable.
     fn drive(&mut self, input: Input, reply: ReplyTo, ctx: &mut Context<Self>) {
         let decision = self.decide(input);
-        let Decision { events, effects, answer } = decision;
+        let Decision {
+            events,
+            effects,
+            answer,
+        } = decision;
         let mut seqs = Vec::with_capacity(events.len());
         for stored in events {
             let ends_run = matches!(stored.event, Event::RunFinished(_) | Event::RunError(_));
@@ -225,10 +229,18 @@ impl Session {
         let upto = seqs.last().copied().or(seq).unwrap_or(0);
         let result = match answer {
             Answer::Done => SessionReply::Done,
-            Answer::Sent { run, queued, .. } => {
-                SessionReply::Sent { seq: seq.unwrap_or(upto), run, queued, duplicate: false }
-            }
-            Answer::Duplicate { seq, run, queued } => SessionReply::Sent { seq, run, queued, duplicate: true },
+            Answer::Sent { run, queued, .. } => SessionReply::Sent {
+                seq: seq.unwrap_or(upto),
+                run,
+                queued,
+                duplicate: false,
+            },
+            Answer::Duplicate { seq, run, queued } => SessionReply::Sent {
+                seq,
+                run,
+                queued,
+                duplicate: true,
+            },
             Answer::Cancelled { run, usage } => SessionReply::Cancelled { run, usage },
         };
         self.reply_when_durable(upto, reply, Ok(result));
@@ -276,7 +288,10 @@ impl Session {
         }));
         match self.deps.gemini.generate(request, ctx.address().recipient()) {
             Ok(handle) => self.generation = Some((run, handle)),
-            Err(failed) => ctx.notify(GenerationEvent { run, progress: Progress::Failed(failed) }),
+            Err(failed) => ctx.notify(GenerationEvent {
+                run,
+                progress: Progress::Failed(failed),
+            }),
         }
     }
 
@@ -326,7 +341,10 @@ impl Handler<SessionCall> for Session {
             Life::Loading | Life::Missing => return reply.send(Err(SessionError::not_found(&self.wire))),
             Life::Unavailable(error) => return reply.send(Err(storage_error(error))),
         }
-        let allowed = self.meta.as_ref().is_some_and(|meta| meta.owner == caller.user || caller.superuser);
+        let allowed = self
+            .meta
+            .as_ref()
+            .is_some_and(|meta| meta.owner == caller.user || caller.superuser);
         if !allowed {
             return reply.send(Err(SessionError::not_found(&self.id)));
         }
@@ -432,7 +450,9 @@ impl Handler<Observe> for Session {
 fn storage_error(error: &StoreError) -> SessionError {
     let code = match error {
         StoreError::Overloaded => ErrorCode::Overloaded,
-        StoreError::Refused(Refusal::OutOfOrder { .. } | Refusal::Condition { .. } | Refusal::UnknownSession { .. })
+        StoreError::Refused(
+            Refusal::OutOfOrder { .. } | Refusal::Condition { .. } | Refusal::UnknownSession { .. },
+        )
         | StoreError::Io(_)
         | StoreError::Corrupt { .. }
         | StoreError::Locked { .. }

@@ -85,7 +85,11 @@ where
     fn forgiven(&mut self) -> bool {
         let now = self.clock.instant();
         self.panics.push_back(now);
-        while self.panics.front().is_some_and(|at| now.duration_since(*at) > self.policy.window) {
+        while self
+            .panics
+            .front()
+            .is_some_and(|at| now.duration_since(*at) > self.policy.window)
+        {
             self.panics.pop_front();
         }
         self.panics.len() <= usize::try_from(self.policy.max_restarts).unwrap_or(usize::MAX)

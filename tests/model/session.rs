@@ -27,15 +27,22 @@ use proptest::prelude::*;
 
 #[derive(Debug, Clone)]
 enum Step {
-    Send { id: u8, mode: SendMode },
+    Send {
+        id: u8,
+        mode: SendMode,
+    },
     Unqueue(u8),
     Cancel,
     CancelOther,
     Delta(String),
     Thought(String),
     Retrying,
-    Finish { truncated: bool },
-    Fail { blocked: bool },
+    Finish {
+        truncated: bool,
+    },
+    Fail {
+        blocked: bool,
+    },
     Deadline,
     Commit,
     Pack,
@@ -88,7 +95,11 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let config = SessionConfig { inbox_messages: 3, tail_bytes: 2000, ..SessionConfig::default() };
+        let config = SessionConfig {
+            inbox_messages: 3,
+            tail_bytes: 2000,
+            ..SessionConfig::default()
+        };
         Self {
             log: Log::new(config.tail_bytes),
             config,
@@ -128,11 +139,17 @@ impl World {
             Input::Submit(submit) => Some(submit.id.clone()),
             _ => None,
         };
-        let Decision { events, effects, answer } = self.decide(input);
+        let Decision {
+            events,
+            effects,
+            answer,
+        } = self.decide(input);
         let mut seqs = Vec::new();
         for stored in events {
             let seq = self.log.seq_for(&stored);
-            self.state.apply(seq, &stored).expect("the core decides only what may follow");
+            self.state
+                .apply(seq, &stored)
+                .expect("the core decides only what may follow");
             self.log.push(stored);
             seqs.push(seq);
         }
@@ -141,7 +158,11 @@ impl World {
                 Effect::Stop(run) => assert_eq!(self.generating.take(), Some(run), "only what runs is stopped"),
                 Effect::Generate(generate) => {
                     let last = generate.contents.last().expect("the model is asked something");
-                    assert_eq!(last.role, kronos_actors::gemini::Role::User, "the last turn is the user's");
+                    assert_eq!(
+                        last.role,
+                        kronos_actors::gemini::Role::User,
+                        "the last turn is the user's"
+                    );
                     for pair in generate.contents.windows(2) {
                         assert_ne!(pair[0].role, pair[1].role, "turns alternate");
                     }
@@ -228,7 +249,11 @@ impl World {
                 response_id: None,
             })),
             Step::Fail { blocked } => self.progress(Progress::Failed(Failed {
-                code: if blocked { RunErrorCode::Blocked } else { RunErrorCode::UpstreamError },
+                code: if blocked {
+                    RunErrorCode::Blocked
+                } else {
+                    RunErrorCode::UpstreamError
+                },
                 message: "no".to_owned(),
                 retryable: !blocked,
                 after_ms: None,
@@ -262,7 +287,12 @@ impl World {
         let full = self.state.queue.len() >= self.config.inbox_messages;
         let before = self.log.last();
         let content = UserContent::Text(format!("text of {id}"));
-        let submit = Submit { id: id.clone(), content, mode, run: RunOptions::default() };
+        let submit = Submit {
+            id: id.clone(),
+            content,
+            mode,
+            run: RunOptions::default(),
+        };
         let answer = self.drive(Input::Submit(submit)).expect("a send is answered");
         match (known, busy, mode) {
             (Some(sent), ..) => {
@@ -270,11 +300,25 @@ impl World {
                 assert_eq!(self.log.last(), before, "a duplicate changes nothing");
             }
             (None, false, _) | (None, true, SendMode::Interrupt) => {
-                assert!(matches!(answer, Ok(Answer::Sent { run: Some(_), queued: None, .. })));
+                assert!(matches!(
+                    answer,
+                    Ok(Answer::Sent {
+                        run: Some(_),
+                        queued: None,
+                        ..
+                    })
+                ));
             }
             (None, true, SendMode::Queue) if full => assert_eq!(answer, Err(ErrorCode::Overloaded)),
             (None, true, SendMode::Queue) => {
-                assert!(matches!(answer, Ok(Answer::Sent { run: None, queued: Some(_), .. })));
+                assert!(matches!(
+                    answer,
+                    Ok(Answer::Sent {
+                        run: None,
+                        queued: Some(_),
+                        ..
+                    })
+                ));
             }
             (None, true, SendMode::Reject) => assert_eq!(answer, Err(ErrorCode::Busy)),
             (None, true, SendMode::Steer) => assert_eq!(answer, Err(ErrorCode::Unsupported)),
@@ -283,10 +327,17 @@ impl World {
 
     /// Everything that must hold at any time.
     fn check(&mut self) {
-        assert_eq!(self.state.run.as_ref().map(|run| &run.id), self.generating.as_ref(), "a run is active iff it runs");
+        assert_eq!(
+            self.state.run.as_ref().map(|run| &run.id),
+            self.generating.as_ref(),
+            "a run is active iff it runs"
+        );
         for (id, _) in &self.acked {
             let removed = self.state.sends.get(id).is_some_and(|sent| sent.removed);
-            assert!(removed || self.state.user_content(id).is_some(), "an acked message is there");
+            assert!(
+                removed || self.state.user_content(id).is_some(),
+                "an acked message is there"
+            );
         }
         let ids: Vec<_> = self.state.messages.iter().map(|said| &said.id).collect();
         let mut unique = ids.clone();
@@ -301,7 +352,9 @@ impl World {
         let full = self.read_all(0, usize::MAX);
         let mut verifier = Verifier::default();
         for entry in full.iter().filter(|entry| entry.run.is_some()) {
-            verifier.accept(&entry.event).expect("readers get what a verifier accepts");
+            verifier
+                .accept(&entry.event)
+                .expect("readers get what a verifier accepts");
         }
         let small = self.read_all(0, max_bytes);
         assert_eq!(text_of(&full), text_of(&small));
@@ -322,7 +375,9 @@ impl World {
         assert_eq!(refolded.interrupted, self.state.interrupted);
         let mut verifier = Verifier::default();
         for entry in view::snapshot(&self.state, &self.thread, last, self.now, 100_000) {
-            verifier.accept(&entry.event).expect("a snapshot is a valid start of a stream");
+            verifier
+                .accept(&entry.event)
+                .expect("a snapshot is a valid start of a stream");
         }
     }
 
@@ -340,7 +395,8 @@ impl World {
             let read = match self.log.read(after, max_bytes) {
                 Read::Behind => {
                     let from = usize::try_from(after).unwrap();
-                    kronos_actors::session::log::read_records(&self.disk[from..], self.log.committed(), max_bytes).unwrap()
+                    kronos_actors::session::log::read_records(&self.disk[from..], self.log.committed(), max_bytes)
+                        .unwrap()
                 }
                 read => read,
             };
@@ -367,7 +423,10 @@ fn text_of(entries: &[LogEntry]) -> Vec<(MessageId, String)> {
         match &entry.event {
             Event::TextMessageStart(start) => texts.push((start.message_id.clone(), String::new())),
             Event::TextMessageContent(content) => {
-                let text = texts.iter_mut().find(|(id, _)| *id == content.message_id).expect("started before");
+                let text = texts
+                    .iter_mut()
+                    .find(|(id, _)| *id == content.message_id)
+                    .expect("started before");
                 text.1.push_str(&content.delta);
             }
             _ => {}
@@ -414,7 +473,10 @@ proptest! {
 #[test]
 fn a_turn_is_tried_again_at_most_max_run_attempts_times() {
     let mut world = World::new();
-    world.take(Step::Send { id: 1, mode: SendMode::Queue });
+    world.take(Step::Send {
+        id: 1,
+        mode: SendMode::Queue,
+    });
     world.commit();
     for attempt in 2..=world.config.max_run_attempts {
         world.crash();
@@ -430,9 +492,15 @@ fn a_turn_is_tried_again_at_most_max_run_attempts_times() {
 #[test]
 fn the_model_is_not_asked_again_about_a_blocked_message() {
     let mut world = World::new();
-    world.take(Step::Send { id: 1, mode: SendMode::Queue });
+    world.take(Step::Send {
+        id: 1,
+        mode: SendMode::Queue,
+    });
     world.take(Step::Fail { blocked: true });
-    world.take(Step::Send { id: 2, mode: SendMode::Queue });
+    world.take(Step::Send {
+        id: 2,
+        mode: SendMode::Queue,
+    });
     let contents = kronos_actors::session::context::contents(&world.state, None);
     assert_eq!(contents.len(), 1);
     assert_eq!(contents[0].parts, vec![serde_json::json!({"text": "text of m_2"})]);
@@ -441,9 +509,18 @@ fn the_model_is_not_asked_again_about_a_blocked_message() {
 #[test]
 fn an_interrupting_message_goes_before_those_that_wait() {
     let mut world = World::new();
-    world.take(Step::Send { id: 1, mode: SendMode::Queue });
-    world.take(Step::Send { id: 2, mode: SendMode::Queue });
-    world.take(Step::Send { id: 3, mode: SendMode::Interrupt });
+    world.take(Step::Send {
+        id: 1,
+        mode: SendMode::Queue,
+    });
+    world.take(Step::Send {
+        id: 2,
+        mode: SendMode::Queue,
+    });
+    world.take(Step::Send {
+        id: 3,
+        mode: SendMode::Interrupt,
+    });
     assert_eq!(world.state.run.as_ref().map(|run| run.message.as_str()), Some("m_3"));
     world.take(Step::Finish { truncated: false });
     assert_eq!(world.state.run.as_ref().map(|run| run.message.as_str()), Some("m_2"));
@@ -452,7 +529,10 @@ fn an_interrupting_message_goes_before_those_that_wait() {
 #[test]
 fn a_message_id_cannot_be_used_for_another_text() {
     let mut world = World::new();
-    world.take(Step::Send { id: 1, mode: SendMode::Queue });
+    world.take(Step::Send {
+        id: 1,
+        mode: SendMode::Queue,
+    });
     let submit = Submit {
         id: message_id(1),
         content: UserContent::Text("something else".to_owned()),

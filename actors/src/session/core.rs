@@ -137,7 +137,10 @@ pub struct Decision {
 
 impl Decision {
     fn answer(result: Result<Answer, SessionError>) -> Self {
-        Self { answer: Some(result), ..Self::default() }
+        Self {
+            answer: Some(result),
+            ..Self::default()
+        }
     }
 
     fn push(&mut self, run: Option<&RunId>, event: impl Into<Event>, now: Millis) -> usize {
@@ -151,7 +154,11 @@ impl Decision {
         now: Millis,
         private: Option<Value>,
     ) -> usize {
-        self.events.push(Stored { run: run.cloned(), event: event.into().with_timestamp(now), private });
+        self.events.push(Stored {
+            run: run.cloned(),
+            event: event.into().with_timestamp(now),
+            private,
+        });
         self.events.len() - 1
     }
 }
@@ -173,11 +180,19 @@ pub fn decide(state: &State, running: &Running, input: Input, env: &mut Env<'_>)
         Input::Cancel(run) => cancel(state, running, run.as_ref(), env),
         Input::Progress(run, progress) => {
             let active = state.run.as_ref().is_some_and(|active| active.id == run);
-            if active { advance(state, running, &run, progress, env) } else { Decision::default() }
+            if active {
+                advance(state, running, &run, progress, env)
+            } else {
+                Decision::default()
+            }
         }
         Input::Deadline(run) => {
             let active = state.run.as_ref().is_some_and(|active| active.id == run);
-            if active { deadline(state, running, &run, env) } else { Decision::default() }
+            if active {
+                deadline(state, running, &run, env)
+            } else {
+                Decision::default()
+            }
         }
         Input::Recovered => recovered(state, env),
         Input::Next => next(state, env),
@@ -209,7 +224,11 @@ fn validate(submit: &Submit, config: &SessionConfig) -> Result<(), SessionError>
     if options.model.as_ref().is_some_and(|model| !is_model_name(model)) {
         return Err(invalid("run.model", "is not a model's name"));
     }
-    if options.system_prompt.as_ref().is_some_and(|prompt| prompt.chars().count() > config.message_chars) {
+    if options
+        .system_prompt
+        .as_ref()
+        .is_some_and(|prompt| prompt.chars().count() > config.message_chars)
+    {
         return Err(invalid("run.system_prompt", "is too long"));
     }
     Ok(())
@@ -241,12 +260,11 @@ fn offer(state: &State, running: &Running, submit: Submit, env: &mut Env<'_>) ->
     }
     match submit.mode {
         SendMode::Queue => enqueue(state, &submit, env),
-        SendMode::Reject => {
-            Decision::answer(Err(SessionError::new(ErrorCode::Busy, "a run is active").after_ms(1000)))
-        }
-        SendMode::Steer => {
-            Decision::answer(Err(SessionError::new(ErrorCode::Unsupported, "mode steer is not supported yet")))
-        }
+        SendMode::Reject => Decision::answer(Err(SessionError::new(ErrorCode::Busy, "a run is active").after_ms(1000))),
+        SendMode::Steer => Decision::answer(Err(SessionError::new(
+            ErrorCode::Unsupported,
+            "mode steer is not supported yet",
+        ))),
         SendMode::Interrupt => {
             let mut decision = Decision::default();
             close_cancelled(&mut decision, state, running, env);
@@ -254,7 +272,11 @@ fn offer(state: &State, running: &Running, submit: Submit, env: &mut Env<'_>) ->
             let event = start_new(&mut decision, &submit, &run, env);
             let contents = context::contents(state, Some(&submit.content));
             decision.effects.push(generate(run.clone(), submit.run, contents));
-            decision.answer = Some(Ok(Answer::Sent { event, run: Some(run), queued: None }));
+            decision.answer = Some(Ok(Answer::Sent {
+                event,
+                run: Some(run),
+                queued: None,
+            }));
             decision
         }
     }
@@ -270,11 +292,18 @@ fn known(state: &State, submit: &Submit) -> Option<Result<Answer, SessionError>>
         let taken = state.messages.iter().any(|said| said.id == submit.id);
         return taken.then(|| Err(conflict("is taken")));
     };
-    if state.user_content(&submit.id).is_some_and(|content| *content != submit.content) {
+    if state
+        .user_content(&submit.id)
+        .is_some_and(|content| *content != submit.content)
+    {
         return Some(Err(conflict("was used for another message")));
     }
     let queued = state.queue.iter().position(|queued| queued.id == submit.id).map(place);
-    Some(Ok(Answer::Duplicate { seq: sent.seq, run: sent.run.clone(), queued }))
+    Some(Ok(Answer::Duplicate {
+        seq: sent.seq,
+        run: sent.run.clone(),
+        queued,
+    }))
 }
 
 fn place(index: usize) -> u32 {
@@ -286,8 +315,14 @@ fn begin(state: &State, submit: &Submit, env: &mut Env<'_>) -> Decision {
     let run = (env.fresh_run)();
     let event = start_new(&mut decision, submit, &run, env);
     let contents = context::contents(state, Some(&submit.content));
-    decision.effects.push(generate(run.clone(), submit.run.clone(), contents));
-    decision.answer = Some(Ok(Answer::Sent { event, run: Some(run), queued: None }));
+    decision
+        .effects
+        .push(generate(run.clone(), submit.run.clone(), contents));
+    decision.answer = Some(Ok(Answer::Sent {
+        event,
+        run: Some(run),
+        queued: None,
+    }));
     decision
 }
 
@@ -300,10 +335,20 @@ fn enqueue(state: &State, submit: &Submit, env: &Env<'_>) -> Decision {
     }
     let mut decision = Decision::default();
     let message = user_message(&submit.id, &submit.content);
-    let value = json!(Accepted { message, mode: submit.mode });
-    let private = json!(RunRecord { attempt: 0, options: submit.run.clone() });
+    let value = json!(Accepted {
+        message,
+        mode: submit.mode
+    });
+    let private = json!(RunRecord {
+        attempt: 0,
+        options: submit.run.clone()
+    });
     let event = decision.push_private(None, Custom::new(MESSAGE_ACCEPTED, value), env.now_ms, Some(private));
-    decision.answer = Some(Ok(Answer::Sent { event, run: None, queued: Some(place(state.queue.len())) }));
+    decision.answer = Some(Ok(Answer::Sent {
+        event,
+        run: None,
+        queued: Some(place(state.queue.len())),
+    }));
     decision
 }
 
@@ -314,12 +359,18 @@ fn unqueue(state: &State, id: &MessageId, env: &Env<'_>) -> Decision {
             Some(true) => Ok(Answer::Done),
             Some(false) => Err(SessionError::new(ErrorCode::Conflict, "the message has been started")
                 .with_details(json!({"resource": "Message", "field": "id"}))),
-            None => Err(SessionError::new(ErrorCode::NotFound, format!("Message not found: {id}"))
-                .with_details(json!({"resource": "Message", "identifier": id.as_str()}))),
+            None => Err(
+                SessionError::new(ErrorCode::NotFound, format!("Message not found: {id}"))
+                    .with_details(json!({"resource": "Message", "identifier": id.as_str()})),
+            ),
         });
     }
     let mut decision = Decision::answer(Ok(Answer::Done));
-    decision.push(None, Custom::new(MESSAGE_REMOVED, json!(Removed { message_id: id.clone() })), env.now_ms);
+    decision.push(
+        None,
+        Custom::new(MESSAGE_REMOVED, json!(Removed { message_id: id.clone() })),
+        env.now_ms,
+    );
     decision
 }
 
@@ -328,8 +379,11 @@ fn cancel(state: &State, running: &Running, wanted: Option<&RunId>, env: &mut En
     if let Some(wanted) = wanted
         && active.as_ref() != Some(wanted)
     {
-        return Decision::answer(Err(SessionError::new(ErrorCode::Conflict, format!("run {wanted} is not active"))
-            .with_details(json!({"resource": "Run", "field": "run"}))));
+        return Decision::answer(Err(SessionError::new(
+            ErrorCode::Conflict,
+            format!("run {wanted} is not active"),
+        )
+        .with_details(json!({"resource": "Run", "field": "run"}))));
     }
     let mut decision = Decision::default();
     close_cancelled(&mut decision, state, running, env);
@@ -366,13 +420,7 @@ fn user_message(id: &MessageId, content: &UserContent) -> Message {
 }
 
 /// Appends the `RUN_STARTED` that carries a user message; returns its index.
-fn start(
-    decision: &mut Decision,
-    run: &RunId,
-    message: Message,
-    record: &RunRecord,
-    env: &Env<'_>,
-) -> usize {
+fn start(decision: &mut Decision, run: &RunId, message: Message, record: &RunRecord, env: &Env<'_>) -> usize {
     let thread = env.thread.to_string();
     let mut started = RunStarted::new(thread.clone(), run.clone());
     started.protocol_version = Some(AG_UI_VERSION.to_owned());
@@ -381,7 +429,10 @@ fn start(
 }
 
 fn start_new(decision: &mut Decision, submit: &Submit, run: &RunId, env: &Env<'_>) -> usize {
-    let record = RunRecord { attempt: 1, options: submit.run.clone() };
+    let record = RunRecord {
+        attempt: 1,
+        options: submit.run.clone(),
+    };
     start(decision, run, user_message(&submit.id, &submit.content), &record, env)
 }
 
@@ -393,10 +444,21 @@ fn generate(run: RunId, options: RunOptions, contents: Vec<Content>) -> Effect {
 fn next(state: &State, env: &mut Env<'_>) -> Decision {
     let mut decision = Decision::default();
     let free = state.run.is_none() && state.retriable(env.config.max_run_attempts).is_none() && !env.draining;
-    let Some(queued) = state.queue.front().filter(|_| free) else { return decision };
+    let Some(queued) = state.queue.front().filter(|_| free) else {
+        return decision;
+    };
     let run = (env.fresh_run)();
-    let record = RunRecord { attempt: 1, options: queued.options.clone() };
-    start(&mut decision, &run, user_message(&queued.id, &queued.content), &record, env);
+    let record = RunRecord {
+        attempt: 1,
+        options: queued.options.clone(),
+    };
+    start(
+        &mut decision,
+        &run,
+        user_message(&queued.id, &queued.content),
+        &record,
+        env,
+    );
     let contents = context::contents(state, Some(&queued.content));
     decision.effects.push(generate(run, queued.options.clone(), contents));
     decision
@@ -406,7 +468,11 @@ fn advance(state: &State, running: &Running, run: &RunId, progress: Progress, en
     let mut decision = Decision::default();
     match progress {
         Progress::Started { .. } => {}
-        Progress::Retrying { attempt, code, after_ms } => {
+        Progress::Retrying {
+            attempt,
+            code,
+            after_ms,
+        } => {
             let value = json!({"attempt": attempt, "code": code.as_str(), "afterMs": after_ms});
             decision.push(Some(run), Custom::new(RETRY, value), env.now_ms);
         }
@@ -438,7 +504,11 @@ fn derived(prefix: &str, run: &RunId) -> MessageId {
 }
 
 fn answer_open(state: &State, id: &MessageId) -> bool {
-    state.messages.iter().rev().any(|said| said.id == *id && matches!(said.body, Body::Assistant { complete: false, .. }))
+    state
+        .messages
+        .iter()
+        .rev()
+        .any(|said| said.id == *id && matches!(said.body, Body::Assistant { complete: false, .. }))
 }
 
 fn say(decision: &mut Decision, state: &State, run: &RunId, text: &str, now: Millis) {
@@ -465,7 +535,11 @@ fn think(decision: &mut Decision, state: &State, run: &RunId, text: &str, now: M
         decision.push(Some(run), ReasoningMessageStart::new(id.clone()), now);
     }
     for piece in pieces(text, MAX_DELTA_BYTES) {
-        decision.push(Some(run), ReasoningMessageContent::new(id.clone(), piece.to_owned()), now);
+        decision.push(
+            Some(run),
+            ReasoningMessageContent::new(id.clone(), piece.to_owned()),
+            now,
+        );
     }
 }
 
@@ -503,7 +577,9 @@ fn finish(decision: &mut Decision, state: &State, run: &RunId, finished: Finishe
         decision.push(Some(run), Custom::new(NOTICE, value), now);
     }
     let mut event = RunFinished::new(env.thread.to_string(), run.clone());
-    event.outcome = Some(Outcome::Success { pending_tool_call_ids: None });
+    event.outcome = Some(Outcome::Success {
+        pending_tool_call_ids: None,
+    });
     event.usage = Some(vec![usage_of(&finished.usage, &finished.model)]);
     let mut about = Map::new();
     about.insert("finishReason".to_owned(), json!(finished.finish_reason));
@@ -539,7 +615,10 @@ fn run_error(failed: &Failed, running: &Running) -> RunError {
 }
 
 fn token_usage(running: &Running) -> Option<TokenUsage> {
-    running.usage.as_ref().map(|usage| usage_of(usage, running.model.as_deref().unwrap_or_default()))
+    running
+        .usage
+        .as_ref()
+        .map(|usage| usage_of(usage, running.model.as_deref().unwrap_or_default()))
 }
 
 fn usage_of(usage: &Usage, model: &str) -> TokenUsage {
@@ -602,12 +681,22 @@ fn recovered(state: &State, env: &mut Env<'_>) -> Decision {
         return decision;
     }
     let active = state.run.as_ref().map(|run| (&run.message, run.attempt, &run.options));
-    let turn = active.or_else(|| state.interrupted.as_ref().map(|turn| (&turn.message, turn.attempts, &turn.options)));
+    let turn = active.or_else(|| {
+        state
+            .interrupted
+            .as_ref()
+            .map(|turn| (&turn.message, turn.attempts, &turn.options))
+    });
     match turn {
         Some((message, attempts, options)) if attempts < env.config.max_run_attempts => {
-            let Some(content) = state.user_content(message) else { return decision };
+            let Some(content) = state.user_content(message) else {
+                return decision;
+            };
             let run = (env.fresh_run)();
-            let record = RunRecord { attempt: attempts + 1, options: options.clone() };
+            let record = RunRecord {
+                attempt: attempts + 1,
+                options: options.clone(),
+            };
             start(&mut decision, &run, user_message(message, content), &record, env);
             let contents = context::contents_of_retry(state, message);
             decision.effects.push(generate(run, options.clone(), contents));

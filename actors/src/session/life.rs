@@ -58,9 +58,14 @@ impl Session {
     fn fold(&mut self, stored: StoredSession) -> Result<(), StoreError> {
         for record in stored.records {
             let seq = record.seq;
-            let damaged = |what: String| StoreError::Corrupt { at: format!("{} seq {seq}", self.id), what };
+            let damaged = |what: String| StoreError::Corrupt {
+                at: format!("{} seq {seq}", self.id),
+                what,
+            };
             let event = Stored::decode(&record).map_err(|error| damaged(error.to_string()))?;
-            self.state.apply(seq, &event).map_err(|error| damaged(error.to_string()))?;
+            self.state
+                .apply(seq, &event)
+                .map_err(|error| damaged(error.to_string()))?;
             self.log.restore(record, event, stored.packed_upto);
         }
         self.settings = serde_json::from_str(&stored.meta.settings).unwrap_or_default();
@@ -123,16 +128,25 @@ impl Session {
             }
         };
         let upto = self.log.last();
-        let mut request = Request { unfinished: mark, ..Request::default() };
+        let mut request = Request {
+            unfinished: mark,
+            ..Request::default()
+        };
         if !records.is_empty() {
-            request.append = Some(Append { session: self.id.clone(), records });
+            request.append = Some(Append {
+                session: self.id.clone(),
+                records,
+            });
         }
         let mut packed = None;
         if self.pack_due || overfull {
             let records = self.log.unpacked();
             packed = records.last().map(|record| record.seq);
             if !records.is_empty() {
-                request.pack = Some(Pack { session: self.id.clone(), records });
+                request.pack = Some(Pack {
+                    session: self.id.clone(),
+                    records,
+                });
             }
         }
         self.pack_due = false;
@@ -143,11 +157,18 @@ impl Session {
         if request == Request::default() {
             return self.settle(ctx);
         }
-        self.in_flight = Some(InFlight { upto, packed, unfinished });
+        self.in_flight = Some(InFlight {
+            upto,
+            packed,
+            unfinished,
+        });
         let incarnation = self.incarnation;
         let addr = ctx.address();
         self.deps.store.submit(request, move |result| {
-            #[expect(clippy::disallowed_methods, reason = "at most one in flight per session, and it must never be refused")]
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "at most one in flight per session, and it must never be refused"
+            )]
             addr.do_send(Settled { incarnation, result });
         });
     }
@@ -245,7 +266,10 @@ impl Session {
 
     fn tell_may_stop(&mut self, ctx: &mut Context<Self>) {
         // Asked again at the next tick when the directory's mailbox is full.
-        drop(self.deps.directory.try_send(MayStop { session: self.id.clone(), addr: ctx.address() }));
+        drop(self.deps.directory.try_send(MayStop {
+            session: self.id.clone(),
+            addr: ctx.address(),
+        }));
     }
 }
 
@@ -272,7 +296,9 @@ impl Handler<StopIfIdle> for Session {
             metrics::session().passivations.increment(1);
             ctx.stop();
         } else {
-            let staying = Staying { session: self.id.clone() };
+            let staying = Staying {
+                session: self.id.clone(),
+            };
             #[expect(clippy::disallowed_methods, reason = "one per StopIfIdle; others wait for it")]
             self.deps.directory.do_send(staying);
         }

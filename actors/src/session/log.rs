@@ -48,7 +48,10 @@ impl Stored {
     /// # Errors
     /// [`DamagedRecord`] when the payload is not an event of this version or an older one.
     pub fn decode(record: &Record) -> Result<Self, DamagedRecord> {
-        rmp_serde::from_slice(&record.payload).map_err(|source| DamagedRecord { seq: record.seq, source })
+        rmp_serde::from_slice(&record.payload).map_err(|source| DamagedRecord {
+            seq: record.seq,
+            source,
+        })
     }
 }
 
@@ -85,7 +88,12 @@ struct Kept {
 
 impl Kept {
     fn takes(&self, next: &Stored) -> bool {
-        next.private.is_none() && merges((&self.stored.run, &self.stored.event), (&next.run, &next.event), MAX_DELTA_BYTES)
+        next.private.is_none()
+            && merges(
+                (&self.stored.run, &self.stored.event),
+                (&next.run, &next.event),
+                MAX_DELTA_BYTES,
+            )
     }
 }
 
@@ -142,13 +150,21 @@ impl Log {
         self.committed = record.seq;
         self.packed = packed_upto.min(record.seq);
         self.tail_bytes += size;
-        self.tail.push_back(Kept { seq: record.seq, stored, payload, size });
+        self.tail.push_back(Kept {
+            seq: record.seq,
+            stored,
+            payload,
+            size,
+        });
         self.trim();
     }
 
     /// The seq that an event will have: its own, or that of the last pending delta when it merges into it.
     pub fn seq_for(&self, stored: &Stored) -> Seq {
-        self.pending.last().filter(|last| last.takes(stored)).map_or(self.next, |last| last.seq)
+        self.pending
+            .last()
+            .filter(|last| last.takes(stored))
+            .map_or(self.next, |last| last.seq)
     }
 
     /// Appends an event; a delta merges into the pending one before it. [`Log::seq_for`] says where it went.
@@ -161,7 +177,12 @@ impl Log {
             old.delta.push_str(&new.delta);
             return;
         }
-        self.pending.push(Kept { seq: self.next, stored, payload: Bytes::new(), size: 0 });
+        self.pending.push(Kept {
+            seq: self.next,
+            stored,
+            payload: Bytes::new(),
+            size: 0,
+        });
         self.next += 1;
     }
 
@@ -194,7 +215,10 @@ impl Log {
         for mut kept in self.pending.drain(..) {
             kept.payload = Bytes::from(rmp_serde::to_vec_named(&kept.stored)?);
             kept.size = kept.payload.len();
-            records.push(Record { seq: kept.seq, payload: kept.payload.clone() });
+            records.push(Record {
+                seq: kept.seq,
+                payload: kept.payload.clone(),
+            });
             self.tail_bytes += kept.size;
             self.tail.push_back(kept);
         }
@@ -212,13 +236,21 @@ impl Log {
         self.tail
             .iter()
             .filter(|kept| kept.seq > self.packed)
-            .map(|kept| Record { seq: kept.seq, payload: kept.payload.clone() })
+            .map(|kept| Record {
+                seq: kept.seq,
+                payload: kept.payload.clone(),
+            })
             .collect()
     }
 
     /// Bytes of what is not packed yet.
     pub fn unpacked_bytes(&self) -> usize {
-        self.tail.iter().rev().take_while(|kept| kept.seq > self.packed).map(|kept| kept.size).sum()
+        self.tail
+            .iter()
+            .rev()
+            .take_while(|kept| kept.seq > self.packed)
+            .map(|kept| kept.size)
+            .sum()
     }
 
     /// The store holds everything up to `upto` in segments.
@@ -246,7 +278,9 @@ impl Log {
         if after >= self.committed {
             return Read::UpToDate;
         }
-        let Some(first) = self.tail.front().map(|kept| kept.seq) else { return Read::Behind };
+        let Some(first) = self.tail.front().map(|kept| kept.seq) else {
+            return Read::Behind;
+        };
         if after + 1 < first {
             return Read::Behind;
         }
@@ -270,7 +304,10 @@ pub fn read_records(records: &[Record], committed: Seq, max_bytes: usize) -> Res
     for record in records.iter().take_while(|record| record.seq <= committed) {
         decoded.push((record.seq, Stored::decode(record)?, record.payload.len()));
     }
-    Ok(batch(decoded.iter().map(|(seq, stored, size)| (*seq, stored, *size)), max_bytes))
+    Ok(batch(
+        decoded.iter().map(|(seq, stored, size)| (*seq, stored, *size)),
+        max_bytes,
+    ))
 }
 
 fn batch<'a>(items: impl Iterator<Item = (Seq, &'a Stored, usize)>, max_bytes: usize) -> Read {
@@ -278,14 +315,17 @@ fn batch<'a>(items: impl Iterator<Item = (Seq, &'a Stored, usize)>, max_bytes: u
     let mut bytes = 0;
     let mut upto = None;
     for (seq, stored, size) in items {
-        let merged = entries
-            .last_mut()
-            .is_some_and(|last| merge_entry(last, seq, stored));
+        let merged = entries.last_mut().is_some_and(|last| merge_entry(last, seq, stored));
         if !merged {
             if !entries.is_empty() && bytes + size > max_bytes {
                 break;
             }
-            entries.push(LogEntry { seq, first: None, run: stored.run.clone(), event: stored.event.clone() });
+            entries.push(LogEntry {
+                seq,
+                first: None,
+                run: stored.run.clone(),
+                event: stored.event.clone(),
+            });
             bytes += size;
         } else if let Some(content) = delta_of(&stored.event) {
             bytes += content.delta.len();

@@ -255,7 +255,13 @@ pub struct SessionError {
 impl SessionError {
     /// An error with a code and a text.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), details: serde_json::Value::Null, after_ms: None, closed: false }
+        Self {
+            code,
+            message: message.into(),
+            details: serde_json::Value::Null,
+            after_ms: None,
+            closed: false,
+        }
     }
 
     /// The same with details.
@@ -274,7 +280,11 @@ impl SessionError {
 
     /// The session's actor is gone.
     pub fn closed() -> Self {
-        Self { closed: true, ..Self::new(ErrorCode::Overloaded, "the session is restarting") }.after_ms(200)
+        Self {
+            closed: true,
+            ..Self::new(ErrorCode::Overloaded, "the session is restarting")
+        }
+        .after_ms(200)
     }
 
     /// There is no such session, or it is somebody else's.

@@ -66,10 +66,20 @@ impl SessionReader {
         caller: &Arc<Principal>,
         after: Seq,
     ) -> Result<Self, SessionError> {
-        let attachment = AttachmentId { connection: ids::connection(), number: 1 };
+        let attachment = AttachmentId {
+            connection: ids::connection(),
+            number: 1,
+        };
         let deliveries = subscribe(session, caller, &attachment).await?;
         let (directory, session, caller) = (directory.clone(), session.clone(), Arc::clone(caller));
-        Ok(Self { directory, session, caller, attachment, deliveries, after })
+        Ok(Self {
+            directory,
+            session,
+            caller,
+            attachment,
+            deliveries,
+            after,
+        })
     }
 
     /// Waits for the next batch. A session that restarts is found again.
@@ -78,8 +88,15 @@ impl SessionReader {
     /// When the session is gone for good.
     pub async fn next(&mut self) -> Result<Arc<Vec<LogEntry>>, SessionError> {
         loop {
-            let command = SessionCommand::Pull { attachment: self.attachment.clone(), after: self.after };
-            let pull = SessionCall { caller: Arc::clone(&self.caller), command, reply: ReplyTo::NONE };
+            let command = SessionCommand::Pull {
+                attachment: self.attachment.clone(),
+                after: self.after,
+            };
+            let pull = SessionCall {
+                caller: Arc::clone(&self.caller),
+                command,
+                reply: ReplyTo::NONE,
+            };
             let ended = match self.session.call(pull) {
                 Err(refused) => refused.1,
                 Ok(()) => match self.deliveries.recv().await.map(|delivery| delivery.payload) {
@@ -104,8 +121,14 @@ impl SessionReader {
 
 impl Drop for SessionReader {
     fn drop(&mut self) {
-        let command = SessionCommand::Detach { attachment: self.attachment.clone() };
-        let call = SessionCall { caller: Arc::clone(&self.caller), command, reply: ReplyTo::NONE };
+        let command = SessionCommand::Detach {
+            attachment: self.attachment.clone(),
+        };
+        let call = SessionCall {
+            caller: Arc::clone(&self.caller),
+            command,
+            reply: ReplyTo::NONE,
+        };
         // A session that cannot take it notices at its next delivery.
         drop(self.session.call(call));
     }
@@ -141,7 +164,11 @@ pub async fn ask(
 ) -> Result<SessionReply, SessionError> {
     let (reply, answer) = ReplyTo::oneshot();
     session
-        .call(SessionCall { caller: Arc::clone(caller), command, reply })
+        .call(SessionCall {
+            caller: Arc::clone(caller),
+            command,
+            reply,
+        })
         .map_err(|refused| refused.1)?;
     answer.await.unwrap_or_else(|_| Err(SessionError::closed()))
 }
@@ -202,7 +229,9 @@ pub async fn run_to_end(
     let mut follow = Follow::default();
     loop {
         let entries = if follow.will_retry {
-            actix::clock::timeout(RETRY_TIMEOUT, reader.next()).await.map_err(|_| SessionError::closed())??
+            actix::clock::timeout(RETRY_TIMEOUT, reader.next())
+                .await
+                .map_err(|_elapsed| SessionError::closed())??
         } else {
             reader.next().await?
         };
@@ -220,7 +249,10 @@ impl Follow {
             Event::RunStarted(event) => {
                 let messages = event.input.iter().flat_map(|input| &input.messages);
                 if messages.map(ChatMessage::id).any(|id| id == message) {
-                    *self = Self { run: entry.run.clone(), ..Self::default() };
+                    *self = Self {
+                        run: entry.run.clone(),
+                        ..Self::default()
+                    };
                 }
                 None
             }
@@ -235,7 +267,10 @@ impl Follow {
             }
             Event::RunFinished(event) => {
                 let about = event.metadata.as_ref().and_then(|metadata| metadata.get("kronos"));
-                self.model = about.and_then(|about| about.get("model")).and_then(Value::as_str).map(ToOwned::to_owned);
+                self.model = about
+                    .and_then(|about| about.get("model"))
+                    .and_then(Value::as_str)
+                    .map(ToOwned::to_owned);
                 let cancelled = matches!(event.outcome, Some(kronos_protocol::event::Outcome::Cancelled));
                 Some(self.result(event.timestamp, event.usage.clone(), cancelled, None))
             }

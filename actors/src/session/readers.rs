@@ -71,12 +71,20 @@ pub(super) struct Readers {
 impl Readers {
     /// No cursors yet.
     pub(super) fn new(wire: SessionId) -> Self {
-        Self { all: HashMap::new(), presence_pending: false, wire }
+        Self {
+            all: HashMap::new(),
+            presence_pending: false,
+            wire,
+        }
     }
 
     /// Ids of the readers whose pull waits.
     pub(super) fn parked(&self) -> Vec<AttachmentId> {
-        self.all.iter().filter(|(_, reader)| reader.pull.is_some()).map(|(id, _)| id.clone()).collect()
+        self.all
+            .iter()
+            .filter(|(_, reader)| reader.pull.is_some())
+            .map(|(id, _)| id.clone())
+            .collect()
     }
 
     /// Answers a reader's pull if there is something to answer it with.
@@ -88,7 +96,9 @@ impl Readers {
         batch_bytes: usize,
         cache: &mut FrameCache,
     ) -> Served {
-        let Some(reader) = self.all.get_mut(id) else { return Served::Done };
+        let Some(reader) = self.all.get_mut(id) else {
+            return Served::Done;
+        };
         let Some(after) = reader.pull else { return Served::Done };
         if let Some((upto, entries)) = reader.snapshot.take() {
             return deliver(&self.wire, epoch, id, reader, upto, entries, true);
@@ -96,15 +106,32 @@ impl Readers {
         if let Form::Frame(codec) = reader.form
             && let Some((.., upto, bytes)) = cache.0.iter().find(|(c, from, ..)| (*c, *from) == (codec, after))
         {
-            return hand(id, reader, Payload::Frame { upto: *upto, bytes: bytes.clone() });
+            return hand(
+                id,
+                reader,
+                Payload::Frame {
+                    upto: *upto,
+                    bytes: bytes.clone(),
+                },
+            );
         }
         match log.read(after, batch_bytes) {
             Read::UpToDate => Served::Parked,
             Read::Behind => Served::Behind(after),
             Read::Entries { upto, entries } => match reader.form {
-                Form::Entries => hand(id, reader, Payload::Entries { upto, snapshot: false, entries: Arc::new(entries) }),
+                Form::Entries => hand(
+                    id,
+                    reader,
+                    Payload::Entries {
+                        upto,
+                        snapshot: false,
+                        entries: Arc::new(entries),
+                    },
+                ),
                 Form::Frame(codec) => {
-                    let Some(bytes) = encode(codec, &self.wire, epoch, entries, false) else { return Served::Gone };
+                    let Some(bytes) = encode(codec, &self.wire, epoch, entries, false) else {
+                        return Served::Gone;
+                    };
                     cache.0.push((codec, after, upto, bytes.clone()));
                     hand(id, reader, Payload::Frame { upto, bytes })
                 }
@@ -113,8 +140,16 @@ impl Readers {
     }
 
     /// Answers a reader's pull with what the store had.
-    pub(super) fn serve_stored(&mut self, id: &AttachmentId, epoch: &EpochId, upto: Seq, entries: Vec<LogEntry>) -> Served {
-        let Some(reader) = self.all.get_mut(id) else { return Served::Done };
+    pub(super) fn serve_stored(
+        &mut self,
+        id: &AttachmentId,
+        epoch: &EpochId,
+        upto: Seq,
+        entries: Vec<LogEntry>,
+    ) -> Served {
+        let Some(reader) = self.all.get_mut(id) else {
+            return Served::Done;
+        };
         deliver(&self.wire, epoch, id, reader, upto, Arc::new(entries), false)
     }
 
@@ -174,7 +209,10 @@ impl Readers {
     pub(super) fn end_all(&mut self, error: &SessionError) {
         for (id, reader) in self.all.drain() {
             // A reader that is gone needs no goodbye.
-            drop(reader.sink.try_send(Delivery { attachment: id, payload: Payload::Ended { error: error.clone() } }));
+            drop(reader.sink.try_send(Delivery {
+                attachment: id,
+                payload: Payload::Ended { error: error.clone() },
+            }));
         }
     }
 }
@@ -182,7 +220,10 @@ impl Readers {
 fn send_presence(id: &AttachmentId, reader: &Reader, bytes: Bytes) -> Result<(), ()> {
     reader
         .sink
-        .try_send(Delivery { attachment: id.clone(), payload: Payload::Presence { bytes } })
+        .try_send(Delivery {
+            attachment: id.clone(),
+            payload: Payload::Presence { bytes },
+        })
         .map_err(|_full_or_closed| ())
 }
 
@@ -196,7 +237,15 @@ fn deliver(
     snapshot: bool,
 ) -> Served {
     match reader.form {
-        Form::Entries => hand(id, reader, Payload::Entries { upto, snapshot, entries }),
+        Form::Entries => hand(
+            id,
+            reader,
+            Payload::Entries {
+                upto,
+                snapshot,
+                entries,
+            },
+        ),
         Form::Frame(codec) => {
             let entries = Arc::try_unwrap(entries).unwrap_or_else(|shared| shared.as_ref().clone());
             match encode(codec, wire, epoch, entries, snapshot) {
@@ -214,7 +263,10 @@ fn encode(codec: Codec, wire: &SessionId, epoch: &EpochId, entries: Vec<LogEntry
 }
 
 fn hand(id: &AttachmentId, reader: &mut Reader, payload: Payload) -> Served {
-    match reader.sink.try_send(Delivery { attachment: id.clone(), payload }) {
+    match reader.sink.try_send(Delivery {
+        attachment: id.clone(),
+        payload,
+    }) {
         Ok(()) => {
             reader.pull = None;
             Served::Done

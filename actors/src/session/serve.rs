@@ -16,13 +16,25 @@ const STORED_BATCH_FACTOR: usize = 4;
 
 impl Session {
     pub(super) fn attach(&mut self, attach: Attach, reply: ReplyTo, ctx: &mut Context<Self>) {
-        let Some(meta) = &self.meta else { return reply.send(Err(SessionError::not_found(&self.id))) };
-        let Attach { attachment, client, form, after, tail, sink } = attach;
+        let Some(meta) = &self.meta else {
+            return reply.send(Err(SessionError::not_found(&self.id)));
+        };
+        let Attach {
+            attachment,
+            client,
+            form,
+            after,
+            tail,
+            sink,
+        } = attach;
         self.readers.all.retain(|id, _| id.connection != attachment.connection);
         if self.readers.all.len() >= self.deps.config.attachments {
-            let error = SessionError::new(ErrorCode::Overloaded, "too many devices are attached to this conversation")
-                .with_details(serde_json::json!({"limit": self.deps.config.attachments, "name": "session_attachments"}))
-                .after_ms(5000);
+            let error = SessionError::new(
+                ErrorCode::Overloaded,
+                "too many devices are attached to this conversation",
+            )
+            .with_details(serde_json::json!({"limit": self.deps.config.attachments, "name": "session_attachments"}))
+            .after_ms(5000);
             return reply.send(Err(error));
         }
         let committed = self.log.committed();
@@ -73,7 +85,9 @@ impl Session {
 
     pub(super) fn pull(&mut self, attachment: &AttachmentId, after: Seq, ctx: &mut Context<Self>) {
         let now = self.deps.clock.instant();
-        let Some(reader) = self.readers.all.get_mut(attachment) else { return };
+        let Some(reader) = self.readers.all.get_mut(attachment) else {
+            return;
+        };
         reader.pull = Some(after);
         reader.last_pull = now;
         self.readers.announce_due(attachment);
@@ -90,11 +104,15 @@ impl Session {
     }
 
     fn serve(&mut self, attachment: &AttachmentId, cache: &mut FrameCache, ctx: &mut Context<Self>) {
-        let Some(epoch) = self.meta.as_ref().map(|meta| meta.epoch.clone()) else { return };
+        let Some(epoch) = self.meta.as_ref().map(|meta| meta.epoch.clone()) else {
+            return;
+        };
         if !matches!(self.life, Life::Live) {
             return;
         }
-        let served = self.readers.serve(attachment, &self.log, &epoch, self.deps.config.batch_bytes, cache);
+        let served = self
+            .readers
+            .serve(attachment, &self.log, &epoch, self.deps.config.batch_bytes, cache);
         match served {
             Served::Done | Served::Parked => {}
             Served::Gone => self.detach(attachment, ctx),
@@ -104,7 +122,9 @@ impl Session {
 
     /// Memory starts after this reader's cursor: the store has the rest.
     fn read_behind(&mut self, attachment: AttachmentId, after: Seq, ctx: &mut Context<Self>) {
-        let Some(reader) = self.readers.all.get_mut(&attachment) else { return };
+        let Some(reader) = self.readers.all.get_mut(&attachment) else {
+            return;
+        };
         reader.pull = None;
         let store = self.deps.store.clone();
         let id = self.id.clone();
@@ -142,7 +162,9 @@ impl Session {
         entries: Vec<kronos_protocol::entry::LogEntry>,
         ctx: &mut Context<Self>,
     ) {
-        let Some(epoch) = self.meta.as_ref().map(|meta| meta.epoch.clone()) else { return };
+        let Some(epoch) = self.meta.as_ref().map(|meta| meta.epoch.clone()) else {
+            return;
+        };
         if let Some(reader) = self.readers.all.get_mut(attachment) {
             // Meanwhile the client may have pulled from elsewhere: its newest pull counts.
             reader.pull.get_or_insert(after);
@@ -157,7 +179,10 @@ impl Session {
 
     pub(super) fn typing(&mut self, attachment: &AttachmentId, on: bool, reply: ReplyTo, ctx: &mut Context<Self>) {
         let Some(reader) = self.readers.all.get_mut(attachment) else {
-            return reply.send(Err(SessionError::new(ErrorCode::Conflict, "attach the conversation first")));
+            return reply.send(Err(SessionError::new(
+                ErrorCode::Conflict,
+                "attach the conversation first",
+            )));
         };
         let changed = reader.typing != on;
         reader.typing = on;
@@ -184,7 +209,9 @@ impl Session {
 
     /// The conversation as it is now; answered when all of it is durable.
     pub(super) fn show(&mut self, reply: ReplyTo) {
-        let Some(meta) = self.meta.clone() else { return reply.send(Err(SessionError::not_found(&self.id))) };
+        let Some(meta) = self.meta.clone() else {
+            return reply.send(Err(SessionError::not_found(&self.id)));
+        };
         let view = View {
             meta,
             messages: view::messages(&self.state),

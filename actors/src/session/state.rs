@@ -173,7 +173,11 @@ impl State {
                 }
             }
             Event::TextMessageEnd(event) => {
-                let raw = stored.private.as_ref().and_then(|private| private.get("parts")).and_then(Value::as_array);
+                let raw = stored
+                    .private
+                    .as_ref()
+                    .and_then(|private| private.get("parts"))
+                    .and_then(Value::as_array);
                 if let Some(Body::Assistant { complete, parts, .. }) = self.body_mut(&event.message_id) {
                     *complete = true;
                     *parts = raw.cloned();
@@ -188,23 +192,36 @@ impl State {
     }
 
     fn body_mut(&mut self, id: &MessageId) -> Option<&mut Body> {
-        self.messages.iter_mut().rev().find(|said| said.id == *id).map(|said| &mut said.body)
+        self.messages
+            .iter_mut()
+            .rev()
+            .find(|said| said.id == *id)
+            .map(|said| &mut said.body)
     }
 
     fn run_started(&mut self, seq: Seq, event: &RunStarted, private: Option<&Value>, at_ms: Millis) {
-        let record: RunRecord =
-            private.and_then(|value| serde_json::from_value(value.clone()).ok()).unwrap_or_default();
+        let record: RunRecord = private
+            .and_then(|value| serde_json::from_value(value.clone()).ok())
+            .unwrap_or_default();
         let mut answers = None;
         for message in event.input.iter().flat_map(|input| &input.messages) {
             let Message::User(user) = message else { continue };
             answers = Some(user.id.clone());
             self.queue.retain(|queued| queued.id != user.id);
             let run = Some(event.run_id.clone());
-            let sent = self.sends.entry(user.id.clone()).or_insert(Sent { seq, run: None, removed: false });
+            let sent = self.sends.entry(user.id.clone()).or_insert(Sent {
+                seq,
+                run: None,
+                removed: false,
+            });
             sent.run = sent.run.take().or(run);
             match self.messages.iter().position(|said| said.id == user.id) {
                 // The turn is tried again: what the earlier attempt said is not for the model.
-                Some(at) => self.messages.iter_mut().skip(at + 1).for_each(|said| said.hidden_from_model = true),
+                Some(at) => self
+                    .messages
+                    .iter_mut()
+                    .skip(at + 1)
+                    .for_each(|said| said.hidden_from_model = true),
                 None => self.messages.push(Said {
                     id: user.id.clone(),
                     at_ms,
@@ -235,13 +252,19 @@ impl State {
         let Some(run) = self.run.take() else { return };
         match event.code.as_deref() {
             Some(code) if code == RunErrorCode::Interrupted.as_str() => {
-                self.interrupted =
-                    Some(InterruptedTurn { message: run.message, attempts: run.attempt, options: run.options });
+                self.interrupted = Some(InterruptedTurn {
+                    message: run.message,
+                    attempts: run.attempt,
+                    options: run.options,
+                });
             }
             // A blocked message stays blocked in the history: the model is not asked about it again.
             Some(code) if code == RunErrorCode::Blocked.as_str() => {
                 if let Some(at) = self.messages.iter().position(|said| said.id == run.message) {
-                    self.messages.iter_mut().skip(at).for_each(|said| said.hidden_from_model = true);
+                    self.messages
+                        .iter_mut()
+                        .skip(at)
+                        .for_each(|said| said.hidden_from_model = true);
                 }
             }
             _ => {}
@@ -252,7 +275,11 @@ impl State {
         self.messages.push(Said {
             id: event.message_id.clone(),
             at_ms,
-            body: Body::Assistant { text: String::new(), complete: false, parts: None },
+            body: Body::Assistant {
+                text: String::new(),
+                complete: false,
+                parts: None,
+            },
             hidden_from_model: false,
         });
     }
@@ -260,15 +287,31 @@ impl State {
     fn custom(&mut self, seq: Seq, name: &str, value: &Value, private: Option<&Value>) {
         match name {
             MESSAGE_ACCEPTED => {
-                let Ok(accepted) = serde_json::from_value::<Accepted>(value.clone()) else { return };
+                let Ok(accepted) = serde_json::from_value::<Accepted>(value.clone()) else {
+                    return;
+                };
                 let Message::User(user) = accepted.message else { return };
-                let record: RunRecord =
-                    private.and_then(|value| serde_json::from_value(value.clone()).ok()).unwrap_or_default();
-                self.sends.insert(user.id.clone(), Sent { seq, run: None, removed: false });
-                self.queue.push_back(Queued { id: user.id, content: user.content, options: record.options });
+                let record: RunRecord = private
+                    .and_then(|value| serde_json::from_value(value.clone()).ok())
+                    .unwrap_or_default();
+                self.sends.insert(
+                    user.id.clone(),
+                    Sent {
+                        seq,
+                        run: None,
+                        removed: false,
+                    },
+                );
+                self.queue.push_back(Queued {
+                    id: user.id,
+                    content: user.content,
+                    options: record.options,
+                });
             }
             MESSAGE_REMOVED => {
-                let Ok(removed) = serde_json::from_value::<Removed>(value.clone()) else { return };
+                let Ok(removed) = serde_json::from_value::<Removed>(value.clone()) else {
+                    return;
+                };
                 self.queue.retain(|queued| queued.id != removed.message_id);
                 if let Some(sent) = self.sends.get_mut(&removed.message_id) {
                     sent.removed = true;
@@ -290,11 +333,20 @@ impl State {
 
     /// What a message says, wherever it is.
     pub fn user_content(&self, id: &MessageId) -> Option<&UserContent> {
-        let said = self.messages.iter().find(|said| said.id == *id).and_then(|said| match &said.body {
-            Body::User(content) => Some(content),
-            Body::Assistant { .. } => None,
-        });
-        said.or_else(|| self.queue.iter().find(|queued| queued.id == *id).map(|queued| &queued.content))
+        let said = self
+            .messages
+            .iter()
+            .find(|said| said.id == *id)
+            .and_then(|said| match &said.body {
+                Body::User(content) => Some(content),
+                Body::Assistant { .. } => None,
+            });
+        said.or_else(|| {
+            self.queue
+                .iter()
+                .find(|queued| queued.id == *id)
+                .map(|queued| &queued.content)
+        })
     }
 
     /// Messages of users and assistant.

@@ -43,7 +43,10 @@ pub fn messages(state: &State) -> Vec<(Millis, Message)> {
 /// The AG-UI form of "here is where we are": a run is opened, the messages are given (the newest that fit into
 /// `max_bytes`), what is still open is opened again; without an active run the run is closed at once.
 pub fn snapshot(state: &State, thread: &SessionId, at: Seq, now: Millis, max_bytes: usize) -> Vec<LogEntry> {
-    let run = state.run.as_ref().map_or_else(|| RunId::from_trusted(format!("r_snapshot_{at}")), |run| run.id.clone());
+    let run = state
+        .run
+        .as_ref()
+        .map_or_else(|| RunId::from_trusted(format!("r_snapshot_{at}")), |run| run.id.clone());
     let mut events: Vec<Event> = Vec::new();
     let mut started = RunStarted::new(thread.to_string(), run.clone());
     started.protocol_version = Some(AG_UI_VERSION.to_owned());
@@ -86,7 +89,9 @@ pub fn snapshot(state: &State, thread: &SessionId, at: Seq, now: Millis, max_byt
         }
     } else {
         let mut finished = RunFinished::new(thread.to_string(), run.clone());
-        finished.outcome = Some(Outcome::Success { pending_tool_call_ids: None });
+        finished.outcome = Some(Outcome::Success {
+            pending_tool_call_ids: None,
+        });
         events.push(finished.into());
     }
     events
