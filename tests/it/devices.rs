@@ -37,7 +37,7 @@ async fn chat(kronos: &Kronos, number: u64, seed: u64) {
         match random.random_range(0..10) {
             0..=2 => {
                 client.cut();
-                client.reconnect(&kronos.server.ws_url_of(&user)).await;
+                client.reconnect(&kronos.server.ws_url()).await;
                 let attached = client.reattach(&session).await;
                 assert!(attached.recovered, "a cursor of this history is served event by event");
             }

@@ -23,7 +23,7 @@ async fn in_mid_run(kronos: &Kronos) -> (WsClient, kronos_protocol::SessionId) {
 async fn taken_up_again(kronos: &Kronos, mut client: WsClient, session: &str) {
     let shown = client.transcript(session).last_answer().to_owned();
     kronos.gemini.set_config(|config| config.tokens_per_second = 0.0);
-    client.reconnect(&kronos.server.ws_url_of("ann")).await;
+    client.reconnect(&kronos.server.ws_url()).await;
     let attached = client.reattach(session).await;
     assert!(attached.recovered, "the cursor survives a restart");
     client
@@ -96,7 +96,7 @@ async fn queued_messages_survive_kill_9_in_their_order() {
     client.cut();
     kronos.gemini.set_config(|config| config.tokens_per_second = 0.0);
     kronos.server.restart().await;
-    client.reconnect(&kronos.server.ws_url_of("ann")).await;
+    client.reconnect(&kronos.server.ws_url()).await;
     client.reattach(&session).await;
     client.until("the third answer", |client| client.transcript(&session).message("m_3").is_some()).await;
     client.until_idle(&session).await;
