@@ -1,1 +1,5 @@
-//! Placeholder.
+//! The domain of Kronos.
+
+pub mod clock;
+pub mod config;
+pub mod store;
