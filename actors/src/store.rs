@@ -23,7 +23,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Millis;
 
+pub mod keys;
+pub mod memory;
+mod order;
 pub mod service;
+pub mod sled;
 
 /// One event of a session as the store sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,6 +149,12 @@ pub enum Refusal {
     UnknownSession {
         /// The session.
         session: SessionId,
+    },
+    /// The request makes no sense, whatever is stored.
+    #[error("malformed request: {what}")]
+    Malformed {
+        /// What is wrong with it.
+        what: &'static str,
     },
 }
 
