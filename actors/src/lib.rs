@@ -31,6 +31,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod connection;
 pub mod directory;
 pub mod gemini;
 pub mod ids;
