@@ -1,5 +1,11 @@
 //! What the simulator promises beside the shapes of its answers: pace, faults, scripts and its record.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "the functions beside the tests are tests, too"
+)]
+
 use std::time::Duration;
 
 use kronos_sim::{GeminiSim, Outcome, ScriptedEnd, ScriptedReply, SimConfig, SimHandle};

@@ -1,5 +1,7 @@
 //! Replays the recorded requests of Google's SDKs: the same request gets an answer of the same shape.
 
+#![expect(clippy::unwrap_used, reason = "the functions beside the tests are tests, too")]
+
 use std::path::Path;
 
 use kronos_sim::{GeminiSim, SimConfig, SimHandle};
