@@ -257,7 +257,7 @@ mod tests {
         let plain = json!({"functionCall": {"id": "x", "name": "f"}});
         for pair in [[&signed, &plain], [&plain, &signed]] {
             let done = finished(&[parts(json!([pair[0]])), parts(json!([pair[1]])), end("STOP")]).unwrap();
-            assert_eq!(done.parts, [signed.clone()]);
+            assert_eq!(done.parts, std::slice::from_ref(&signed));
         }
         let without_id = json!({"functionCall": {"name": "f"}});
         let done = finished(&[parts(json!([without_id, without_id])), end("STOP")]).unwrap();

@@ -312,7 +312,7 @@ mod tests {
     }
 
     fn waits<'a>(permits: &'a Arc<Permits>, user: &'a UserId) -> Waiting<'a> {
-        enter(permits, user).err().expect("it waits")
+        enter(permits, user).err().unwrap()
     }
 
     #[test]

@@ -294,8 +294,9 @@ impl ErrorStatus {
         #[derive(Deserialize)]
         #[serde(untagged)]
         enum Body {
-            Plain(Wrapped),
+            // First: a struct may be read from an array, too.
             Array([Wrapped; 1]),
+            Plain(Wrapped),
         }
         let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
         match serde_json::from_slice(body) {
