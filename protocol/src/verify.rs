@@ -2,7 +2,8 @@
 //!
 //! A port of the verifier and the chunk expansion of the official client 1.0.0: what this accepts, that client does not
 //! throw on. Where several things are wrong at once, which one is named may differ. Schema rules are not here: a value
-//! that became an [`Event`] has kept them.
+//! that was read as an [`Event`] has kept them. One made in Rust can still break two: an interrupt outcome must have an
+//! interrupt, and integers (`timestamp`, token counts) must stay within ±(2^53 - 1).
 //!
 //! Events outside a run are not for it: entries of a log without `run` must not be fed to it.
 

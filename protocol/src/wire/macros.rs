@@ -215,6 +215,27 @@ macro_rules! wire_enum {
     };
 }
 
+/// Implements serde for enums of struct variants with a telling field, whose derives are marked `remote = "Self"`.
+///
+/// The derive alone would also read a list of the fields, and the number of a variant instead of its name.
+macro_rules! object_enums {
+    ($( $name:ident ),* $(,)?) => {$(
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                Self::serialize(self, serializer)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let fields = <serde_json::Map<String, serde_json::Value> as serde::Deserialize>::deserialize(deserializer)?;
+                let tree = $crate::wire::tree::Tree(serde_json::Value::Object(fields));
+                Self::deserialize(tree).map_err(serde::de::Error::custom)
+            }
+        }
+    )*};
+}
+
 /// Declares a closed set of words: an enum with `as_str`, `ALL`, `Display`, `FromStr` and serde as a string.
 macro_rules! words {
     (
@@ -276,4 +297,4 @@ macro_rules! words {
     };
 }
 
-pub(crate) use {wire_enum, wire_struct, words};
+pub(crate) use {object_enums, wire_enum, wire_struct, words};
