@@ -4,7 +4,8 @@
 ///
 /// Sections, each optional and in this order: `required` (must be there, and not null), `any`
 /// (required, any JSON with null), `listed` (required list; unknown union
-/// members are left out), `constant` (required, but `new` knows it), `defaulted` (absent reads as the given value; always written), `optional` (absent is `None`;
+/// members are left out), `constant` (required, but `new` knows it), `defaulted` (absent and null read as the given
+/// value; always written), `optional` (absent is `None`;
 /// null is refused), `nullable` (null reads as absent), `known` (like nullable; an unknown union member is absent too).
 macro_rules! wire_struct {
     (
@@ -90,7 +91,7 @@ macro_rules! wire_struct {
                 $( $( let mut $af: Option<$at> = None; )* )?
                 $( $( let mut $lf: Option<$crate::wire::KnownList<$lt>> = None; )* )?
                 $( $( let mut $cf: Option<$ct> = None; )* )?
-                $( $( let mut $df: Option<$dt> = None; )* )?
+                $( $( let mut $df: Option<Option<$dt>> = None; )* )?
                 $( $( let mut $of: Option<$crate::wire::NotNull<$ot>> = None; )* )?
                 $( $( let mut $nf: Option<Option<$nt>> = None; )* )?
                 $( $( let mut $kf: Option<$crate::wire::Known<$kt>> = None; )* )?
@@ -112,7 +113,7 @@ macro_rules! wire_struct {
                     $( $( $af: $af.ok_or_else(|| $crate::wire::missing($aw))?, )* )?
                     $( $( $lf: $lf.ok_or_else(|| $crate::wire::missing($lw))?.0, )* )?
                     $( $( $cf: $cf.ok_or_else(|| $crate::wire::missing($cw))?, )* )?
-                    $( $( $df: $df.unwrap_or_else(|| $dv), )* )?
+                    $( $( $df: $df.flatten().unwrap_or_else(|| $dv), )* )?
                     $( $( $of: $of.map(|value| value.0), )* )?
                     $( $( $nf: $nf.flatten(), )* )?
                     $( $( $kf: $kf.and_then(|known| known.0), )* )?

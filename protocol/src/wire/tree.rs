@@ -262,6 +262,18 @@ impl Visitor<'_> for StrictKey {
         Ok(text.to_owned())
     }
 
+    fn visit_i64<E: Error>(self, _: i64) -> Result<String, E> {
+        Err(E::custom("a key that is not a string"))
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<String, E> {
+        Err(E::custom("a key that is not a string"))
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<String, E> {
+        Err(E::custom("a key that is not a string"))
+    }
+
     fn visit_string<E>(self, text: String) -> Result<String, E> {
         Ok(text)
     }
