@@ -1,0 +1,113 @@
+//! A generate request after validation, with what the rest of the simulator asks of it.
+
+use serde_json::Value;
+
+use crate::directive;
+use crate::tokens;
+
+/// A validated, normalised GenerateContentRequest.
+#[derive(Debug)]
+pub(crate) struct GenerateRequest {
+    pub(crate) model: String,
+    pub(crate) body: Value,
+}
+
+/// One declared function.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Declaration<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) schema: &'a Value,
+}
+
+impl GenerateRequest {
+    pub(crate) fn contents(&self) -> &[Value] {
+        array(&self.body["contents"])
+    }
+
+    pub(crate) fn config(&self) -> &Value {
+        &self.body["generationConfig"]
+    }
+
+    /// Returns the text of the last content when that is a user's, else an empty text.
+    pub(crate) fn last_text(&self) -> String {
+        self.contents()
+            .last()
+            .filter(|content| role(content) == "user")
+            .map(text)
+            .unwrap_or_default()
+    }
+
+    /// Returns the turns with text as (role, text without magic words).
+    pub(crate) fn turns(&self) -> Vec<(&str, String)> {
+        let turns = self
+            .contents()
+            .iter()
+            .map(|content| (role(content), directive::strip(&text(content))));
+        turns.filter(|(_, text)| !text.is_empty()).collect()
+    }
+
+    pub(crate) fn system(&self) -> String {
+        text(&self.body["systemInstruction"])
+    }
+
+    pub(crate) fn declarations(&self) -> Vec<Declaration<'_>> {
+        let tools = array(&self.body["tools"]).iter();
+        tools
+            .flat_map(|tool| array(&tool["functionDeclarations"]))
+            .map(declaration)
+            .collect()
+    }
+
+    /// Returns name and response of the function responses in the last content.
+    pub(crate) fn function_responses(&self) -> Vec<(&str, &Value)> {
+        let parts = self
+            .contents()
+            .last()
+            .map_or(&[][..], |content| array(&content["parts"]));
+        let responses = parts
+            .iter()
+            .map(|part| &part["functionResponse"])
+            .filter(|response| response.is_object());
+        responses
+            .map(|response| (response["name"].as_str().unwrap_or_default(), &response["response"]))
+            .collect()
+    }
+
+    pub(crate) fn prompt_tokens(&self) -> u32 {
+        tokens::count_contents(&self.body["contents"]).saturating_add(tokens::count(&self.system()))
+    }
+}
+
+fn declaration(function: &Value) -> Declaration<'_> {
+    let json_schema = &function["parametersJsonSchema"];
+    let schema = if json_schema.is_null() {
+        &function["parameters"]
+    } else {
+        json_schema
+    };
+    Declaration {
+        name: function["name"].as_str().unwrap_or_default(),
+        schema,
+    }
+}
+
+/// Returns the role of a content; absent means user.
+fn role(content: &Value) -> &str {
+    content["role"]
+        .as_str()
+        .filter(|role| !role.is_empty())
+        .unwrap_or("user")
+}
+
+/// Returns the text parts of a content, without thoughts.
+fn text(content: &Value) -> String {
+    let parts = array(&content["parts"]).iter().filter(|part| part["thought"] != true);
+    parts
+        .filter_map(|part| part["text"].as_str())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn array(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}

@@ -1,0 +1,277 @@
+//! Writes an answer to the connection: pace, framing, breaking off, and the report of how it ended.
+
+use std::collections::VecDeque;
+use std::io;
+
+use actix_web::HttpResponse;
+use actix_web::body::SizedStream;
+use bytes::Bytes;
+use futures_util::stream::{self, Stream};
+use serde_json::{Value, json};
+use tokio::time::{Duration, sleep, sleep_until};
+
+use crate::chunk::{Chunk, Content, Envelope, Used, merge};
+use crate::directive::{Break, Directives, Framing};
+use crate::error::{ApiError, JSON};
+use crate::record::Ticket;
+
+/// Bytes per write of the split framing.
+const SPLIT: usize = 7;
+/// Lets the connection write what it has before it is dropped.
+const FLUSH: Duration = Duration::from_millis(5);
+
+/// An answer ready to be sent.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) envelope: Envelope,
+    pub(crate) chunks: Vec<Chunk>,
+    pub(crate) directives: Directives,
+}
+
+/// How the chunks are wrapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wrapping {
+    /// Server-sent events.
+    Sse,
+    /// One JSON array.
+    Array,
+    /// One JSON object, without streaming.
+    Single,
+}
+
+/// What the writer does next.
+#[derive(Debug)]
+enum Step {
+    Chunk(Chunk),
+    Bytes(Bytes),
+    Break(Break),
+}
+
+struct Writer {
+    steps: VecDeque<Step>,
+    /// Writes of the current event.
+    writes: VecDeque<Bytes>,
+    envelope: Envelope,
+    used: Used,
+    framing: Framing,
+    wrapping: Wrapping,
+    model: String,
+    first: bool,
+    ended: bool,
+    ticket: Ticket,
+}
+
+impl Reply {
+    /// Starts the stream; the body reports to `ticket`.
+    pub(crate) fn stream(self, wrapping: Wrapping, ticket: Ticket) -> HttpResponse {
+        let media = if wrapping == Wrapping::Sse {
+            "text/event-stream"
+        } else {
+            JSON
+        };
+        HttpResponse::Ok()
+            .content_type(media)
+            .streaming(self.body(wrapping, ticket))
+    }
+
+    /// Answers at once, after the time the answer takes.
+    pub(crate) async fn send(mut self, mut ticket: Ticket) -> HttpResponse {
+        let one = merge(&self.chunks);
+        sleep_until(ticket.started() + one.due).await;
+        match self.directives.broken {
+            Some((_, Break::Error(status) | Break::RawError(status))) => {
+                ticket.failed(status.to_string());
+                return ApiError::status(status, &self.envelope.model).response(false);
+            }
+            Some((_, broken)) => {
+                self.chunks = vec![one];
+                self.directives.broken = Some((0, broken));
+                return self.stream(Wrapping::Single, ticket);
+            }
+            None => {}
+        }
+        let mut used = Used::default();
+        used.add(&one);
+        let body = self.envelope.render(&one.content, used).unwrap_or_default().to_string();
+        ticket.chunk_sent();
+        ticket.completed();
+        let size = body.len() as u64;
+        // Sized, so that the answer carries its length like the real one.
+        let body = SizedStream::new(size, stream::iter([Ok::<_, io::Error>(Bytes::from(body))]));
+        HttpResponse::Ok().content_type(JSON).body(body)
+    }
+
+    fn body(self, wrapping: Wrapping, ticket: Ticket) -> impl Stream<Item = io::Result<Bytes>> + 'static {
+        let framing = self.directives.framing;
+        let broken = self
+            .directives
+            .broken
+            .map(|(after, broken)| (after.min(self.chunks.len().saturating_sub(1)), broken));
+        let mut steps: VecDeque<Step> = self.chunks.into_iter().map(Step::Chunk).collect();
+        match broken {
+            Some((after, broken)) => {
+                // The chunk that is cut is needed for its first half.
+                let cut = steps.get(after).and_then(|step| match step {
+                    Step::Chunk(chunk)
+                        if matches!(broken, Break::Cut | Break::Stall) && wrapping == Wrapping::Single =>
+                    {
+                        Some(chunk.clone())
+                    }
+                    Step::Chunk(chunk) if broken == Break::Cut => Some(chunk.clone()),
+                    Step::Chunk(_) | Step::Bytes(_) | Step::Break(_) => None,
+                });
+                steps.truncate(after);
+                if let Some(half) = cut.map(|chunk| self.envelope.half(&chunk, wrapping)) {
+                    steps.push_back(Step::Bytes(half));
+                }
+                steps.push_back(Step::Break(broken));
+            }
+            None if framing == Framing::Done => {
+                steps.push_back(Step::Bytes(Bytes::from_static(b"data: [DONE]\r\n\r\n")))
+            }
+            None => {}
+        }
+        let model = self.envelope.model.clone();
+        let writer = Writer {
+            steps,
+            writes: VecDeque::new(),
+            envelope: self.envelope,
+            used: Used::default(),
+            framing,
+            wrapping,
+            model,
+            first: true,
+            ended: false,
+            ticket,
+        };
+        stream::unfold(writer, |mut writer| async move {
+            writer.next().await.map(|item| (item, writer))
+        })
+    }
+}
+
+impl Envelope {
+    /// The first half of a chunk.
+    fn half(&self, chunk: &Chunk, wrapping: Wrapping) -> Bytes {
+        let mut used = Used::default();
+        used.add(chunk);
+        let text = self.render(&chunk.content, used).unwrap_or_default().to_string();
+        let prefix = if wrapping == Wrapping::Sse { "data: " } else { "" };
+        let middle = text.len() / 2;
+        Bytes::from([prefix.as_bytes(), &text.as_bytes()[..middle]].concat())
+    }
+}
+
+impl Writer {
+    async fn next(&mut self) -> Option<io::Result<Bytes>> {
+        if let Some(bytes) = self.writes.pop_front() {
+            // Gives the connection the chance to write each piece by itself.
+            tokio::task::yield_now().await;
+            return Some(Ok(bytes));
+        }
+        if self.ended {
+            return None;
+        }
+        let Some(step) = self.steps.pop_front() else {
+            return self.finish();
+        };
+        match step {
+            Step::Chunk(chunk) => {
+                sleep_until(self.ticket.started() + chunk.due).await;
+                self.used.add(&chunk);
+                let bytes = self.frame(&chunk.content);
+                self.ticket.chunk_sent();
+                if self.steps.is_empty() && self.wrapping != Wrapping::Array {
+                    self.ticket.completed();
+                }
+                Some(Ok(bytes))
+            }
+            Step::Bytes(bytes) => Some(Ok(bytes)),
+            Step::Break(broken) => self.break_off(broken).await,
+        }
+    }
+
+    fn finish(&mut self) -> Option<io::Result<Bytes>> {
+        self.ended = true;
+        self.ticket.completed();
+        let close = if self.first { "[]" } else { "\r\n]" };
+        (self.wrapping == Wrapping::Array).then(|| Ok(Bytes::from_static(close.as_bytes())))
+    }
+
+    async fn break_off(&mut self, broken: Break) -> Option<io::Result<Bytes>> {
+        self.ended = true;
+        match broken {
+            Break::Stall => std::future::pending().await,
+            Break::CleanEnd => {
+                self.ticket.failed("truncate-clean");
+                None
+            }
+            Break::Cut | Break::Drop => {
+                sleep(FLUSH).await;
+                self.ticket
+                    .failed(if broken == Break::Cut { "cut" } else { "truncate" });
+                Some(Err(io::Error::other("dropped on purpose")))
+            }
+            Break::Error(status) => {
+                self.ticket.failed(format!("midstream {status}"));
+                let error = ApiError::status(status, &self.model).body;
+                Some(Ok(self.event(&error)))
+            }
+            Break::RawError(status) => {
+                self.ticket.failed(format!("midstream-raw {status}"));
+                let error = ApiError::status(status, &self.model).body;
+                let pretty = serde_json::to_string_pretty(&error).unwrap_or_default();
+                Some(Ok(Bytes::from(format!("{pretty}\r\n"))))
+            }
+            Break::Garbage => {
+                self.ticket.failed("garbage");
+                Some(Ok(Bytes::from_static(
+                    b"data: {\"candidates\": [{\"content\"<<<\xff\xfe not json\r\n\r\n",
+                )))
+            }
+        }
+    }
+
+    /// Frames a chunk; what does not fit into the first write is queued.
+    fn frame(&mut self, content: &Content) -> Bytes {
+        let bytes = match (self.envelope.render(content, self.used), content) {
+            (Some(value), _) => self.event(&value),
+            (None, Content::Raw(raw)) => Bytes::from(raw.clone()),
+            (None, _) => Bytes::new(),
+        };
+        if self.framing != Framing::Split {
+            return bytes;
+        }
+        self.writes
+            .extend(bytes.chunks(SPLIT).map(|piece| bytes.slice_ref(piece)));
+        self.writes.pop_front().unwrap_or_default()
+    }
+
+    fn event(&mut self, value: &Value) -> Bytes {
+        let json = value.to_string();
+        let first = std::mem::replace(&mut self.first, false);
+        let text = match self.wrapping {
+            Wrapping::Array if first => format!("[{json}"),
+            Wrapping::Array => format!(",\r\n{json}"),
+            Wrapping::Single => json,
+            Wrapping::Sse => match self.framing {
+                Framing::Lf => format!("data: {json}\n\n"),
+                Framing::NoSpace => format!("data:{json}\r\n\r\n"),
+                Framing::EventLine if first => format!("event: message\r\ndata: {json}\r\n\r\n"),
+                Framing::Comment if first => format!("data: {json}\r\n\r\n: keep-alive\r\n\r\n"),
+                Framing::Crlf
+                | Framing::Split
+                | Framing::Comment
+                | Framing::Done
+                | Framing::EventLine
+                | Framing::LineSeparator => format!("data: {json}\r\n\r\n"),
+            },
+        };
+        Bytes::from(text)
+    }
+}
+
+/// Adds the separators that the `sse-u2028` framing puts into a text.
+pub(crate) fn with_separators(text: &str) -> Value {
+    json!({"text": format!("{text}\u{2028}\u{2029}")})
+}
