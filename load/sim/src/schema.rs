@@ -157,15 +157,17 @@ impl Filler<'_> {
     fn place(&self) -> Option<String> {
         let words: Vec<&str> = self.prompt.split_whitespace().collect();
         let clean = |word: &str| word.trim_matches(|c: char| !c.is_alphanumeric()).to_owned();
-        let capital = |word: &&&str| word.chars().next().is_some_and(char::is_uppercase);
+        let capital = |word: &str| word.chars().next().is_some_and(char::is_uppercase);
         words.windows(2).enumerate().find_map(|(at, pair)| {
             let leads = ["in", "at", "for", "of", "to"].contains(&pair[0].to_ascii_lowercase().as_str());
-            let place: Vec<String> = words[at + 1..]
-                .iter()
-                .take_while(capital)
-                .take(3)
-                .map(|word| clean(word))
-                .collect();
+            let mut place = Vec::new();
+            for word in words[at + 1..].iter().take(3).take_while(|word| capital(word)) {
+                place.push(clean(word));
+                // A sign after the word ends the name.
+                if !word.ends_with(char::is_alphanumeric) {
+                    break;
+                }
+            }
             (leads && !place.is_empty()).then(|| place.join(" "))
         })
     }

@@ -52,7 +52,18 @@ fn count_part(part: &Value) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
+
     use super::split;
+
+    proptest! {
+        #[test]
+        fn any_text_is_its_tokens_joined(text in "\\PC*|[a-z \n你é]{0,80}") {
+            let tokens = split(&text);
+            prop_assert!(tokens.iter().all(|token| !token.is_empty()));
+            prop_assert_eq!(tokens.concat(), text);
+        }
+    }
 
     #[test]
     fn tokens_joined_are_the_text() {

@@ -1,5 +1,7 @@
 //! Replays the recorded requests of Google's SDKs: the same request gets an answer of the same shape.
 
+#![expect(clippy::unwrap_used, reason = "the functions beside the tests are tests, too")]
+
 use std::path::Path;
 
 use kronos_sim::{GeminiSim, SimConfig, SimHandle};
@@ -16,6 +18,13 @@ fn fast() -> SimHandle {
     GeminiSim::start(config).unwrap()
 }
 
+/// A client of its own connections.
+fn client() -> Client {
+    // Another test of the process may have installed it already.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    Client::builder().no_proxy().build().unwrap()
+}
+
 struct Answer {
     status: u64,
     media: String,
@@ -30,7 +39,7 @@ async fn replay(sim: &SimHandle, request: &Value) -> Answer {
         url.query_pairs_mut().append_pair(name, value.as_str().unwrap());
     }
     let method = Method::from_bytes(request["method"].as_str().unwrap().as_bytes()).unwrap();
-    let client = Client::builder().no_proxy().build().unwrap();
+    let client = client();
     let mut send = client.request(method, url);
     for (name, value) in request["headers"].as_object().unwrap() {
         send = send.header(name, value.as_str().unwrap());
@@ -219,7 +228,7 @@ fn check_stream(name: &str, expected: &Value, answer: &Answer) {
     assert_eq!(ids.len(), 1, "{name}: one responseId");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn every_capture_gets_an_answer_of_its_shape() {
     let sim = fast();
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures");
