@@ -1,0 +1,203 @@
+//! The configuration sections that actors take, each with its default and its bounds.
+//!
+//! Values come in already parsed; the root configuration (environment, file, flags) is the edge's.
+
+use std::{path::PathBuf, time::Duration};
+
+use kronos_protocol::limits;
+use secrecy::SecretString;
+
+/// How sessions live: memory, runs, restarts.
+#[derive(Debug, Clone)]
+pub struct SessionConfig {
+    /// Time without a run, an input or an attached socket before a session leaves memory. Default 60 s.
+    pub idle_timeout: Duration,
+    /// Bytes of its log that a live session keeps in memory. Default 256 KiB.
+    pub tail_bytes: usize,
+    /// Bytes of events that one batch to a reader may hold (one larger event is a batch of its own). Default 8 KiB.
+    pub batch_bytes: usize,
+    /// Messages that may wait behind a run. Default 16.
+    pub inbox_messages: usize,
+    /// Sockets that may be attached to one session. Default 64.
+    pub attachments: usize,
+    /// Characters of one user message. Default 32 000.
+    pub message_chars: usize,
+    /// Characters of a title. Default 200.
+    pub title_chars: usize,
+    /// Wall time of one run. Default 10 min.
+    pub run_deadline: Duration,
+    /// Runs of one turn when crashes interrupt them; the last one stays interrupted. Default 3.
+    pub max_run_attempts: u32,
+    /// Panics within `restart_window` before a session is parked. Default 5.
+    pub max_restarts: u32,
+    /// The window of `max_restarts`. Default 60 s.
+    pub restart_window: Duration,
+    /// Commands that may wait in a session's mailbox. Default 64 (and one for each sender).
+    pub mailbox: usize,
+}
+
+impl Default for SessionConfig {
+    fn default() -> Self {
+        Self {
+            idle_timeout: Duration::from_secs(60),
+            tail_bytes: 256 * 1024,
+            batch_bytes: limits::BATCH_BYTES,
+            inbox_messages: 16,
+            attachments: 64,
+            message_chars: limits::MESSAGE_CHARS,
+            title_chars: limits::TITLE_CHARS,
+            run_deadline: Duration::from_secs(600),
+            max_run_attempts: 3,
+            max_restarts: 5,
+            restart_window: Duration::from_secs(60),
+            mailbox: 64,
+        }
+    }
+}
+
+/// How websockets are guarded.
+#[derive(Debug, Clone)]
+pub struct ConnectionConfig {
+    /// Time in which the first frame `hello` must come. Default 10 s.
+    pub hello_timeout: Duration,
+    /// Interval of the server's pings; a peer silent for two of them is gone. Default 25 s.
+    pub ping_interval: Duration,
+    /// Bytes of one assembled message, in both directions. Default 256 KiB.
+    pub frame_bytes: usize,
+    /// Bytes of one message before `hello` was answered. Default 16 KiB.
+    pub pre_auth_frame_bytes: usize,
+    /// Sessions that one socket may attach. Default 64.
+    pub attachments: usize,
+    /// Commands of one socket that may wait for their reply. Default 64.
+    pub pending_commands: usize,
+    /// Time in which a peer must take what was written to it (`TCP_USER_TIMEOUT`). Default 30 s.
+    pub write_timeout: Duration,
+    /// Websockets of this process. Default 20 000.
+    pub max_connections: usize,
+    /// Websockets of one user. Default 256.
+    pub max_connections_per_user: usize,
+}
+
+impl Default for ConnectionConfig {
+    fn default() -> Self {
+        Self {
+            hello_timeout: Duration::from_secs(10),
+            ping_interval: Duration::from_secs(25),
+            frame_bytes: limits::FRAME_BYTES,
+            pre_auth_frame_bytes: limits::PRE_AUTH_FRAME_BYTES,
+            attachments: limits::ATTACHMENTS_PER_CONNECTION,
+            pending_commands: limits::PENDING_COMMANDS,
+            write_timeout: Duration::from_secs(30),
+            max_connections: 20_000,
+            max_connections_per_user: 256,
+        }
+    }
+}
+
+/// How the model is asked.
+#[derive(Debug, Clone)]
+pub struct GeminiConfig {
+    /// Scheme and host, without a version. Default `https://generativelanguage.googleapis.com`.
+    pub base_url: String,
+    /// API version in the path. Default `v1beta`.
+    pub api_version: String,
+    /// The key; without one the service answers `not_configured`.
+    pub api_key: Option<SecretString>,
+    /// The upstream is the simulator: said everywhere it matters.
+    pub simulated: bool,
+    /// Model of a run that names none. Default `gemini-3.8-flash`.
+    pub model: String,
+    /// Sent only when set: Gemini from 3.6 on ignores it. 0..2.
+    pub temperature: Option<f64>,
+    /// Most tokens of one answer. Default 8192; 1..65 536.
+    pub max_tokens: u32,
+    /// `MINIMAL`, `LOW`, `MEDIUM`, `HIGH`; default `LOW` (chat latency); `None` sends none.
+    pub thinking_level: Option<String>,
+    /// System prompt of a run that names none.
+    pub system_prompt: Option<String>,
+    /// Time to connect. Default 5 s.
+    pub connect_timeout: Duration,
+    /// Time from the request to the first byte of the answer. Default 60 s.
+    pub first_byte_timeout: Duration,
+    /// Silence within a stream. Default 60 s.
+    pub idle_timeout: Duration,
+    /// Attempts of one generation while nothing was shown. Default 4.
+    pub max_attempts: u32,
+    /// First pause between attempts, doubled each time, with jitter. Default 500 ms.
+    pub backoff: Duration,
+    /// Longest pause between attempts; a longer `RetryInfo` ends the run instead. Default 20 s.
+    pub max_backoff: Duration,
+    /// Generations at once in this process. Default 256.
+    pub max_concurrent: usize,
+    /// Generations at once of one user. Default 8.
+    pub max_concurrent_per_user: usize,
+    /// Generations that may wait for a permit. Default 4096.
+    pub max_waiting: usize,
+    /// Bytes of one event of the stream. Default 1 MiB.
+    pub event_bytes: usize,
+    /// Failures in a row that open the circuit. Default 8.
+    pub breaker_failures: u32,
+    /// Time for which an open circuit refuses before it lets one attempt through. Default 5 s.
+    pub breaker_open: Duration,
+}
+
+impl Default for GeminiConfig {
+    fn default() -> Self {
+        Self {
+            base_url: "https://generativelanguage.googleapis.com".to_owned(),
+            api_version: "v1beta".to_owned(),
+            api_key: None,
+            simulated: false,
+            model: "gemini-3.8-flash".to_owned(),
+            temperature: None,
+            max_tokens: 8192,
+            thinking_level: Some("LOW".to_owned()),
+            system_prompt: None,
+            connect_timeout: Duration::from_secs(5),
+            first_byte_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(60),
+            max_attempts: 4,
+            backoff: Duration::from_millis(500),
+            max_backoff: Duration::from_secs(20),
+            max_concurrent: 256,
+            max_concurrent_per_user: 8,
+            max_waiting: 4096,
+            event_bytes: 1024 * 1024,
+            breaker_failures: 8,
+            breaker_open: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Where the log is kept.
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// Which backend.
+    pub backend: StoreBackend,
+    /// Bytes that may wait for their commit, over all sessions. Default 64 MiB.
+    pub pending_bytes: usize,
+    /// Page cache of the embedded store, a hint. Default 64 MiB.
+    pub cache_bytes: u64,
+    /// Reads at once. Default 4.
+    pub readers: usize,
+}
+
+/// The backends of the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreBackend {
+    /// Embedded, in this folder.
+    Sled(PathBuf),
+    /// In memory, lost at exit; for tests.
+    Memory,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            backend: StoreBackend::Sled(PathBuf::from("./data")),
+            pending_bytes: 64 * 1024 * 1024,
+            cache_bytes: 64 * 1024 * 1024,
+            readers: 4,
+        }
+    }
+}

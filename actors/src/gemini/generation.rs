@@ -1,0 +1,292 @@
+//! One generation from its request to its last event: permit, attempts, pauses between them, deadline.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::Recipient;
+use bytes::Bytes;
+use futures_util::FutureExt;
+use kronos_protocol::ids::RunId;
+use metrics::counter;
+use tokio_util::sync::CancellationToken;
+
+use super::client;
+use super::failure::{self, Failure, Retry};
+use super::metric::{REQUESTS, RETRIES, TOKENS};
+use super::shared::GeminiShared;
+use super::{Finished, GenerateRequest, GenerationEvent, Progress, Usage};
+
+/// Where the events of a generation go.
+#[derive(Clone)]
+pub(super) struct Outlet {
+    pub(super) run: RunId,
+    pub(super) sink: Recipient<GenerationEvent>,
+}
+
+impl Outlet {
+    /// Sends one event and waits until it was handled: that is the backpressure.
+    pub(super) async fn emit(&self, progress: Progress) -> Result<(), Stop> {
+        let event = GenerationEvent {
+            run: self.run.clone(),
+            progress,
+        };
+        match self.sink.send(event).await {
+            Ok(()) => Ok(()),
+            Err(_closed) => Err(Stop::SinkGone),
+        }
+    }
+}
+
+/// Why work on a generation ends without an answer.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// It failed.
+    Failed(Failure),
+    /// No attempt was made: the circuit is open, for about this long. Whoever waited here would come back together with
+    /// everybody else.
+    CircuitOpen(Duration),
+    /// Nobody listens any more.
+    SinkGone,
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// Drives `generation` until it ends, panics (which becomes its last event) or is cancelled, which drops it at once and
+/// with it its connection.
+pub(super) async fn guard(generation: impl Future<Output = ()>, outlet: Outlet, cancel: CancellationToken) {
+    let guarded = async {
+        if AssertUnwindSafe(generation).catch_unwind().await.is_err() {
+            tracing::error!(run.id = %outlet.run, "generation panicked");
+            let failed = Failure::internal().into_failed(Usage::default(), 0);
+            // If the sink is gone too, nobody is left to tell.
+            drop(outlet.emit(Progress::Failed(failed)).await);
+        }
+    };
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => {}
+        () = guarded => {}
+    }
+}
+
+/// A generation in progress.
+pub(super) struct Generation {
+    pub(super) shared: Arc<GeminiShared>,
+    pub(super) client: reqwest::Client,
+    pub(super) outlet: Outlet,
+    /// The model as it was asked for.
+    pub(super) model: String,
+    pub(super) attempts: u32,
+    /// Tokens of the attempt in progress.
+    pub(super) usage: Usage,
+    /// The session has text of the answer: no attempt may follow.
+    pub(super) shown: bool,
+    /// The session knows that the upstream accepted.
+    pub(super) announced: bool,
+    request: GenerateRequest,
+    /// One attempt may be repeated for a failure that may have been chance.
+    second_chance: bool,
+    outcome: &'static str,
+}
+
+impl Generation {
+    /// Makes a generation that has not begun.
+    pub(super) fn new(
+        shared: Arc<GeminiShared>,
+        client: reqwest::Client,
+        mut request: GenerateRequest,
+        sink: Recipient<GenerationEvent>,
+    ) -> Self {
+        let outlet = Outlet {
+            run: request.run.clone(),
+            sink,
+        };
+        let model = request.model.take().unwrap_or_else(|| shared.config.model.clone());
+        Self {
+            shared,
+            client,
+            outlet,
+            model,
+            attempts: 0,
+            usage: Usage::default(),
+            shown: false,
+            announced: false,
+            request,
+            second_chance: true,
+            outcome: "cancelled",
+        }
+    }
+
+    /// Returns where its events go.
+    pub(super) fn outlet(&self) -> Outlet {
+        self.outlet.clone()
+    }
+
+    /// Runs it to its last event.
+    pub(super) async fn run(mut self) {
+        let deadline = self.request.deadline.into();
+        let result = match tokio::time::timeout_at(deadline, self.work()).await {
+            Ok(result) => result,
+            Err(_elapsed) => Err(Failure::deadline().into()),
+        };
+        let result = result.map_err(|stop| match stop {
+            Stop::Failed(failure) => Some(failure),
+            Stop::CircuitOpen(after) => Some(Failure::circuit_open(after)),
+            Stop::SinkGone => None,
+        });
+        let last = match result {
+            Ok(finished) => {
+                self.outcome = if finished.truncated { "truncated" } else { "finished" };
+                tracing::debug!(
+                    run.id = %self.request.run, session.id = %self.request.session, model = %finished.model,
+                    reason = finished.finish_reason, attempts = self.attempts, tokens = self.usage.total,
+                    "generation finished"
+                );
+                Progress::Finished(finished)
+            }
+            Err(Some(failure)) => {
+                self.outcome = failure.code.as_str();
+                self.log(&failure);
+                Progress::Failed(failure.into_failed(self.usage, self.attempts))
+            }
+            Err(None) => {
+                self.outcome = "abandoned";
+                return;
+            }
+        };
+        // If the sink is gone, nobody is left to tell.
+        drop(self.outlet.emit(last).await);
+    }
+
+    /// Everything but the last event. The permit is given back when this ends, not when the session has read the end.
+    async fn work(&mut self) -> Result<Finished, Stop> {
+        if !self.shared.is_configured() {
+            return Err(Failure::not_configured().into());
+        }
+        let path = client::model_path(&self.model).ok_or_else(Failure::bad_model_name)?;
+        let body = client::body(&self.request, &self.shared.config)?;
+        // The conversation is in the body now: waiting generations should not hold it twice.
+        self.request.contents = Vec::new();
+        let permits = Arc::clone(&self.shared.permits);
+        let user = self.request.user.clone();
+        let acquired = permits.acquire(&user).await;
+        let _permit = acquired.map_err(|refused| Failure::overloaded(refused.after))?;
+        loop {
+            let failure = match self.attempt(&path, body.clone()).await {
+                Ok(finished) => return Ok(finished),
+                Err(Stop::Failed(failure)) => failure,
+                Err(stop @ (Stop::CircuitOpen(_) | Stop::SinkGone)) => return Err(stop),
+            };
+            let Some(pause) = self.pause_after(&failure) else {
+                return Err(failure.into());
+            };
+            counter!(RETRIES, "reason" => failure.code.as_str()).increment(1);
+            let retrying = Progress::Retrying {
+                attempt: self.attempts + 1,
+                code: failure.code,
+                after_ms: failure::millis(pause),
+            };
+            self.outlet.emit(retrying).await?;
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Makes one attempt, if the circuit lets it, and tells circuit and health how it went.
+    async fn attempt(&mut self, path: &str, body: Bytes) -> Result<Finished, Stop> {
+        let breaker = Arc::clone(&self.shared.breaker);
+        let mut pass = match breaker.enter() {
+            Ok(pass) => pass,
+            Err(open) => return Err(Stop::CircuitOpen(open.after)),
+        };
+        self.count_tokens();
+        self.attempts += 1;
+        let result = self.exchange(path, body, &mut pass).await;
+        match &result {
+            Ok(_) => self.shared.note_end(None),
+            Err(Stop::Failed(failure)) => {
+                self.shared.note_end(Some(failure));
+                if failure.outage {
+                    pass.fail();
+                } else {
+                    pass.succeed();
+                }
+            }
+            Err(Stop::CircuitOpen(_) | Stop::SinkGone) => {}
+        }
+        result
+    }
+
+    /// Returns the pause before the next attempt, or nothing if there is to be none.
+    fn pause_after(&mut self, failure: &Failure) -> Option<Duration> {
+        if self.shown || self.attempts >= self.shared.config.max_attempts {
+            return None;
+        }
+        match failure.retry {
+            Retry::Never => return None,
+            Retry::Once if !std::mem::take(&mut self.second_chance) => return None,
+            Retry::Once | Retry::Always => {}
+        }
+        let backoff = self.shared.backoff;
+        let pause = match failure.after {
+            Some(wanted) => backoff.pause_of_at_least(wanted, self.attempts)?,
+            None => backoff.pause(self.attempts),
+        };
+        let left = self
+            .request
+            .deadline
+            .saturating_duration_since(self.shared.clock.instant());
+        (pause < left).then_some(pause)
+    }
+
+    fn log(&self, failure: &Failure) {
+        let (run, session) = (&self.request.run, &self.request.session);
+        let (code, reason, fields) = (
+            failure.code.as_str(),
+            failure.reason.as_deref(),
+            failure.fields.as_deref(),
+        );
+        if failure.operator || failure.code == kronos_protocol::error::RunErrorCode::Internal {
+            tracing::error!(
+                run.id = %run, session.id = %session, code, status = failure.status, reason, fields,
+                attempts = self.attempts, "generation failed, and will until somebody mends it"
+            );
+        } else {
+            tracing::warn!(
+                run.id = %run, session.id = %session, code, status = failure.status, reason, fields,
+                attempts = self.attempts, "generation failed"
+            );
+        }
+    }
+
+    /// Counts the tokens of the attempt that ends here, whatever ended it.
+    fn count_tokens(&mut self) {
+        let usage = std::mem::take(&mut self.usage);
+        for (kind, tokens) in [
+            ("prompt", usage.prompt),
+            ("cached", usage.cached),
+            ("answer", usage.answer),
+            ("thoughts", usage.thoughts),
+        ] {
+            if tokens > 0 {
+                counter!(TOKENS, "kind" => kind).increment(tokens);
+            }
+        }
+    }
+}
+
+impl Drop for Generation {
+    fn drop(&mut self) {
+        self.count_tokens();
+        let outcome = if std::thread::panicking() {
+            "internal"
+        } else {
+            self.outcome
+        };
+        counter!(REQUESTS, "outcome" => outcome).increment(1);
+    }
+}

@@ -1,0 +1,189 @@
+//! What the cores share: configuration, permits, circuit, and the health that real traffic shows.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::client::{self, Endpoint, GeminiConfigError};
+use super::failure::{self, Failure};
+use super::permits::{Bounds, Permits};
+use crate::clock::Clock;
+use crate::config::GeminiConfig;
+use crate::upstream::{Backoff, Breaker, CircuitState};
+
+/// Shared by the Gemini actors of all cores.
+pub struct GeminiShared {
+    pub(super) config: GeminiConfig,
+    pub(super) clock: Clock,
+    pub(super) endpoint: Endpoint,
+    pub(super) permits: Arc<Permits>,
+    pub(super) breaker: Arc<Breaker>,
+    pub(super) backoff: Backoff,
+    traffic: Traffic,
+}
+
+/// How the service is, from what real requests met. Asking costs the upstream nothing.
+#[derive(Debug, Clone, Serialize)]
+pub struct GeminiHealth {
+    /// The summary.
+    pub status: GeminiStatus,
+    /// Requests can be made: there is a key, or the upstream is simulated.
+    pub configured: bool,
+    /// Time to the first byte of recent answers, in milliseconds.
+    pub latency_ms: Option<u64>,
+    /// What ails the upstream, if the last request showed something. Safe to show.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What the circuit breaker does.
+    pub circuit: CircuitState,
+    /// Generations that hold a permit.
+    pub running: usize,
+    /// Generations that wait for one.
+    pub waiting: usize,
+}
+
+/// The summary of [`GeminiHealth`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GeminiStatus {
+    /// As far as requests showed, it works.
+    Healthy,
+    /// Requests are refused by the circuit breaker, or fail until an operator does something.
+    Unhealthy,
+    /// There is no key.
+    NotConfigured,
+    /// Answers come from the simulator, whatever else is the case.
+    Simulated,
+}
+
+impl GeminiShared {
+    /// Checks the configuration and makes what the cores share.
+    ///
+    /// # Errors
+    /// A setting with which no request could be made. A missing key is none: the service then says `not_configured`.
+    pub fn new(config: GeminiConfig, clock: Clock) -> Result<Arc<Self>, GeminiConfigError> {
+        let endpoint = Endpoint::new(&config)?;
+        // Shows at the start, and not with the first question, whether certificates can be read.
+        endpoint.client()?;
+        let permits = Permits::new(Bounds {
+            running: config.max_concurrent,
+            running_per_user: config.max_concurrent_per_user,
+            waiting: config.max_waiting,
+        });
+        let breaker = Breaker::new(config.breaker_failures, config.breaker_open, clock.clone());
+        let backoff = Backoff {
+            first: config.backoff,
+            longest: config.max_backoff,
+        };
+        Ok(Arc::new(Self {
+            config,
+            clock,
+            endpoint,
+            permits,
+            breaker,
+            backoff,
+            traffic: Traffic::default(),
+        }))
+    }
+
+    /// Returns the configuration.
+    #[must_use]
+    pub fn config(&self) -> &GeminiConfig {
+        &self.config
+    }
+
+    /// Returns how the service is.
+    #[must_use]
+    pub fn health(&self) -> GeminiHealth {
+        let configured = self.is_configured();
+        let circuit = self.breaker.state();
+        let trouble = *self.traffic.lock();
+        let status = match trouble {
+            _ if self.config.simulated => GeminiStatus::Simulated,
+            _ if !configured => GeminiStatus::NotConfigured,
+            Some(Trouble { lasting: true, .. }) => GeminiStatus::Unhealthy,
+            _ if circuit != CircuitState::Closed => GeminiStatus::Unhealthy,
+            _ => GeminiStatus::Healthy,
+        };
+        let (running, waiting) = self.permits.counts();
+        GeminiHealth {
+            status,
+            configured,
+            latency_ms: self.traffic.latency_ms(),
+            error: trouble.map(|trouble| trouble.message.to_owned()),
+            circuit,
+            running,
+            waiting,
+        }
+    }
+
+    /// Whether requests can be made.
+    pub(super) fn is_configured(&self) -> bool {
+        self.config.simulated || client::key(&self.config).is_some()
+    }
+
+    /// Notes that the first byte of an answer came.
+    pub(super) fn note_first_byte(&self, after: Duration) {
+        self.traffic.note_latency(failure::millis(after));
+    }
+
+    /// Notes how a request ended.
+    pub(super) fn note_end(&self, failure: Option<&Failure>) {
+        let trouble = match failure {
+            Some(failure) if failure.outage || failure.operator => Some(Trouble {
+                message: failure.message,
+                lasting: failure.operator,
+            }),
+            // It is this request's fault: says nothing about the upstream, but that it answers.
+            Some(_) | None => None,
+        };
+        *self.traffic.lock() = trouble;
+    }
+}
+
+impl fmt::Debug for GeminiShared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GeminiShared")
+            .field("health", &self.health())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What recent requests met.
+#[derive(Debug, Default)]
+struct Traffic {
+    /// A moving average; 0 before the first answer.
+    latency_ms: AtomicU64,
+    trouble: Mutex<Option<Trouble>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Trouble {
+    message: &'static str,
+    /// It stays until an operator has done something.
+    lasting: bool,
+}
+
+impl Traffic {
+    fn note_latency(&self, ms: u64) {
+        let last = self.latency_ms.load(Ordering::Relaxed);
+        let ms = ms.max(1);
+        let next = if last == 0 {
+            ms
+        } else {
+            (last.saturating_mul(3).saturating_add(ms) / 4).max(1)
+        };
+        self.latency_ms.store(next, Ordering::Relaxed);
+    }
+
+    fn latency_ms(&self) -> Option<u64> {
+        Some(self.latency_ms.load(Ordering::Relaxed)).filter(|ms| *ms > 0)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Trouble>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
