@@ -1,6 +1,5 @@
-//! The domain of Kronos: sessions, connections, directory, store and upstream services as supervised actors.
+//! The domain of Kronos.
 
 pub mod clock;
 pub mod config;
-pub mod gemini;
-pub mod upstream;
+pub mod store;

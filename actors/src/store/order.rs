@@ -1,0 +1,97 @@
+//! What every backend must refuse: the order of records, and requests that make no sense. Pure.
+
+use kronos_protocol::{ids::SessionId, position::Seq};
+
+use super::{Record, Refusal, Request};
+
+/// Longest key of a document, in bytes: keys are repeated in inner pages, which must stay small.
+const DOCUMENT_KEY_BYTES: usize = 256;
+
+/// Checks that `records` follow `last` without a gap; returns the last of them, or `last` when there are none.
+pub(crate) fn follow(session: &SessionId, last: Seq, records: &[Record]) -> Result<Seq, Refusal> {
+    records.iter().try_fold(last, |last, record| match last.checked_add(1) {
+        Some(expected) if expected == record.seq => Ok(expected),
+        expected => Err(Refusal::OutOfOrder {
+            session: session.clone(),
+            expected: expected.unwrap_or(Seq::MAX),
+            got: record.seq,
+        }),
+    })
+}
+
+/// Checks a pack against what is packed already and what is stored; returns the new last packed seq.
+pub(crate) fn follow_packed(
+    session: &SessionId,
+    packed_upto: Seq,
+    last: Seq,
+    records: &[Record],
+) -> Result<Seq, Refusal> {
+    let upto = follow(session, packed_upto, records)?;
+    if upto > last {
+        return Err(Refusal::OutOfOrder {
+            session: session.clone(),
+            expected: last.saturating_add(1),
+            got: upto,
+        });
+    }
+    Ok(upto)
+}
+
+/// Refuses what no state of a store could take.
+pub(crate) fn well_formed(request: &Request) -> Result<(), Refusal> {
+    let malformed = |what| Err(Refusal::Malformed { what });
+    if request.append.as_ref().is_some_and(|append| append.records.is_empty()) {
+        return malformed("an append has no records");
+    }
+    if request.unfinished.is_some() && marked(request).is_none() {
+        return malformed("a mark of unfinished work has no session");
+    }
+    for write in &request.documents {
+        if !(1..=24).contains(&write.family.len())
+            || !write
+                .family
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+        {
+            return malformed("the name of a document family is not [a-z_]{1,24}");
+        }
+        if write.key.len() > DOCUMENT_KEY_BYTES {
+            return malformed("the key of a document is longer than 256 bytes");
+        }
+    }
+    Ok(())
+}
+
+/// Returns the session that [`Request::unfinished`] marks.
+pub(crate) fn marked(request: &Request) -> Option<&SessionId> {
+    let appended = request.append.as_ref().map(|append| &append.session);
+    let packed = request.pack.as_ref().map(|pack| &pack.session);
+    appended.or(packed).or(request.meta.as_ref().map(|meta| &meta.session))
+}
+
+/// How much one [`read`](super::SessionStore::read) may still return.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    left: Option<usize>,
+    started: bool,
+}
+
+impl Budget {
+    pub(crate) const fn new(bytes: usize) -> Self {
+        Self {
+            left: Some(bytes),
+            started: false,
+        }
+    }
+
+    /// Takes the payload of `record` out; false when it no longer fits (the first one always does).
+    pub(crate) fn take(&mut self, record: &Record) -> bool {
+        self.left = self.left.and_then(|left| left.checked_sub(record.payload.len()));
+        !std::mem::replace(&mut self.started, true) || self.left.is_some()
+    }
+
+    /// Whether the next record could fit.
+    pub(crate) const fn open(&self) -> bool {
+        self.left.is_some()
+    }
+}

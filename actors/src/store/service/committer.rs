@@ -1,0 +1,214 @@
+//! The one thread that commits.
+
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use super::{
+    metrics::{COMMIT_DURATION_SECONDS, COMMIT_ERRORS_TOTAL, COMMIT_REQUESTS, PENDING_BYTES, SIZE_BYTES},
+    queue::{Next, Pending, Queue, extent},
+};
+use crate::{
+    clock::Clock,
+    store::{Refusal, Request, SessionStore, StoreError},
+};
+
+/// How often a failing store without work is tried again.
+const PROBE_PERIOD: Duration = Duration::from_secs(1);
+/// How often the size is measured.
+const SIZE_PERIOD: Duration = Duration::from_secs(10);
+/// The value of `size` when the backend cannot say.
+const UNKNOWN_SIZE: u64 = u64::MAX;
+
+/// What the committer tells about itself.
+pub(super) struct Health {
+    pub(super) commits: AtomicU64,
+    pub(super) requests: AtomicU64,
+    pub(super) failed: AtomicU64,
+    healthy: AtomicBool,
+    size: AtomicU64,
+    last_error: Mutex<Option<StoreError>>,
+}
+
+impl Health {
+    pub(super) fn new() -> Self {
+        Self {
+            commits: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            healthy: AtomicBool::new(true),
+            size: AtomicU64::new(UNKNOWN_SIZE),
+            last_error: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn healthy(&self) -> bool {
+        self.healthy.load(Ordering::Acquire)
+    }
+
+    pub(super) fn size(&self) -> Option<u64> {
+        Some(self.size.load(Ordering::Relaxed)).filter(|size| *size != UNKNOWN_SIZE)
+    }
+
+    pub(super) fn last_error(&self) -> Option<StoreError> {
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn works(&self) {
+        if !self.healthy.swap(true, Ordering::AcqRel) {
+            tracing::info!("the store takes commits again");
+        }
+    }
+
+    fn fails(&self, error: &StoreError) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        metrics::counter!(COMMIT_ERRORS_TOTAL).increment(1);
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
+    }
+
+    fn is_down(&self, error: &StoreError) {
+        if self.healthy.swap(false, Ordering::AcqRel) {
+            tracing::error!(%error, "the store takes no commits");
+        }
+    }
+}
+
+/// Says that the committer has finished, whatever ended it.
+struct Finish(Arc<Queue>);
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        self.0.finish();
+    }
+}
+
+/// The committer's side of the service.
+pub(super) struct Committer {
+    pub(super) store: Arc<dyn SessionStore>,
+    pub(super) queue: Arc<Queue>,
+    pub(super) health: Arc<Health>,
+    pub(super) clock: Clock,
+}
+
+impl Committer {
+    /// Commits until the queue is closed and empty, waits for the readers, lets go of the store.
+    pub(super) fn run(self, readers: Vec<JoinHandle<()>>) {
+        // Declared first, so told last: the store is let go of before.
+        let _finish = Finish(Arc::clone(&self.queue));
+        let committer = self;
+        let mut measured = None;
+        loop {
+            committer.measure(&mut measured);
+            let patience = if committer.health.healthy() {
+                SIZE_PERIOD
+            } else {
+                PROBE_PERIOD
+            };
+            match committer.queue.next(patience) {
+                Next::Commit(group) => committer.settle(group),
+                Next::Idle if !committer.health.healthy() => drop(committer.commit(&[])),
+                Next::Idle => {}
+                Next::Finished => break,
+            }
+        }
+        for reader in readers {
+            // Its panic was reported by the hook, and its reads were answered.
+            drop(reader.join());
+        }
+    }
+
+    fn measure(&self, measured: &mut Option<Instant>) {
+        let now = self.clock.instant();
+        if measured.is_some_and(|at| now.saturating_duration_since(at) < SIZE_PERIOD) {
+            return;
+        }
+        *measured = Some(now);
+        if let Ok(Some(bytes)) = std::panic::catch_unwind(AssertUnwindSafe(|| self.store.size_bytes())) {
+            self.health.size.store(bytes, Ordering::Relaxed);
+            #[expect(clippy::cast_precision_loss, reason = "a gauge; exact up to 9 PB")]
+            metrics::gauge!(SIZE_BYTES).set(bytes as f64);
+        }
+    }
+
+    fn settle(&self, group: Vec<Pending>) {
+        let (bytes, ticket) = extent(&group);
+        self.gauge(self.queue.pending_bytes());
+        let (requests, callbacks): (Vec<_>, Vec<_>) =
+            group.into_iter().map(|pending| (pending.request, pending.done)).unzip();
+        let results = self.commit_all(&requests);
+        self.gauge(self.queue.release(bytes));
+        for (done, result) in callbacks.into_iter().zip(results) {
+            if std::panic::catch_unwind(AssertUnwindSafe(|| done(result))).is_err() {
+                tracing::error!("a callback of the store panicked");
+            }
+        }
+        self.queue.settle(ticket);
+    }
+
+    fn gauge(&self, bytes: usize) {
+        #[expect(clippy::cast_precision_loss, reason = "a gauge; exact up to 9 PB")]
+        metrics::gauge!(PENDING_BYTES).set(bytes as f64);
+    }
+
+    /// Commits a group, with one result for each request.
+    fn commit_all(&self, requests: &[Request]) -> Vec<Result<(), StoreError>> {
+        match self.commit(requests) {
+            Ok(results) => results
+                .into_iter()
+                .map(|result| result.map_err(StoreError::from))
+                .collect(),
+            // What is damaged belongs to one of them: the others must not suffer.
+            Err(StoreError::Corrupt { .. }) if requests.len() > 1 => requests
+                .iter()
+                .flat_map(|request| self.commit_all(std::slice::from_ref(request)))
+                .collect(),
+            Err(error) => requests.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+
+    fn commit(&self, requests: &[Request]) -> Result<Vec<Result<(), Refusal>>, StoreError> {
+        let start = self.clock.instant();
+        let committed = self.guarded(requests);
+        let took = self.clock.instant().saturating_duration_since(start);
+        metrics::histogram!(COMMIT_DURATION_SECONDS).record(took.as_secs_f64());
+        #[expect(clippy::cast_precision_loss, reason = "a count of a few thousand")]
+        metrics::histogram!(COMMIT_REQUESTS).record(requests.len() as f64);
+        self.health.commits.fetch_add(1, Ordering::Relaxed);
+        self.health.requests.fetch_add(requests.len() as u64, Ordering::Relaxed);
+        match &committed {
+            Ok(_) => self.health.works(),
+            Err(error) => {
+                self.health.fails(error);
+                // One damaged session is no reason to take nothing from the others.
+                let only_damage = matches!(error, StoreError::Corrupt { .. }) && !requests.is_empty();
+                match if only_damage {
+                    self.guarded(&[])
+                } else {
+                    committed.clone()
+                } {
+                    Ok(_) => self.health.works(),
+                    Err(error) => self.health.is_down(&error),
+                }
+            }
+        }
+        committed
+    }
+
+    fn guarded(&self, requests: &[Request]) -> Result<Vec<Result<(), Refusal>>, StoreError> {
+        let committed = std::panic::catch_unwind(AssertUnwindSafe(|| self.store.commit(requests)));
+        let panicked = |_panic| Err(StoreError::Io("the store panicked".to_owned()));
+        let results = committed.unwrap_or_else(panicked)?;
+        if results.len() == requests.len() {
+            return Ok(results);
+        }
+        Err(StoreError::Io(
+            "the store answered another number of requests".to_owned(),
+        ))
+    }
+}

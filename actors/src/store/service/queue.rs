@@ -1,0 +1,229 @@
+//! What waits for the committer, and who waits for what has been submitted.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use kronos_protocol::ids::SessionId;
+use tokio::sync::oneshot;
+
+use crate::store::{Request, StoreError};
+
+/// Most requests of one commit: about what one flush can carry without the others noticing.
+const GROUP_REQUESTS: usize = 4096;
+/// Most bytes of one commit; one larger request still goes, alone.
+const GROUP_BYTES: usize = 8 * 1024 * 1024;
+/// What a request counts beside its payloads: its ids, its queue entry.
+const REQUEST_BYTES: usize = 128;
+
+/// Told how a request ended.
+pub(super) type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+/// One submitted request.
+pub(super) struct Pending {
+    pub(super) request: Request,
+    pub(super) done: Done,
+    bytes: usize,
+    ticket: u64,
+}
+
+/// What the committer is to do next.
+pub(super) enum Next {
+    Commit(Vec<Pending>),
+    /// Nothing came in the time that it wanted to wait.
+    Idle,
+    /// Closed, and everything that was submitted is settled.
+    Finished,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Pending>,
+    /// Bytes of what waits or is in a commit.
+    pending_bytes: usize,
+    /// The number of the last submitted request.
+    issued: u64,
+    /// The last ticket of each session with something unsettled.
+    unsettled: HashMap<SessionId, u64>,
+    waiters: BTreeMap<u64, Vec<oneshot::Sender<()>>>,
+    closed: bool,
+    finished: bool,
+    closers: Vec<oneshot::Sender<()>>,
+}
+
+/// The queue between submitters and the committer.
+pub(super) struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+    limit: usize,
+}
+
+fn sessions(request: &Request) -> impl Iterator<Item = &SessionId> {
+    let appended = request.append.as_ref().map(|append| &append.session);
+    let packed = request.pack.as_ref().map(|pack| &pack.session);
+    appended
+        .into_iter()
+        .chain(packed)
+        .chain(request.meta.as_ref().map(|meta| &meta.session))
+}
+
+fn bytes(request: &Request) -> usize {
+    let appended = request.append.iter().flat_map(|append| &append.records);
+    let packed = request.pack.iter().flat_map(|pack| &pack.records);
+    let records: usize = appended.chain(packed).map(|record| record.payload.len()).sum();
+    let documents = request
+        .documents
+        .iter()
+        .map(|write| write.key.len() + write.value.as_ref().map_or(0, bytes::Bytes::len));
+    let meta = request.meta.as_ref().map_or(0, |meta| {
+        meta.settings.len() + meta.title.as_ref().map_or(0, String::len) + meta.preview.as_ref().map_or(0, String::len)
+    });
+    REQUEST_BYTES + records + documents.sum::<usize>() + meta
+}
+
+impl Queue {
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            limit,
+        }
+    }
+
+    // The lock is held for assignments only, which do not panic.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a request in, or gives its callback back with the reason why not.
+    pub(super) fn submit(&self, request: Request, done: Done) -> Result<(), (Done, StoreError)> {
+        let bytes = bytes(&request);
+        let mut state = self.state();
+        if state.closed {
+            return Err((done, StoreError::Closed));
+        }
+        // Alone, even one above the bound goes: else it could never be written.
+        if state.pending_bytes > 0 && state.pending_bytes.saturating_add(bytes) > self.limit {
+            return Err((done, StoreError::Overloaded));
+        }
+        state.issued += 1;
+        state.pending_bytes += bytes;
+        let ticket = state.issued;
+        for session in sessions(&request) {
+            state.unsettled.insert(session.clone(), ticket);
+        }
+        state.waiting.push_back(Pending {
+            request,
+            done,
+            bytes,
+            ticket,
+        });
+        drop(state);
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    /// Waits for work, at most `patience`.
+    pub(super) fn next(&self, patience: Duration) -> Next {
+        let state = self.state();
+        let idle = |state: &mut State| state.waiting.is_empty() && !state.closed;
+        let waited = self.changed.wait_timeout_while(state, patience, idle);
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if state.waiting.is_empty() {
+            return if state.closed { Next::Finished } else { Next::Idle };
+        }
+        let mut bytes = 0;
+        let fits = |pending: &&Pending| {
+            let first = bytes == 0;
+            bytes += pending.bytes;
+            first || bytes <= GROUP_BYTES
+        };
+        let count = state.waiting.iter().take(GROUP_REQUESTS).take_while(fits).count();
+        Next::Commit(state.waiting.drain(..count).collect())
+    }
+
+    /// Lets go of the bytes of a group that has been committed or has failed.
+    pub(super) fn release(&self, bytes: usize) -> usize {
+        let mut state = self.state();
+        state.pending_bytes = state.pending_bytes.saturating_sub(bytes);
+        state.pending_bytes
+    }
+
+    /// Settles everything up to `ticket` and wakes who waited for it.
+    pub(super) fn settle(&self, ticket: u64) {
+        let mut state = self.state();
+        state.unsettled.retain(|_, last| *last > ticket);
+        let later = state.waiters.split_off(&ticket.saturating_add(1));
+        let woken = std::mem::replace(&mut state.waiters, later);
+        drop(state);
+        for waiter in woken.into_values().flatten() {
+            // One that no longer waits needs no waking.
+            waiter.send(()).ok();
+        }
+    }
+
+    /// Waits until everything that was submitted about `session` so far is settled.
+    pub(super) async fn settled(&self, session: &SessionId) {
+        let settled = {
+            let mut state = self.state();
+            let Some(ticket) = state.unsettled.get(session).copied() else {
+                return;
+            };
+            let (wake, settled) = oneshot::channel();
+            state.waiters.entry(ticket).or_default().push(wake);
+            settled
+        };
+        // A lost committer settles nothing; the read that follows tells.
+        drop(settled.await);
+    }
+
+    /// Refuses everything from now on; what was submitted is still settled.
+    pub(super) fn close(&self) {
+        self.state().closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until the committer has finished.
+    pub(super) async fn finished(&self) {
+        let finished = {
+            let mut state = self.state();
+            if state.finished {
+                return;
+            }
+            let (wake, finished) = oneshot::channel();
+            state.closers.push(wake);
+            finished
+        };
+        drop(finished.await);
+    }
+
+    /// Says that the committer has finished.
+    pub(super) fn finish(&self) {
+        let mut state = self.state();
+        state.finished = true;
+        state.closed = true;
+        let closers = std::mem::take(&mut state.closers);
+        drop(state);
+        for closer in closers {
+            closer.send(()).ok();
+        }
+    }
+
+    pub(super) fn is_finished(&self) -> bool {
+        self.state().finished
+    }
+
+    pub(super) fn pending_bytes(&self) -> usize {
+        self.state().pending_bytes
+    }
+}
+
+/// Bytes and last ticket of a group.
+pub(super) fn extent(group: &[Pending]) -> (usize, u64) {
+    (
+        group.iter().map(|pending| pending.bytes).sum(),
+        group.last().map_or(0, |pending| pending.ticket),
+    )
+}
