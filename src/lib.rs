@@ -1,1 +1,221 @@
-//! Placeholder.
+//! The edge of Kronos: HTTP, websockets, configuration, signals. What a conversation is, is in `kronos-actors`.
+//!
+//! ```no_run
+//! # async fn start() -> Result<(), Box<dyn std::error::Error>> {
+//! let server = kronos::Server::bind(kronos::config::Config::default()).await?;
+//! println!("http://{}", server.addr());
+//! server.run(kronos::Stop::default()).await?;
+//! # Ok(())
+//! # }
+//! ```
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use actix_web::{
+    App, HttpServer,
+    middleware::{Compress, from_fn},
+    web,
+};
+use kronos_actors::{clock::Clock, store::StoreError};
+
+use crate::{
+    config::Config,
+    edge::{
+        EdgeState, Readiness,
+        accounts::{Accounts, AccountsError},
+        headers,
+    },
+    wiring::{Wiring, WiringError},
+};
+
+pub mod chat;
+pub mod cli;
+pub mod config;
+pub mod edge;
+mod shutdown;
+pub mod telemetry;
+mod wiring;
+
+pub use shutdown::Stop;
+
+/// How often expired tokens and logins are deleted.
+const SWEEP: Duration = Duration::from_secs(600);
+
+/// Time for which a closed connection may still take what was written to it.
+const DISCONNECT: Duration = Duration::from_secs(1);
+
+/// Seconds that requests get to end once the server stops; sockets are gone by then.
+const STOP_SECONDS: u64 = 1;
+
+/// Connections of a worker beyond its websockets: requests, probes.
+const SPARE_CONNECTIONS: usize = 1024;
+
+/// Why a server does not start. One line for an operator.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Host and port.
+        address: String,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// The store cannot be opened.
+    #[error("cannot open the store {url}")]
+    Store {
+        /// `DATABASE_URL`.
+        url: String,
+        /// Why.
+        #[source]
+        cause: StoreError,
+    },
+    /// Another part cannot be started.
+    #[error("cannot start: {0}")]
+    Other(String),
+}
+
+/// A server whose socket is open: connections wait until it runs.
+pub struct Server {
+    http: actix_web::dev::Server,
+    addr: SocketAddr,
+    state: web::Data<EdgeState>,
+    readiness: Arc<Readiness>,
+    drain_deadline: Duration,
+}
+
+impl Server {
+    /// Opens the store, starts the services and binds the listener. Within an actix system.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn bind(config: Config) -> Result<Self, StartError> {
+        Self::bind_with(config, Clock::default()).await
+    }
+
+    /// The same with a clock that tests can move.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn bind_with(mut config: Config, clock: Clock) -> Result<Self, StartError> {
+        // A second call finds it installed: that is as good.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        telemetry::recorder();
+        let wiring = Wiring::start(&mut config, &clock).await.map_err(|error| start_error(&config, error))?;
+        let state = Self::state(&config, clock, wiring).await?;
+        let readiness = Arc::clone(&state.readiness);
+        let (http, addr) = listen(&config, state.clone())?;
+        Ok(Self { http, addr, state, readiness, drain_deadline: config.server.drain_deadline })
+    }
+
+    async fn state(config: &Config, clock: Clock, wiring: Wiring) -> Result<web::Data<EdgeState>, StartError> {
+        let connections = wiring.connections.clone();
+        let on_revoked = Box::new(move |token: &str| {
+            connections.close_token(token);
+        });
+        let accounts = Accounts::start(config.auth.clone(), clock.clone(), wiring.store.clone(), on_revoked).await;
+        let accounts = accounts.map_err(|error| match error {
+            AccountsError::Store(cause) => start_error(config, cause.into()),
+            AccountsError::Hash(_) => StartError::Other(error.to_string()),
+        })?;
+        Ok(web::Data::new(EdgeState {
+            clock,
+            accounts,
+            wiring,
+            readiness: Arc::default(),
+            origins: headers::Origins::new(&config.server.allowed_hosts),
+            body_bytes: config.server.body_bytes,
+            message_chars: config.session.message_chars,
+            hsts: config.server.environment == config::Environment::Production,
+            environment: config.server.environment,
+        }))
+    }
+
+    /// Returns where it listens.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Serves until `stop` is signalled, then drains: see [`Stop`].
+    ///
+    /// # Errors
+    /// The listener failed while it ran.
+    pub async fn run(self, stop: Stop) -> io::Result<()> {
+        let Self { http, state, readiness, drain_deadline, .. } = self;
+        let handle = http.handle();
+        let housekeeping = actix_web::rt::spawn(housekeep(state.clone()));
+        let mut serving = std::pin::pin!(http);
+        readiness.ready();
+        let ended = tokio::select! {
+            result = &mut serving => Some(result),
+            () = stop.signalled(1) => None,
+        };
+        let result = match ended {
+            Some(result) => {
+                state.wiring.close().await;
+                result
+            }
+            None => {
+                let drain = shutdown::drain(&state.wiring, &readiness, &handle, &stop, drain_deadline);
+                tokio::join!(serving, drain).0
+            }
+        };
+        housekeeping.abort();
+        result
+    }
+}
+
+fn start_error(config: &Config, error: WiringError) -> StartError {
+    match error {
+        WiringError::Store(cause) => StartError::Store { url: config.store_url(), cause },
+        WiringError::Simulator(_) => StartError::Other(error.to_string()),
+    }
+}
+
+fn listen(config: &Config, state: web::Data<EdgeState>) -> Result<(actix_web::dev::Server, SocketAddr), StartError> {
+    let server = &config.server;
+    let address = (server.host.trim_start_matches('[').trim_end_matches(']'), server.port);
+    let failed = |cause| StartError::Listen { address: format!("{}:{}", server.host, server.port), cause };
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let workers = if server.workers == 0 { cores } else { server.workers };
+    let http = HttpServer::new(move || {
+        App::new()
+            .app_data(state.clone())
+            .app_data(web::Data::new(state.wiring.directory()))
+            .configure(edge::routes)
+            .wrap(from_fn(headers::cors))
+            .wrap(from_fn(headers::keep_small))
+            .wrap(Compress::default())
+            .wrap(from_fn(edge::request::observe))
+    })
+    .workers(workers)
+    .backlog(server.backlog)
+    .max_connections(config.connection.max_connections + SPARE_CONNECTIONS)
+    .keep_alive(server.keep_alive)
+    .client_request_timeout(server.request_timeout)
+    .client_disconnect_timeout(DISCONNECT)
+    .tcp_nodelay(true)
+    .shutdown_timeout(STOP_SECONDS)
+    .disable_signals()
+    .bind(address)
+    .map_err(failed)?;
+    let addr = http.addrs().first().copied().ok_or_else(|| failed(io::ErrorKind::AddrNotAvailable.into()))?;
+    Ok((http.run(), addr))
+}
+
+async fn housekeep(state: web::Data<EdgeState>) {
+    let (mut upkeep, mut sweep) = (tokio::time::interval(telemetry::UPKEEP), tokio::time::interval(SWEEP));
+    loop {
+        tokio::select! {
+            _ = upkeep.tick() => {
+                if let Some(recorder) = telemetry::recorder() {
+                    // Takes long only when nobody scrapes; on a blocking thread it disturbs no socket.
+                    drop(web::block(|| recorder.run_upkeep()).await);
+                }
+            }
+            _ = sweep.tick() => state.accounts.sweep().await,
+        }
+    }
+}
