@@ -1,1 +1,3 @@
-//! Placeholder.
+//! Kronos: a stateful realtime server for AI chat.
+
+pub mod chat;
