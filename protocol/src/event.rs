@@ -50,6 +50,7 @@ macro_rules! event {
     (
         @split [$(#[$meta:meta])*] $name:ident [$($lane:tt)*]
         $(required { $($required:tt)* })?
+        $(any { $($any:tt)* })?
         $(listed { $($listed:tt)* })?
         $(constant { $($constant:tt)* })?
         $(optional { $($optional:tt)* })?
@@ -61,6 +62,7 @@ macro_rules! event {
             #[derive(Debug, Clone, PartialEq)]
             pub struct $name {
                 $(required { $($required)* })?
+                $(any { $($any)* })?
                 $(listed { $($listed)* })?
                 $(constant { $($constant)* })?
                 optional {
@@ -219,7 +221,6 @@ pub struct EventError {
 
 /// What tolerant reading gives.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "the unknown case is rare and short-lived")]
 pub enum Incoming {
     /// An event of this version.
     Known(Event),

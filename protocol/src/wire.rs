@@ -41,7 +41,7 @@ pub(crate) trait Tagged: Sized {
     fn is_known(tag: &str) -> bool;
 }
 
-/// A map key, borrowed from the input where the format can.
+/// A map key or a word, borrowed from the input where the format can.
 pub(crate) struct Key<'de>(pub(crate) Cow<'de, str>);
 
 impl<'de> Deserialize<'de> for Key<'de> {
@@ -50,7 +50,7 @@ impl<'de> Deserialize<'de> for Key<'de> {
         impl<'de> Visitor<'de> for KeyVisitor {
             type Value = Key<'de>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a field name")
+                f.write_str("a string")
             }
             fn visit_borrowed_str<E: Error>(self, v: &'de str) -> Result<Key<'de>, E> {
                 Ok(Key(Cow::Borrowed(v)))
@@ -112,13 +112,32 @@ pub(crate) fn if_some<T>(value: &Option<T>) -> usize {
     usize::from(value.is_some())
 }
 
-/// Reads an optional field that must not be null: the derive's `Option` would take null for absent.
+/// A value that is not null: several types of serde_json and serde would take null for empty.
+pub(crate) struct NotNull<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for NotNull<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NotNullVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for NotNullVisitor<T> {
+            type Value = NotNull<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value that is not null")
+            }
+            fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<NotNull<T>, D::Error> {
+                T::deserialize(deserializer).map(NotNull)
+            }
+        }
+        deserializer.deserialize_option(NotNullVisitor(PhantomData))
+    }
+}
+
+/// Reads an optional field that must not be null, for serde's derive.
 pub(crate) fn not_null<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
 {
-    T::deserialize(deserializer).map(Some)
+    NotNull::deserialize(deserializer).map(|value| Some(value.0))
 }
 
 /// A union member that a newer peer may have added: null and unknown members read as absent.

@@ -10,6 +10,8 @@ event! {
         required {
             /// What it is, with a namespace.
             name: String = "name",
+        }
+        any {
             /// Any JSON, null included.
             value: Value = "value",
         }
@@ -19,7 +21,7 @@ event! {
 event! {
     /// RAW: a foreign event, passed on.
     pub struct Raw in lane {
-        required {
+        any {
             /// The event as it was.
             event: Value = "event",
         }

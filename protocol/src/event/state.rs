@@ -10,7 +10,7 @@ use crate::patch::PatchOp;
 event! {
     /// STATE_SNAPSHOT: the shared state as a whole.
     pub struct StateSnapshot in lane {
-        required {
+        any {
             /// Any JSON.
             snapshot: Value = "snapshot",
         }

@@ -2,14 +2,17 @@
 
 /// Declares a struct whose wire form is a map.
 ///
-/// Sections, each optional and in this order: `required` (must be there), `listed` (required list; unknown union
-/// members are left out), `constant` (required, but `new` knows it), `defaulted` (absent reads as the given value; always written), `optional` (absent is `None`;
+/// Sections, each optional and in this order: `required` (must be there, and not null), `any`
+/// (required, any JSON with null), `listed` (required list; unknown union
+/// members are left out), `constant` (required, but `new` knows it), `defaulted` (absent and null read as the given
+/// value; always written), `optional` (absent is `None`;
 /// null is refused), `nullable` (null reads as absent), `known` (like nullable; an unknown union member is absent too).
 macro_rules! wire_struct {
     (
         $(#[$meta:meta])*
         $vis:vis struct $name:ident {
             $(required { $( $(#[$rm:meta])* $rf:ident : $rt:ty = $rw:literal ),* $(,)? })?
+            $(any { $( $(#[$am:meta])* $af:ident : $at:ty = $aw:literal ),* $(,)? })?
             $(listed { $( $(#[$lm:meta])* $lf:ident : $lt:ty = $lw:literal ),* $(,)? })?
             $(constant { $( $(#[$cm:meta])* $cf:ident : $ct:ty = $cw:literal is $cv:expr ),* $(,)? })?
             $(defaulted { $( $(#[$dm:meta])* $df:ident : $dt:ty = $dw:literal or $dv:expr ),* $(,)? })?
@@ -21,6 +24,7 @@ macro_rules! wire_struct {
         $(#[$meta])*
         $vis struct $name {
             $( $( $(#[$rm])* $vis $rf: $rt, )* )?
+            $( $( $(#[$am])* $vis $af: $at, )* )?
             $( $( $(#[$lm])* $vis $lf: Vec<$lt>, )* )?
             $( $( $(#[$cm])* $vis $cf: $ct, )* )?
             $( $( $(#[$dm])* $vis $df: $dt, )* )?
@@ -34,10 +38,12 @@ macro_rules! wire_struct {
             #[must_use]
             $vis fn new(
                 $( $( $rf: impl Into<$rt>, )* )?
+                $( $( $af: impl Into<$at>, )* )?
                 $( $( $lf: impl Into<Vec<$lt>>, )* )?
             ) -> Self {
                 Self {
                     $( $( $rf: $rf.into(), )* )?
+                    $( $( $af: $af.into(), )* )?
                     $( $( $lf: $lf.into(), )* )?
                     $( $( $cf: $cv, )* )?
                     $( $( $df: $dv, )* )?
@@ -52,6 +58,7 @@ macro_rules! wire_struct {
             fn count(&self) -> usize {
                 [
                     $( $( $crate::wire::always(&self.$rf), )* )?
+                    $( $( $crate::wire::always(&self.$af), )* )?
                     $( $( $crate::wire::always(&self.$lf), )* )?
                     $( $( $crate::wire::always(&self.$cf), )* )?
                     $( $( $crate::wire::always(&self.$df), )* )?
@@ -65,6 +72,7 @@ macro_rules! wire_struct {
 
             fn write<M: serde::ser::SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
                 $( $( map.serialize_entry($rw, &self.$rf)?; )* )?
+                $( $( map.serialize_entry($aw, &self.$af)?; )* )?
                 $( $( map.serialize_entry($lw, &self.$lf)?; )* )?
                 $( $( map.serialize_entry($cw, &self.$cf)?; )* )?
                 $( $( map.serialize_entry($dw, &self.$df)?; )* )?
@@ -79,16 +87,18 @@ macro_rules! wire_struct {
             const EXPECTING: &'static str = concat!("an object with the fields of ", stringify!($name));
 
             fn read<'de, A: serde::de::MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {
-                $( $( let mut $rf: Option<$rt> = None; )* )?
+                $( $( let mut $rf: Option<$crate::wire::NotNull<$rt>> = None; )* )?
+                $( $( let mut $af: Option<$at> = None; )* )?
                 $( $( let mut $lf: Option<$crate::wire::KnownList<$lt>> = None; )* )?
                 $( $( let mut $cf: Option<$ct> = None; )* )?
-                $( $( let mut $df: Option<$dt> = None; )* )?
-                $( $( let mut $of: Option<$ot> = None; )* )?
+                $( $( let mut $df: Option<Option<$dt>> = None; )* )?
+                $( $( let mut $of: Option<$crate::wire::NotNull<$ot>> = None; )* )?
                 $( $( let mut $nf: Option<Option<$nt>> = None; )* )?
                 $( $( let mut $kf: Option<$crate::wire::Known<$kt>> = None; )* )?
                 while let Some(key) = map.next_key::<$crate::wire::Key<'de>>()? {
                     match key.0.as_ref() {
                         $( $( $rw => $crate::wire::set(&mut $rf, $rw, &mut map)?, )* )?
+                        $( $( $aw => $crate::wire::set(&mut $af, $aw, &mut map)?, )* )?
                         $( $( $lw => $crate::wire::set(&mut $lf, $lw, &mut map)?, )* )?
                         $( $( $cw => $crate::wire::set(&mut $cf, $cw, &mut map)?, )* )?
                         $( $( $dw => $crate::wire::set(&mut $df, $dw, &mut map)?, )* )?
@@ -99,11 +109,12 @@ macro_rules! wire_struct {
                     }
                 }
                 Ok(Self {
-                    $( $( $rf: $rf.ok_or_else(|| $crate::wire::missing($rw))?, )* )?
+                    $( $( $rf: $rf.ok_or_else(|| $crate::wire::missing($rw))?.0, )* )?
+                    $( $( $af: $af.ok_or_else(|| $crate::wire::missing($aw))?, )* )?
                     $( $( $lf: $lf.ok_or_else(|| $crate::wire::missing($lw))?.0, )* )?
                     $( $( $cf: $cf.ok_or_else(|| $crate::wire::missing($cw))?, )* )?
-                    $( $( $df: $df.unwrap_or_else(|| $dv), )* )?
-                    $( $( $of, )* )?
+                    $( $( $df: $df.flatten().unwrap_or_else(|| $dv), )* )?
+                    $( $( $of: $of.map(|value| value.0), )* )?
                     $( $( $nf: $nf.flatten(), )* )?
                     $( $( $kf: $kf.and_then(|known| known.0), )* )?
                 })
@@ -204,6 +215,27 @@ macro_rules! wire_enum {
     };
 }
 
+/// Implements serde for enums of struct variants with a telling field, whose derives are marked `remote = "Self"`.
+///
+/// The derive alone would also read a list of the fields, and the number of a variant instead of its name.
+macro_rules! object_enums {
+    ($( $name:ident ),* $(,)?) => {$(
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                Self::serialize(self, serializer)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let fields = <serde_json::Map<String, serde_json::Value> as serde::Deserialize>::deserialize(deserializer)?;
+                let tree = $crate::wire::tree::Tree(serde_json::Value::Object(fields));
+                Self::deserialize(tree).map_err(serde::de::Error::custom)
+            }
+        }
+    )*};
+}
+
 /// Declares a closed set of words: an enum with `as_str`, `ALL`, `Display`, `FromStr` and serde as a string.
 macro_rules! words {
     (
@@ -265,4 +297,4 @@ macro_rules! words {
     };
 }
 
-pub(crate) use {wire_enum, wire_struct, words};
+pub(crate) use {object_enums, wire_enum, wire_struct, words};
