@@ -81,10 +81,16 @@ pub async fn run(args: ChatArgs) -> anyhow::Result<ExitCode> {
         tracing::debug!("the TLS provider is set already");
     }
     let address = Address::new(&args.url, args.user.as_deref())?;
-    let identity = Identity { token: args.token, client: client_info() };
+    let identity = Identity {
+        token: args.token,
+        client: client_info(),
+    };
     let target = match args.session {
         Some(session) => AttachTarget::of(session),
-        None => AttachTarget::New { title: None, settings: None },
+        None => AttachTarget::New {
+            title: None,
+            settings: None,
+        },
     };
     let mut conversation = Conversation::new(identity.clone(), target, args.once.is_some());
     let interactive = args.once.is_none() && screen::is_terminal();

@@ -25,7 +25,11 @@ impl Address {
             bail!("--url {url} has no host");
         }
         // `set_scheme` refuses to go from http to ws; both are written by hand instead.
-        let rest = ws.as_str().split_once("://").map(|(_, rest)| rest.to_owned()).unwrap_or_default();
+        let rest = ws
+            .as_str()
+            .split_once("://")
+            .map(|(_, rest)| rest.to_owned())
+            .unwrap_or_default();
         ws = Url::parse(&format!("{ws_scheme}://{rest}"))?;
         if ws.path() == "/" {
             ws.set_path("/ws");
@@ -68,7 +72,10 @@ mod tests {
     fn a_guest_is_in_both_queries() {
         let address = Address::new("ws://h/api/v1/ws?x=1", Some("Ann & Bo")).unwrap();
         assert_eq!(address.ws.as_str(), "ws://h/api/v1/ws?x=1&user=Ann+%26+Bo");
-        assert_eq!(address.conversations.as_str(), "http://h/api/v1/chat/?user_id=Ann+%26+Bo");
+        assert_eq!(
+            address.conversations.as_str(),
+            "http://h/api/v1/chat/?user_id=Ann+%26+Bo"
+        );
         assert_eq!(address.shown(), "ws://h/api/v1/ws");
     }
 

@@ -50,7 +50,9 @@ pub(super) fn read(line: &str) -> Line {
     let rest = rest.trim();
     match (name, rest) {
         ("/new", "") => Line::New { title: None },
-        ("/new", title) => Line::New { title: Some(title.to_owned()) },
+        ("/new", title) => Line::New {
+            title: Some(title.to_owned()),
+        },
         ("/list", _) => Line::List,
         ("/open", "") => Line::Wrong("which one? /open NUMBER of /list, or an id".to_owned()),
         ("/open", which) => Line::Open(which.to_owned()),
@@ -74,7 +76,12 @@ mod tests {
     #[test]
     fn commands_take_what_follows() {
         assert_eq!(read("/new"), Line::New { title: None });
-        assert_eq!(read("/new My trip "), Line::New { title: Some("My trip".to_owned()) });
+        assert_eq!(
+            read("/new My trip "),
+            Line::New {
+                title: Some("My trip".to_owned())
+            }
+        );
         assert_eq!(read("/open 3"), Line::Open("3".to_owned()));
         assert_eq!(read("/list"), Line::List);
         assert_eq!(read("/q"), Line::Quit);

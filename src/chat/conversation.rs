@@ -35,8 +35,10 @@ pub(super) enum Step {
     ShowAgain(MessageId),
     /// The connection is good, and the server pings that often.
     Healthy { ping: Option<Duration> },
-    /// The server goes away: connect again after this time.
+    /// The server goes away: when the connection has ended, connect again after this time.
     ComeBack(Duration),
+    /// Give this connection up and connect again after this time.
+    Reconnect(Duration),
     /// Call [`Conversation::send_pending`] after this time.
     SendLater(Duration),
     /// There is no point in going on.
@@ -158,7 +160,14 @@ impl Conversation {
     pub(super) fn opened(&mut self) -> Vec<Step> {
         self.stage = Stage::Greeting;
         let Identity { token, client } = self.identity.clone();
-        vec![self.ask(Asked::Hello, Hello { token, client, codec: None })]
+        vec![self.ask(
+            Asked::Hello,
+            Hello {
+                token,
+                client,
+                codec: None,
+            },
+        )]
     }
 
     /// The connection is gone. Says so once, if there was one.
@@ -183,8 +192,13 @@ impl Conversation {
 
     /// The user wants the running answer to stop.
     pub(super) fn cancel(&mut self) -> Vec<Step> {
-        let Some(session) = self.session.clone().filter(|_| self.stage == Stage::Attached) else { return Vec::new() };
-        let cancel = Cancel { run: self.transcript.run().cloned(), ..Cancel::new(session) };
+        let Some(session) = self.session.clone().filter(|_| self.stage == Stage::Attached) else {
+            return Vec::new();
+        };
+        let cancel = Cancel {
+            run: self.transcript.run().cloned(),
+            ..Cancel::new(session)
+        };
         vec![self.ask(Asked::Cancel, cancel)]
     }
 
@@ -211,7 +225,9 @@ impl Conversation {
     pub(super) fn send_pending(&mut self) -> Vec<Step> {
         // Not amid an older history: the answer must be told apart from it.
         let ready = self.stage == Stage::Attached && self.history.is_none();
-        let Some(session) = self.session.clone().filter(|_| ready) else { return Vec::new() };
+        let Some(session) = self.session.clone().filter(|_| ready) else {
+            return Vec::new();
+        };
         let pending: Vec<_> = self.outbox.iter_mut().filter(|outgoing| !outgoing.sent).collect();
         let sends: Vec<_> = pending
             .into_iter()
@@ -220,7 +236,10 @@ impl Conversation {
                 Send::new(session.clone(), outgoing.id.clone(), outgoing.text.clone())
             })
             .collect();
-        sends.into_iter().map(|send| self.ask(Asked::Say(send.id.clone()), send)).collect()
+        sends
+            .into_iter()
+            .map(|send| self.ask(Asked::Say(send.id.clone()), send))
+            .collect()
     }
 
     /// A frame came.
@@ -231,7 +250,11 @@ impl Conversation {
                 None => Vec::new(),
             },
             Incoming::Error(refusal) => {
-                match refusal.reference.as_deref().and_then(|reference| self.asked.remove(reference)) {
+                match refusal
+                    .reference
+                    .as_deref()
+                    .and_then(|reference| self.asked.remove(reference))
+                {
                     Some(asked) => self.refused(asked, refusal),
                     None => vec![complaint("the server", refusal)],
                 }
@@ -247,7 +270,10 @@ impl Conversation {
         match asked {
             Asked::Hello => {
                 let welcome: Option<Welcome> = body(reply);
-                let ping = welcome.as_ref().and_then(|welcome| welcome.ping_seconds).map(Duration::from_secs);
+                let ping = welcome
+                    .as_ref()
+                    .and_then(|welcome| welcome.ping_seconds)
+                    .map(Duration::from_secs);
                 let simulated = welcome.is_some_and(|welcome| welcome.server.simulated);
                 let mut steps = vec![Step::Healthy { ping }];
                 if !self.lost && self.session.is_none() {
@@ -268,7 +294,7 @@ impl Conversation {
     fn refused(&mut self, asked: Asked, refusal: Refusal) -> Vec<Step> {
         let after = refusal.after_ms.map(Duration::from_millis);
         match asked {
-            Asked::Hello | Asked::Attach { .. } if refusal.retry => vec![Step::ComeBack(after.unwrap_or(SEND_AGAIN))],
+            Asked::Hello | Asked::Attach { .. } if refusal.retry => vec![Step::Reconnect(after.unwrap_or(SEND_AGAIN))],
             Asked::Hello | Asked::Attach { .. } if self.session.is_none() => {
                 vec![Step::Fail(format!("{} ({})", refusal.message, refusal.code))]
             }
@@ -276,11 +302,17 @@ impl Conversation {
             Asked::Say(id) if refusal.retry => {
                 let refused = self.outbox.iter_mut().find(|outgoing| outgoing.id == id);
                 refused.into_iter().for_each(|outgoing| outgoing.sent = false);
-                vec![complaint("not sent yet", refusal), Step::SendLater(after.unwrap_or(SEND_AGAIN))]
+                vec![
+                    complaint("not sent yet", refusal),
+                    Step::SendLater(after.unwrap_or(SEND_AGAIN)),
+                ]
             }
             Asked::Say(id) => {
                 self.outbox.retain(|outgoing| outgoing.id != id);
-                self.outcome = Some(End::Failed { message: refusal.message.clone(), code: Some(refusal.code.clone()) });
+                self.outcome = Some(End::Failed {
+                    message: refusal.message.clone(),
+                    code: Some(refusal.code.clone()),
+                });
                 vec![complaint("not sent", refusal)]
             }
             Asked::Cancel => vec![complaint("not cancelled", refusal)],
@@ -290,17 +322,30 @@ impl Conversation {
 
     fn attach(&mut self) -> Step {
         self.stage = Stage::Attaching;
-        let session = self.session.clone().map_or_else(|| self.target.clone(), AttachTarget::of);
+        let session = self
+            .session
+            .clone()
+            .map_or_else(|| self.target.clone(), AttachTarget::of);
         // After gaps that attaching again did not close, read the history anew; what is on the screen stays.
         let after = self.transcript.cursor().filter(|_| self.gaps < 2);
-        self.ask(Asked::Attach { from_start: after.is_none() }, Attach { after, ..Attach::new(session) })
+        self.ask(
+            Asked::Attach {
+                from_start: after.is_none(),
+            },
+            Attach {
+                after,
+                ..Attach::new(session)
+            },
+        )
     }
 
     fn attached(&mut self, reply: Attached, from_start: bool) -> Vec<Step> {
         let before = self.transcript.cursor();
         let mut steps = Vec::new();
         if self.session.is_none() && matches!(self.target, AttachTarget::New { .. }) {
-            steps.push(Step::Remark(Remark::Opened { title: format!("conversation {}", reply.session) }));
+            steps.push(Step::Remark(Remark::Opened {
+                title: format!("conversation {}", reply.session),
+            }));
         }
         if std::mem::take(&mut self.lost) {
             steps.push(Step::Remark(match before {
@@ -345,11 +390,18 @@ impl Conversation {
                 }
             }
             Err(gap) if self.gaps > 3 => {
-                vec![Step::Fail(format!("the server leaves out events (after {}: {})", gap.after, gap.found))]
+                vec![Step::Fail(format!(
+                    "the server leaves out events (after {}: {})",
+                    gap.after, gap.found
+                ))]
             }
             Err(gap) => {
                 self.gaps = self.gaps.saturating_add(1);
-                tracing::warn!(after = gap.after, found = gap.found, "events are missing, attaching again");
+                tracing::warn!(
+                    after = gap.after,
+                    found = gap.found,
+                    "events are missing, attaching again"
+                );
                 vec![self.attach()]
             }
         }
@@ -410,17 +462,32 @@ impl Conversation {
 }
 
 fn complaint(what: &'static str, refusal: Refusal) -> Step {
-    Step::Remark(Remark::Refused { what, message: refusal.message, code: refusal.code })
+    Step::Remark(Remark::Refused {
+        what,
+        message: refusal.message,
+        code: refusal.code,
+    })
 }
 
 /// Keeps the end of a history, from one of the user's messages on.
 fn shorten(history: Vec<News>) -> Vec<Step> {
-    let said: Vec<_> =
-        history.iter().enumerate().filter(|(_, news)| matches!(news, News::Said { .. })).map(|(at, _)| at).collect();
+    let said: Vec<_> = history
+        .iter()
+        .enumerate()
+        .filter(|(_, news)| matches!(news, News::Said { .. }))
+        .map(|(at, _)| at)
+        .collect();
     let hidden = said.len().saturating_sub(HISTORY);
-    let from = if hidden == 0 { 0 } else { said.get(hidden).copied().unwrap_or(0) };
+    let from = if hidden == 0 {
+        0
+    } else {
+        said.get(hidden).copied().unwrap_or(0)
+    };
     let earlier = (hidden > 0).then_some(Step::Remark(Remark::Earlier { messages: hidden }));
-    let kept = history.into_iter().skip(from).filter(|news| !matches!(news, News::Notice { .. }));
+    let kept = history
+        .into_iter()
+        .skip(from)
+        .filter(|news| !matches!(news, News::Notice { .. }));
     earlier.into_iter().chain(kept.map(Step::News)).collect()
 }
 

@@ -218,6 +218,12 @@ impl Driver {
                     }
                 }
                 Step::ComeBack(after) => self.asked_to_wait = Some(after),
+                Step::Reconnect(after) => {
+                    self.link = None;
+                    self.connect_at = Some(Instant::now() + after);
+                    let lost = self.conversation.lost();
+                    return Box::pin(self.perform(lost)).await;
+                }
                 Step::SendLater(after) => self.send_at = Some(Instant::now() + after),
                 Step::Fail(why) => return Ok(Some(Leave::Failed(why))),
             }
@@ -237,7 +243,10 @@ impl Driver {
         }
         let since = *self.gone_since.get_or_insert_with(Instant::now);
         if !self.interactive && since.elapsed() > GIVE_UP {
-            return Ok(Some(Leave::Failed(format!("the server did not come back within {GIVE_UP:?}: {}", ended.why))));
+            return Ok(Some(Leave::Failed(format!(
+                "the server did not come back within {GIVE_UP:?}: {}",
+                ended.why
+            ))));
         }
         let after = ended.after.or(self.asked_to_wait.take());
         self.connect_at = Some(Instant::now() + self.backoff.next(after, rand::random()));
@@ -258,7 +267,11 @@ impl Driver {
         };
         self.interrupted = false;
         // A script's lines are messages, whatever they begin with.
-        let line = if self.interactive { command::read(&line) } else { said(&line) };
+        let line = if self.interactive {
+            command::read(&line)
+        } else {
+            said(&line)
+        };
         match line {
             Line::Empty => Ok(None),
             Line::Say(text) => {
@@ -283,7 +296,11 @@ impl Driver {
     /// Ctrl-C: stops the running answer; again, or with nothing to stop, leaves.
     async fn interrupt(&mut self) -> anyhow::Result<Option<Leave>> {
         if self.interrupted || !self.conversation.is_running() {
-            return Ok(Some(Leave::Quietly(if self.interactive { ANSWERED } else { NOT_ANSWERED })));
+            return Ok(Some(Leave::Quietly(if self.interactive {
+                ANSWERED
+            } else {
+                NOT_ANSWERED
+            })));
         }
         self.interrupted = true;
         let steps = self.conversation.cancel();
@@ -291,7 +308,10 @@ impl Driver {
     }
 
     async fn open(&mut self, which: &str) -> anyhow::Result<Option<Leave>> {
-        let listed = which.parse::<usize>().ok().and_then(|number| self.listed.get(number.checked_sub(1)?));
+        let listed = which
+            .parse::<usize>()
+            .ok()
+            .and_then(|number| self.listed.get(number.checked_sub(1)?));
         let id = listed.map_or(which, |listed| &listed.id).to_owned();
         match id.parse::<SessionId>() {
             Ok(session) => self.switch(AttachTarget::of(session)).await,
@@ -310,9 +330,15 @@ impl Driver {
     fn show_list(&mut self, listed: anyhow::Result<Vec<Listed>>) -> anyhow::Result<()> {
         match listed {
             Ok(listed) => {
-                let lines: Vec<_> =
-                    (1..).zip(&listed).map(|(number, item)| format!("{number:>3}  {}", item.line())).collect();
-                let text = if lines.is_empty() { "no conversations".to_owned() } else { lines.join("\n") };
+                let lines: Vec<_> = (1..)
+                    .zip(&listed)
+                    .map(|(number, item)| format!("{number:>3}  {}", item.line()))
+                    .collect();
+                let text = if lines.is_empty() {
+                    "no conversations".to_owned()
+                } else {
+                    lines.join("\n")
+                };
                 self.listed = listed;
                 self.line(text)?;
             }
@@ -362,5 +388,7 @@ fn said(line: &str) -> Line {
 
 /// Makes the id of a message: the server takes the same one twice for the same message.
 pub(super) fn mint() -> anyhow::Result<MessageId> {
-    format!("m_{:032x}", rand::random::<u128>()).parse().context("a message id")
+    format!("m_{:032x}", rand::random::<u128>())
+        .parse()
+        .context("a message id")
 }

@@ -148,7 +148,12 @@ pub(super) fn body<T: DeserializeOwned>(value: Value) -> Option<T> {
 }
 
 fn events(raw: RawEvents) -> EventsFrame {
-    let RawEvents { session, epoch, snapshot, events } = raw;
+    let RawEvents {
+        session,
+        epoch,
+        snapshot,
+        events,
+    } = raw;
     let entries = events
         .into_iter()
         .map(|RawEntry { seq, first, run, event }| {
@@ -156,10 +161,20 @@ fn events(raw: RawEvents) -> EventsFrame {
                 Ok(IncomingEvent::Known(event)) => Some(event),
                 Ok(IncomingEvent::Unknown { .. }) | Err(_) => None,
             };
-            Entry { seq, first: first.unwrap_or(seq), run, event }
+            Entry {
+                seq,
+                first: first.unwrap_or(seq),
+                run,
+                event,
+            }
         })
         .collect();
-    EventsFrame { session, epoch, snapshot, entries }
+    EventsFrame {
+        session,
+        epoch,
+        snapshot,
+        entries,
+    }
 }
 
 #[cfg(test)]
@@ -169,13 +184,18 @@ mod tests {
     #[test]
     fn what_is_not_known_passes() {
         assert!(matches!(read(br#"{"op":"confetti"}"#), Some(Incoming::Ignored)));
-        assert!(matches!(read(br#"{"op":"presence","session":"s","devices":[]}"#), Some(Incoming::Ignored)));
+        assert!(matches!(
+            read(br#"{"op":"presence","session":"s","devices":[]}"#),
+            Some(Incoming::Ignored)
+        ));
         let frame = read(
             br#"{"op":"events","session":"s","epoch":"e","new":1,"events":[
                 {"seq":1,"event":{"type":"FIREWORKS"}},{"seq":4,"first":2,"event":{"type":"TEXT_MESSAGE_CONTENT",
                 "messageId":"a","delta":"x","sparkle":true}}]}"#,
         );
-        let Some(Incoming::Events(frame)) = frame else { panic!("{frame:?}") };
+        let Some(Incoming::Events(frame)) = frame else {
+            panic!("{frame:?}")
+        };
         assert!(frame.entries[0].event.is_none());
         assert!(frame.entries[1].event.is_some());
         assert_eq!((frame.entries[1].first, frame.entries[1].seq), (2, 4));
@@ -184,8 +204,13 @@ mod tests {
     #[test]
     fn an_error_of_an_unknown_code_is_still_an_error() {
         let frame = read(br#"{"op":"error","ref":"1","code":"too_rainy","message":"m","retry":true,"after_ms":5}"#);
-        let Some(Incoming::Error(refusal)) = frame else { panic!("{frame:?}") };
-        assert_eq!((refusal.code.as_str(), refusal.retry, refusal.after_ms), ("too_rainy", true, Some(5)));
+        let Some(Incoming::Error(refusal)) = frame else {
+            panic!("{frame:?}")
+        };
+        assert_eq!(
+            (refusal.code.as_str(), refusal.retry, refusal.after_ms),
+            ("too_rainy", true, Some(5))
+        );
     }
 
     #[test]

@@ -68,13 +68,17 @@ impl Keyboard {
         let config = Config::builder().auto_add_history(true).build();
         let mut editor = Editor::<Prompt, _>::with_history(config, MemHistory::new()).context("no line editor")?;
         let empty = Arc::new(AtomicBool::new(true));
-        editor.set_helper(Some(Prompt { empty: Arc::clone(&empty) }));
+        editor.set_helper(Some(Prompt {
+            empty: Arc::clone(&empty),
+        }));
         let printer = editor.create_external_printer().context("no line editor")?;
         let keyboard = Self::start(move || {
             empty.store(true, Ordering::Relaxed);
             match editor.readline(PROMPT) {
                 Ok(line) => Input::Line(line),
-                Err(ReadlineError::Interrupted) => Input::Interrupt { empty: empty.load(Ordering::Relaxed) },
+                Err(ReadlineError::Interrupted) => Input::Interrupt {
+                    empty: empty.load(Ordering::Relaxed),
+                },
                 Err(_) => Input::End,
             }
         });
@@ -85,7 +89,11 @@ impl Keyboard {
     pub(super) fn none() -> Self {
         let (ask, _) = mpsc::channel(QUEUE);
         let (_, lines) = mpsc::channel(QUEUE);
-        Self { ask, lines, asked: true }
+        Self {
+            ask,
+            lines,
+            asked: true,
+        }
     }
 
     fn start(mut read: impl FnMut() -> Input + Send + 'static) -> Self {
@@ -100,7 +108,11 @@ impl Keyboard {
                 }
             }
         });
-        Self { ask, lines, asked: false }
+        Self {
+            ask,
+            lines,
+            asked: false,
+        }
     }
 
     /// Asks for a line, unless that was done. Returns whether it was asked for now.
@@ -144,7 +156,9 @@ impl Completer for Prompt {
 
     fn complete(&self, line: &str, at: usize, _: &rustyline::Context<'_>) -> rustyline::Result<(usize, Vec<String>)> {
         let typed = line.get(..at).unwrap_or(line);
-        let names = command::NAMES.iter().filter(|name| typed.starts_with('/') && name.starts_with(typed));
+        let names = command::NAMES
+            .iter()
+            .filter(|name| typed.starts_with('/') && name.starts_with(typed));
         Ok((0, names.map(ToString::to_string).collect()))
     }
 }

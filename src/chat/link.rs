@@ -51,7 +51,11 @@ pub(super) struct Ended {
 
 impl Ended {
     fn lost(why: impl Into<String>) -> Self {
-        Self { retry: true, after: None, why: why.into() }
+        Self {
+            retry: true,
+            after: None,
+            why: why.into(),
+        }
     }
 }
 
@@ -91,12 +95,18 @@ impl Link {
 
     /// Waits for what happens next.
     pub(super) async fn next(&mut self) -> LinkEvent {
-        self.events.recv().await.unwrap_or_else(|| LinkEvent::Ended(Ended::lost("the connection's task ended")))
+        self.events
+            .recv()
+            .await
+            .unwrap_or_else(|| LinkEvent::Ended(Ended::lost("the connection's task ended")))
     }
 
     /// Sends a frame. What cannot be sent is sent again on the next connection.
     pub(super) async fn send(&self, frame: &ClientFrame) {
-        let text = Codec::Json.encode(frame).ok().and_then(|bytes| String::from_utf8(bytes.to_vec()).ok());
+        let text = Codec::Json
+            .encode(frame)
+            .ok()
+            .and_then(|bytes| String::from_utf8(bytes.to_vec()).ok());
         if let Some(text) = text {
             self.order(Order::Send(Message::text(text))).await;
         }
@@ -146,15 +156,30 @@ fn refused(error: Error) -> Ended {
     match error {
         Error::Http(response) => {
             let status = response.status().as_u16();
-            let text = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+            let text = response
+                .body()
+                .as_deref()
+                .map(String::from_utf8_lossy)
+                .unwrap_or_default();
             let message = serde_json::from_str::<serde_json::Value>(&text)
                 .ok()
                 .and_then(|body| Some(body.get("error")?.get("message")?.as_str()?.to_owned()));
-            let why = message.map_or_else(|| format!("HTTP {status}"), |message| format!("HTTP {status}: {message}"));
-            Ended { retry: matches!(status, 408 | 425 | 429 | 500..), after: None, why }
+            let why = message.map_or_else(
+                || format!("HTTP {status}"),
+                |message| format!("HTTP {status}: {message}"),
+            );
+            Ended {
+                retry: matches!(status, 408 | 425 | 429 | 500..),
+                after: None,
+                why,
+            }
         }
         Error::Io(error) => Ended::lost(error.to_string()),
-        error => Ended { retry: false, after: None, why: error.to_string() },
+        error => Ended {
+            retry: false,
+            after: None,
+            why: error.to_string(),
+        },
     }
 }
 
@@ -201,15 +226,24 @@ async fn converse(mut socket: Socket, mut orders: mpsc::Receiver<Order>, events:
 }
 
 fn closed(frame: Option<tokio_tungstenite::tungstenite::protocol::CloseFrame>) -> Ended {
-    let Some(frame) = frame else { return Ended::lost("the server closed the connection") };
+    let Some(frame) = frame else {
+        return Ended::lost("the server closed the connection");
+    };
     let code = u16::from(frame.code);
     let known = kronos_protocol::CloseCode::from_code(code);
     let name = known.map_or_else(|| code.to_string(), |known| known.to_string());
     // The reason counts, not the code; another program's close frame has none, and the code is all there is.
     let reason = CloseReason::decode(&frame.reason);
-    let retry = reason.map_or_else(|| known.is_none_or(kronos_protocol::CloseCode::retry), |reason| reason.retry);
+    let retry = reason.map_or_else(
+        || known.is_none_or(kronos_protocol::CloseCode::retry),
+        |reason| reason.retry,
+    );
     let after = reason.and_then(|reason| reason.after_ms).map(Duration::from_millis);
-    Ended { retry, after, why: format!("the server closed the connection: {name}") }
+    Ended {
+        retry,
+        after,
+        why: format!("the server closed the connection: {name}"),
+    }
 }
 
 #[cfg(test)]
@@ -219,7 +253,10 @@ mod tests {
     use super::*;
 
     fn close(code: u16, reason: &str) -> Ended {
-        closed(Some(CloseFrame { code: code.into(), reason: reason.to_owned().into() }))
+        closed(Some(CloseFrame {
+            code: code.into(),
+            reason: reason.to_owned().into(),
+        }))
     }
 
     #[test]

@@ -35,26 +35,49 @@ pub(super) struct Listed {
 impl Listed {
     /// Returns the line of a list, without its number.
     pub(super) fn line(&self) -> String {
-        let title = self.title.as_deref().filter(|title| !title.is_empty()).unwrap_or("(no title)");
-        let count = self.message_count.map(|count| format!(", {count} messages")).unwrap_or_default();
-        let preview = self.last_message_preview.as_deref().filter(|preview| !preview.is_empty());
-        let preview = preview.map(|preview| format!(": {}", preview.replace(['\r', '\n'], " "))).unwrap_or_default();
+        let title = self
+            .title
+            .as_deref()
+            .filter(|title| !title.is_empty())
+            .unwrap_or("(no title)");
+        let count = self
+            .message_count
+            .map(|count| format!(", {count} messages"))
+            .unwrap_or_default();
+        let preview = self
+            .last_message_preview
+            .as_deref()
+            .filter(|preview| !preview.is_empty());
+        let preview = preview
+            .map(|preview| format!(": {}", preview.replace(['\r', '\n'], " ")))
+            .unwrap_or_default();
         format!("{title}{count}{preview}")
     }
 }
 
 /// Asks for the first page of the caller's conversations.
 pub(super) async fn conversations(address: Address, token: Option<String>) -> anyhow::Result<Vec<Listed>> {
-    let client = reqwest::Client::builder().timeout(LIMIT).build().context("no HTTP client")?;
+    let client = reqwest::Client::builder()
+        .timeout(LIMIT)
+        .build()
+        .context("no HTTP client")?;
     let mut request = client.get(address.conversations);
     if let Some(token) = token {
         request = request.bearer_auth(token);
     }
     // The address may hold a user: errors are shown without it.
-    let response = request.send().await.map_err(reqwest::Error::without_url).context("no answer")?;
+    let response = request
+        .send()
+        .await
+        .map_err(reqwest::Error::without_url)
+        .context("no answer")?;
     let status = response.status();
     ensure!(status.is_success(), "HTTP {status}");
-    let page: Page = response.json().await.map_err(reqwest::Error::without_url).context("not a list")?;
+    let page: Page = response
+        .json()
+        .await
+        .map_err(reqwest::Error::without_url)
+        .context("not a list")?;
     Ok(page.items)
 }
 

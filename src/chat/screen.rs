@@ -25,12 +25,22 @@ pub(super) fn is_terminal() -> bool {
 impl Screen {
     /// Returns a screen for a file or a pipe.
     pub(super) fn plain() -> Self {
-        Self { printer: None, editing: false, held: String::new(), one_stream: false }
+        Self {
+            printer: None,
+            editing: false,
+            held: String::new(),
+            one_stream: false,
+        }
     }
 
     /// Returns a screen for a terminal.
     pub(super) fn terminal(printer: Printer) -> Self {
-        Self { printer: Some(printer), editing: false, held: String::new(), one_stream: true }
+        Self {
+            printer: Some(printer),
+            editing: false,
+            held: String::new(),
+            one_stream: true,
+        }
     }
 
     /// Takes note that a line is edited from now on: what is printed stands in whole lines above it.

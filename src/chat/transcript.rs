@@ -77,7 +77,10 @@ pub(super) struct Transcript {
 impl Transcript {
     /// Returns where the client is; `None` before anything came.
     pub(super) fn cursor(&self) -> Option<Cursor> {
-        Some(Cursor { epoch: self.epoch.clone()?, seq: self.seq })
+        Some(Cursor {
+            epoch: self.epoch.clone()?,
+            seq: self.seq,
+        })
     }
 
     /// Returns the active run.
@@ -124,7 +127,10 @@ impl Transcript {
                 continue;
             } else if entry.first != self.seq.saturating_add(1) {
                 // Positions are missing, or a merged entry overlaps what is here: its text cannot be told apart.
-                return Err(Gap { after: self.seq, found: entry.first });
+                return Err(Gap {
+                    after: self.seq,
+                    found: entry.first,
+                });
             } else {
                 self.seq = entry.seq;
             }
@@ -140,7 +146,10 @@ impl Transcript {
                 self.run = Some(event.run_id.clone());
                 let messages = event.input.map(|input| input.messages).unwrap_or_default();
                 let users = messages.iter().filter(|message| matches!(message, Message::User(_)));
-                news.push(News::Started { run: event.run_id, messages: users.map(|user| user.id().clone()).collect() });
+                news.push(News::Started {
+                    run: event.run_id,
+                    messages: users.map(|user| user.id().clone()).collect(),
+                });
                 messages.iter().for_each(|message| self.message(message, news));
             }
             Some(Event::TextMessageContent(event)) => self.append(event.message_id, &event.delta, news),
@@ -149,10 +158,15 @@ impl Transcript {
                 self.folded.clear();
                 event.messages.iter().for_each(|message| self.message(message, news));
             }
-            Some(Event::ToolCallStart(event)) if !snapshot => news.push(News::Tool { name: event.tool_call_name }),
+            Some(Event::ToolCallStart(event)) if !snapshot => news.push(News::Tool {
+                name: event.tool_call_name,
+            }),
             Some(Event::RunFinished(event)) => self.end(run.or(Some(event.run_id.clone())), end(&event), news),
             Some(Event::RunError(event)) => {
-                let end = End::Failed { message: event.message, code: event.code };
+                let end = End::Failed {
+                    message: event.message,
+                    code: event.code,
+                };
                 self.end(run, end, news);
             }
             Some(Event::Custom(event)) => news.extend(notice(&event)),
@@ -197,9 +211,15 @@ impl Transcript {
         match folded.strip_prefix(shown.as_str()) {
             Some(delta) => match news.last_mut() {
                 Some(News::Text { id: last, delta: text }) if *last == id => text.push_str(delta),
-                _ => news.push(News::Text { id, delta: delta.to_owned() }),
+                _ => news.push(News::Text {
+                    id,
+                    delta: delta.to_owned(),
+                }),
             },
-            None => news.push(News::Rewritten { id, text: folded.clone() }),
+            None => news.push(News::Rewritten {
+                id,
+                text: folded.clone(),
+            }),
         }
         shown.clone_from(folded);
     }
@@ -220,8 +240,12 @@ fn end(event: &RunFinished) -> End {
         Some(Outcome::Cancelled) => End::Cancelled,
         Some(Outcome::Interrupt { interrupts }) => {
             let question = |text: &Option<String>, reason: &String| text.clone().unwrap_or_else(|| reason.clone());
-            let questions = interrupts.iter().map(|interrupt| question(&interrupt.message, &interrupt.reason));
-            End::Asks { questions: questions.collect() }
+            let questions = interrupts
+                .iter()
+                .map(|interrupt| question(&interrupt.message, &interrupt.reason));
+            End::Asks {
+                questions: questions.collect(),
+            }
         }
     }
 }
@@ -229,13 +253,24 @@ fn end(event: &RunFinished) -> End {
 /// Errors and cancels have their own ends; any other reason but a good one means that the text is not complete.
 fn cut_off(event: &TextMessageEnd) -> Option<News> {
     let reason = finish_reason(event.metadata.as_ref())?;
-    let complete = ["stop", "STOP", "end_turn", "tool_calls", "tool_use", "error", "cancelled", "interrupted"];
+    let complete = [
+        "stop",
+        "STOP",
+        "end_turn",
+        "tool_calls",
+        "tool_use",
+        "error",
+        "cancelled",
+        "interrupted",
+    ];
     let reason = match reason {
         reason if complete.contains(&reason) => return None,
         "length" | "max_tokens" | "MAX_TOKENS" => "the token limit was reached",
         reason => reason,
     };
-    Some(News::CutOff { reason: reason.to_owned() })
+    Some(News::CutOff {
+        reason: reason.to_owned(),
+    })
 }
 
 fn finish_reason(metadata: Option<&Map<String, Value>>) -> Option<&str> {

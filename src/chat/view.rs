@@ -44,7 +44,11 @@ pub(super) enum Remark {
     /// Older messages that are not shown.
     Earlier { messages: usize },
     /// A command was refused.
-    Refused { what: &'static str, message: String, code: String },
+    Refused {
+        what: &'static str,
+        message: String,
+        code: String,
+    },
     /// Any other line.
     Line(String),
 }
@@ -69,7 +73,12 @@ pub(super) struct View {
 impl View {
     /// Returns a view of nothing.
     pub(super) fn new(look: Look) -> Self {
-        Self { look, open: None, open_remark: false, typed: HashSet::new() }
+        Self {
+            look,
+            open: None,
+            open_remark: false,
+            typed: HashSet::new(),
+        }
     }
 
     /// Takes note that a message was typed here and stands on the screen.
@@ -149,7 +158,11 @@ impl View {
         if delta.is_empty() {
             return Vec::new();
         }
-        let mut pieces = if self.open.as_ref() == Some(id) { self.end_remark() } else { self.end_line() };
+        let mut pieces = if self.open.as_ref() == Some(id) {
+            self.end_remark()
+        } else {
+            self.end_line()
+        };
         self.open = Some(id.clone());
         pieces.push(Piece::Text(printable(delta)));
         pieces
@@ -161,10 +174,17 @@ impl View {
             End::Cancelled => self.remark("cancelled", DIM),
             End::Asks { questions } => {
                 let questions = questions.join("; ");
-                self.remark(&format!("waits for an answer, given in another client: {questions}"), DIM)
+                self.remark(
+                    &format!("waits for an answer, given in another client: {questions}"),
+                    DIM,
+                )
             }
             End::Failed { message, code } => {
-                let cut_off = if self.open.is_some() { "; the answer was cut off" } else { "" };
+                let cut_off = if self.open.is_some() {
+                    "; the answer was cut off"
+                } else {
+                    ""
+                };
                 let code = code.as_deref().unwrap_or("no code");
                 self.remark(&format!("{message} ({code}){cut_off}"), RED)
             }
@@ -177,7 +197,9 @@ impl View {
             Look::Terminal => self.end_line(),
             Look::Plain | Look::Answer => self.end_remark(),
         };
-        pieces.push(Piece::Remark(self.paint(&format!("— {}", printable(text)), colour) + "\n"));
+        pieces.push(Piece::Remark(
+            self.paint(&format!("— {}", printable(text)), colour) + "\n",
+        ));
         pieces
     }
 
@@ -190,7 +212,11 @@ impl View {
     }
 
     fn end_remark(&mut self) -> Vec<Piece> {
-        if std::mem::take(&mut self.open_remark) { vec![Piece::Remark("\n".to_owned())] } else { Vec::new() }
+        if std::mem::take(&mut self.open_remark) {
+            vec![Piece::Remark("\n".to_owned())]
+        } else {
+            Vec::new()
+        }
     }
 
     fn paint(&self, text: &str, colour: &str) -> String {
@@ -203,7 +229,9 @@ impl View {
 
 /// Drops control characters but line ends and tabs: a text must not move the cursor or change colours.
 fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
+    text.chars()
+        .filter(|c| !c.is_control() || matches!(c, '\n' | '\t'))
+        .collect()
 }
 
 #[cfg(test)]
