@@ -1,0 +1,318 @@
+//! The Connection actor: one accepted websocket.
+//!
+//! Owns the framing, who is on the other end, the order of replies, and one cursor with one parked pull for each
+//! attached session. Never knows what a conversation is, and never keeps a queue that a slow peer could let grow:
+//!
+//! - Input is read as fast as it is handled: the [`guard`] takes nothing more while frames wait, and nothing at all while
+//!   the peer does not read (actix polls this actor only when the HTTP dispatcher has room to write).
+//! - Output is pulled: a session sends a batch when asked, and is asked again when the last batch could be written.
+//! - Commands in flight, attachments and connections have bounds, each with an error code.
+//!
+//! How it fails: a panic ends this connection with 1011 and nothing else; whatever ends it, its cursors are taken down
+//! and its place in the registry is given back.
+//!
+//! Choices where the contract leaves one: a binary message on a JSON subprotocol, or text on a MessagePack one, is 1003;
+//! a refused `token` changes nothing, the connection goes on until the old one ends; `hello` with another user's token than
+//! the upgrade's is `forbidden` and 4403; `detach` without an attachment is `ok`; refusals for a bound come at once, all other
+//! replies in order per session; a peer that is silent for two pings gets 1001 and is cut.
+
+use std::{collections::HashMap, io, rc::Rc, sync::Arc};
+
+use actix::{Actor, ActorContext, AsyncContext, Handler, SpawnHandle, StreamHandler};
+use actix_http::error::PayloadError;
+use actix_web_actors::ws::{self, WebsocketContext};
+use bytes::Bytes;
+use futures_util::Stream;
+use kronos_protocol::{
+    client::ClientInfo,
+    close::{CloseCode, CloseReason},
+    codec::Codec,
+    ids::{ConnectionId, SessionId},
+    server::{Goaway, Limits, ServerFrame, ServerInfo},
+};
+use tracing::debug;
+
+use crate::{
+    clock::Clock,
+    config::{ConnectionConfig, SessionConfig},
+    directory::{DirectoryRef, SessionRef},
+    ids,
+    principal::{AuthError, Authenticator, Principal},
+};
+
+mod assembly;
+mod body;
+mod commands;
+mod cursors;
+mod guard;
+mod hello;
+mod lane;
+mod link;
+pub mod metrics;
+mod output;
+pub mod registry;
+mod replies;
+mod utf8;
+
+use assembly::Assembly;
+use body::Body;
+use guard::Guard;
+use lane::Lane;
+use link::{Link, Signal, Signals};
+use metrics::ConnectionMetrics;
+use registry::{Control, Permit};
+
+type Ctx = WebsocketContext<Connection>;
+
+/// Silent ping intervals after which a peer is gone.
+const SILENT_PINGS: u32 = 2;
+/// Messages that a connection takes beside replies and deliveries: revocation, shutdown.
+const SPARE_MAILBOX: usize = 16;
+
+/// What all connections share.
+pub struct ConnectionDeps {
+    /// The time.
+    pub clock: Clock,
+    /// The bounds.
+    pub config: ConnectionConfig,
+    /// The bounds as `welcome` tells them; see [`limits`].
+    pub limits: Limits,
+    /// This server, as `welcome` tells it.
+    pub server: ServerInfo,
+    /// Checks tokens.
+    pub authenticator: Arc<dyn Authenticator>,
+    /// Finds sessions.
+    pub directory: DirectoryRef,
+    /// The metrics.
+    pub metrics: ConnectionMetrics,
+}
+
+/// Returns the bounds that clients are told.
+#[must_use]
+pub fn limits(connection: &ConnectionConfig, session: &SessionConfig) -> Limits {
+    Limits {
+        frame_bytes: connection.frame_bytes,
+        message_chars: session.message_chars,
+        attachments: connection.attachments,
+        pending_commands: connection.pending_commands,
+        title_chars: session.title_chars,
+        ..Limits::new()
+    }
+}
+
+/// What the upgrade request settled.
+#[derive(Debug)]
+pub struct Upgrade {
+    /// The codec of the subprotocol.
+    pub codec: Codec,
+    /// Who the request's credentials proved; `None` without any. An error closes the connection at once.
+    pub credentials: Result<Option<Principal>, AuthError>,
+    /// The connection's place.
+    pub permit: Permit,
+}
+
+/// Starts a connection on the payload of an upgraded request; returns the body of the response.
+///
+/// The actor lives in the body: it runs while the body is polled, and ends when it is dropped.
+pub fn serve<S>(
+    deps: Arc<ConnectionDeps>,
+    upgrade: Upgrade,
+    payload: S,
+) -> impl Stream<Item = io::Result<Bytes>> + Unpin + 'static
+where
+    S: Stream<Item = Result<Bytes, PayloadError>> + Unpin + 'static,
+{
+    let link = Link::new(deps.config.pre_auth_frame_bytes);
+    // The guard keeps the real limit; this one only must not be in its way.
+    let largest = deps
+        .config
+        .frame_bytes
+        .max(deps.config.pre_auth_frame_bytes)
+        .saturating_add(1);
+    let connection = Connection::new(deps, upgrade, link.clone());
+    let id = connection.id.clone();
+    let guard = Guard::new(payload, link.clone());
+    let frames = actix_http::ws::Codec::new().max_size(largest);
+    Body::new(WebsocketContext::with_codec(connection, guard, frames), link, id)
+}
+
+/// Who is on the other end.
+enum Standing {
+    /// Has not said `hello`; `proven` by the upgrade request, perhaps.
+    Stranger { proven: Option<Principal> },
+    /// Was welcomed.
+    Known(Arc<Principal>),
+}
+
+/// The actor.
+pub(crate) struct Connection {
+    deps: Arc<ConnectionDeps>,
+    id: ConnectionId,
+    codec: Codec,
+    link: Rc<Link>,
+    permit: Permit,
+    /// Why the upgrade's credentials are no good: closes as soon as it starts.
+    rejected: Option<AuthError>,
+    standing: Standing,
+    client: Option<ClientInfo>,
+    assembly: Assembly,
+    /// The close frame is out: nothing is written or taken any more.
+    closing: bool,
+    silent_pings: u32,
+    expiry: Option<SpawnHandle>,
+    /// By the session's id as the client writes it.
+    lanes: HashMap<SessionId, Lane<SessionRef>>,
+    /// The lanes of cursors that stand, and of calls that are not answered.
+    numbers: HashMap<u64, SessionId>,
+    slots: HashMap<u64, SessionId>,
+    next_number: u64,
+    next_slot: u64,
+    /// Commands without a reply.
+    pending: usize,
+    /// Sessions being made.
+    creating: usize,
+    feed: SessionId,
+}
+
+impl Connection {
+    fn new(deps: Arc<ConnectionDeps>, upgrade: Upgrade, link: Rc<Link>) -> Self {
+        deps.metrics.connections.increment(1);
+        let (proven, rejected) = match upgrade.credentials {
+            Ok(proven) => (proven, None),
+            Err(error) => (None, Some(error)),
+        };
+        Self {
+            deps,
+            id: ids::connection(),
+            codec: upgrade.codec,
+            link,
+            permit: upgrade.permit,
+            rejected,
+            standing: Standing::Stranger { proven },
+            client: None,
+            assembly: Assembly::default(),
+            closing: false,
+            silent_pings: 0,
+            expiry: None,
+            lanes: HashMap::new(),
+            numbers: HashMap::new(),
+            slots: HashMap::new(),
+            next_number: 0,
+            next_slot: 0,
+            pending: 0,
+            creating: 0,
+            feed: SessionId::from_trusted(SessionId::FEED.to_owned()),
+        }
+    }
+
+    /// Takes a whole message.
+    fn message(&mut self, binary: bool, bytes: &[u8], ctx: &mut Ctx) {
+        self.deps.metrics.traffic(self.codec).came(bytes.len());
+        if binary != self.codec.is_binary() {
+            return self.close(CloseCode::UnsupportedData, ctx);
+        }
+        match self.codec.decode_client(bytes) {
+            Ok(frame) => self.command(frame, ctx),
+            Err(error) => self.unreadable(error, ctx),
+        }
+    }
+
+    /// Pings, or cuts a peer from which nothing came since the last two pings.
+    fn beat(&mut self, ctx: &mut Ctx) {
+        if self.closing {
+            return;
+        }
+        self.silent_pings = if self.link.take_heard() {
+            0
+        } else {
+            self.silent_pings.saturating_add(1)
+        };
+        if self.silent_pings >= SILENT_PINGS {
+            self.close(CloseCode::GoingAway, ctx);
+            return ctx.stop();
+        }
+        ctx.ping(b"");
+    }
+}
+
+impl Actor for Connection {
+    type Context = Ctx;
+
+    fn started(&mut self, ctx: &mut Ctx) {
+        let config = &self.deps.config;
+        ctx.set_mailbox_capacity(config.attachments * 2 + config.pending_commands + SPARE_MAILBOX);
+        ctx.add_stream(Signals(self.link.clone()));
+        self.permit.register(ctx.address().recipient());
+        debug!(connection.id = %self.id, codec = self.codec.as_str(), "connection opened");
+        if let Some(error) = self.rejected.take() {
+            return self.turn_away(&error, ctx);
+        }
+        ctx.run_later(config.hello_timeout, |this, ctx| {
+            if matches!(this.standing, Standing::Stranger { .. }) {
+                this.close(CloseCode::HelloTimeout, ctx);
+            }
+        });
+        ctx.run_interval(config.ping_interval, Self::beat);
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // Not in `stopped`: this also runs when the context never started.
+        self.leave();
+        self.deps.metrics.connections.decrement(1);
+        debug!(connection.id = %self.id, "connection ended");
+    }
+}
+
+impl StreamHandler<Result<ws::Message, ws::ProtocolError>> for Connection {
+    fn handle(&mut self, item: Result<ws::Message, ws::ProtocolError>, ctx: &mut Ctx) {
+        self.link.handle();
+        match item {
+            Ok(ws::Message::Close(reason)) => self.echo_close(reason, ctx),
+            _ if self.closing => {}
+            Ok(ws::Message::Text(text)) => self.message(false, text.as_bytes(), ctx),
+            Ok(ws::Message::Binary(bytes)) => self.message(true, &bytes, ctx),
+            Ok(ws::Message::Continuation(item)) => {
+                if let Some((binary, bytes)) = self.assembly.push(item) {
+                    self.message(binary, &bytes, ctx);
+                }
+            }
+            Ok(ws::Message::Ping(bytes)) => ctx.pong(&bytes),
+            Ok(ws::Message::Pong(_) | ws::Message::Nop) => {}
+            // The guard lets nothing pass that actix refuses.
+            Err(_) => self.close(CloseCode::Protocol, ctx),
+        }
+    }
+}
+
+impl StreamHandler<Signal> for Connection {
+    fn handle(&mut self, signal: Signal, ctx: &mut Ctx) {
+        match signal {
+            Signal::Violation(code) => self.close(code, ctx),
+            Signal::Resume => self.pull_starved(ctx),
+        }
+    }
+}
+
+impl Handler<Control> for Connection {
+    type Result = ();
+
+    fn handle(&mut self, control: Control, ctx: &mut Ctx) {
+        match control {
+            Control::Goaway { reason, after_ms } => {
+                self.frame(&ServerFrame::Goaway(Goaway::new(reason, after_ms)), ctx);
+            }
+            Control::Close { code, after_ms } => {
+                self.close_with(
+                    code,
+                    CloseReason {
+                        retry: code.retry(),
+                        after_ms,
+                    },
+                    ctx,
+                );
+            }
+        }
+    }
+}

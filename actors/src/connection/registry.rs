@@ -1,0 +1,315 @@
+//! Which websockets are open, and how many may be.
+//!
+//! Owns the bounds on connections and the way to reach them from outside: revocation and shutdown. A place is taken
+//! with a [`Permit`] and given back when that is dropped, whatever happened in between. Never add anything about
+//! sessions here.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use actix::{Message, Recipient};
+use kronos_protocol::{close::CloseCode, ids::UserId};
+use rand::Rng;
+use tokio::sync::watch;
+
+use crate::config::ConnectionConfig;
+
+/// There is no place for one more websocket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Full {
+    /// The process has as many as it takes.
+    #[error("the server has {limit} connections, its limit")]
+    Process {
+        /// The limit.
+        limit: usize,
+    },
+    /// The user has as many as one may have.
+    #[error("the user has {limit} connections, the limit")]
+    User {
+        /// The limit.
+        limit: usize,
+    },
+}
+
+/// What a connection is told from outside.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub(super) enum Control {
+    /// Tell the client that the server goes away.
+    Goaway { reason: String, after_ms: u64 },
+    /// Close.
+    Close { code: CloseCode, after_ms: Option<u64> },
+}
+
+/// The open websockets of this process. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ConnectionsRef(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    max: usize,
+    max_per_user: usize,
+    state: Mutex<State>,
+    count: watch::Sender<usize>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next: u64,
+    open: HashMap<u64, Open>,
+    users: HashMap<UserId, usize>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    control: Option<Recipient<Control>>,
+    user: Option<UserId>,
+    token: Option<String>,
+}
+
+impl ConnectionsRef {
+    /// Returns an empty registry with the bounds of `config`.
+    #[must_use]
+    pub fn new(config: &ConnectionConfig) -> Self {
+        Self(Arc::new(Inner {
+            max: config.max_connections,
+            max_per_user: config.max_connections_per_user,
+            state: Mutex::default(),
+            count: watch::Sender::new(0),
+        }))
+    }
+
+    /// Takes a place, before the upgrade. `user`: who it is for, if that is proven already.
+    ///
+    /// # Errors
+    /// [`Full`]: answer 503, `overloaded`.
+    pub fn admit(&self, user: Option<&UserId>) -> Result<Permit, Full> {
+        let permit = {
+            let mut state = self.0.lock();
+            if state.open.len() >= self.0.max {
+                return Err(Full::Process { limit: self.0.max });
+            }
+            let number = state.next;
+            state.next += 1;
+            state.open.insert(number, Open::default());
+            self.0.count.send_replace(state.open.len());
+            Permit {
+                inner: self.0.clone(),
+                number,
+            }
+        };
+        if let Some(user) = user {
+            permit.identify(user, None)?;
+        }
+        Ok(permit)
+    }
+
+    /// Returns how many are open.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        *self.0.count.borrow()
+    }
+
+    /// Closes the connections that a token opened, with 4401. Returns how many were told.
+    pub fn close_token(&self, token_id: &str) -> usize {
+        self.tell(|open| open.token.as_deref() == Some(token_id), revoked)
+    }
+
+    /// Closes a user's connections with 4401. Returns how many were told.
+    pub fn close_user(&self, user: &UserId) -> usize {
+        self.tell(|open| open.user.as_ref() == Some(user), revoked)
+    }
+
+    /// Tells every client to come back later: each after `after` and up to as long again, so that they come one by one.
+    pub fn goaway_all(&self, reason: &str, after: Duration) -> usize {
+        self.tell(
+            |_| true,
+            || Control::Goaway {
+                reason: reason.to_owned(),
+                after_ms: jittered(after),
+            },
+        )
+    }
+
+    /// Closes every connection, with a waiting time as in [`Self::goaway_all`]. Returns how many were told.
+    pub fn close_all(&self, code: CloseCode, after: Duration) -> usize {
+        self.tell(
+            |_| true,
+            || Control::Close {
+                code,
+                after_ms: Some(jittered(after)),
+            },
+        )
+    }
+
+    /// Waits until none is open, at most for `limit`; whether that came true.
+    pub async fn wait_empty(&self, limit: Duration) -> bool {
+        let mut count = self.0.count.subscribe();
+        tokio::time::timeout(limit, count.wait_for(|count| *count == 0))
+            .await
+            .is_ok_and(|waited| waited.is_ok())
+    }
+
+    fn tell(&self, which: impl Fn(&Open) -> bool, what: impl Fn() -> Control) -> usize {
+        let recipients: Vec<_> = {
+            let state = self.0.lock();
+            // A clone for each message: actix counts per clone, so it is never refused for want of room.
+            state
+                .open
+                .values()
+                .filter(|open| which(open))
+                .filter_map(|open| open.control.clone())
+                .collect()
+        };
+        recipients
+            .into_iter()
+            .filter(|control| control.try_send(what()).is_ok())
+            .count()
+    }
+}
+
+fn revoked() -> Control {
+    Control::Close {
+        code: CloseCode::Unauthenticated,
+        after_ms: None,
+    }
+}
+
+/// `after`, and up to as long again.
+fn jittered(after: Duration) -> u64 {
+    let after = u64::try_from(after.as_millis()).unwrap_or(u64::MAX / 2);
+    after.saturating_add(rand::rng().random_range(0..=after))
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code that could panic runs under the lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One place. Dropping it gives the place back.
+#[derive(Debug)]
+pub struct Permit {
+    inner: Arc<Inner>,
+    number: u64,
+}
+
+impl Permit {
+    /// Makes the connection reachable.
+    pub(super) fn register(&self, control: Recipient<Control>) {
+        if let Some(open) = self.inner.lock().open.get_mut(&self.number) {
+            open.control = Some(control);
+        }
+    }
+
+    /// Says whose connection it is and which token opened it; again when the token is replaced.
+    pub(super) fn identify(&self, user: &UserId, token: Option<&str>) -> Result<(), Full> {
+        let mut state = self.inner.lock();
+        let State { open, users, .. } = &mut *state;
+        let Some(open) = open.get_mut(&self.number) else {
+            return Ok(());
+        };
+        if open.user.as_ref() != Some(user) {
+            let taken = users.get(user).copied().unwrap_or(0);
+            if taken >= self.inner.max_per_user {
+                return Err(Full::User {
+                    limit: self.inner.max_per_user,
+                });
+            }
+            users.insert(user.clone(), taken + 1);
+            if let Some(before) = open.user.replace(user.clone()) {
+                leave(users, &before);
+            }
+        }
+        open.token = token.map(str::to_owned);
+        Ok(())
+    }
+}
+
+fn leave(users: &mut HashMap<UserId, usize>, user: &UserId) {
+    if let Some(count) = users.get_mut(user) {
+        *count -= 1;
+        if *count == 0 {
+            users.remove(user);
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut state = self.inner.lock();
+        if let Some(open) = state.open.remove(&self.number)
+            && let Some(user) = open.user
+        {
+            leave(&mut state.users, &user);
+        }
+        self.inner.count.send_replace(state.open.len());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registry(max: usize, per_user: usize) -> ConnectionsRef {
+        let config = ConnectionConfig {
+            max_connections: max,
+            max_connections_per_user: per_user,
+            ..ConnectionConfig::default()
+        };
+        ConnectionsRef::new(&config)
+    }
+
+    fn user(name: &str) -> UserId {
+        name.parse().unwrap()
+    }
+
+    #[test]
+    fn the_bound_of_the_process_holds_and_places_come_back() {
+        let all = registry(2, 9);
+        let first = all.admit(None).unwrap();
+        let second = all.admit(None).unwrap();
+        assert_eq!(all.admit(None).unwrap_err(), Full::Process { limit: 2 });
+        drop(first);
+        let third = all.admit(None).unwrap();
+        assert_eq!(all.count(), 2);
+        drop((second, third));
+        assert_eq!(all.count(), 0);
+    }
+
+    #[test]
+    fn the_bound_of_a_user_holds_at_the_upgrade_and_at_hello() {
+        let all = registry(9, 1);
+        let early = all.admit(Some(&user("ann"))).unwrap();
+        assert_eq!(all.admit(Some(&user("ann"))).unwrap_err(), Full::User { limit: 1 });
+        assert_eq!(all.count(), 1, "a refused one keeps no place");
+        let late = all.admit(None).unwrap();
+        assert_eq!(late.identify(&user("ann"), Some("t")), Err(Full::User { limit: 1 }));
+        late.identify(&user("bob"), Some("t")).unwrap();
+        drop(early);
+        late.identify(&user("ann"), Some("t")).unwrap();
+        late.identify(&user("ann"), Some("u")).unwrap();
+        assert!(all.admit(Some(&user("bob"))).is_ok());
+    }
+
+    #[actix::test]
+    async fn waiting_ends_with_the_last_connection_or_the_limit() {
+        let all = registry(9, 9);
+        let permit = all.admit(None).unwrap();
+        assert!(!all.wait_empty(Duration::from_millis(5)).await);
+        let waiting = all.clone();
+        let (emptied, ()) = tokio::join!(waiting.wait_empty(Duration::from_secs(9)), async { drop(permit) });
+        assert!(emptied);
+    }
+
+    #[test]
+    fn jitter_stays_between_once_and_twice() {
+        for _ in 0..100 {
+            assert!((1000..=2000).contains(&jittered(Duration::from_secs(1))));
+        }
+    }
+}

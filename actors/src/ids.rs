@@ -1,0 +1,37 @@
+//! Mints ids: the only place that asks for randomness for one.
+//!
+//! Conversations get a UUID of version 7 (they sort by age); everything else a prefix and a version 4 or 7 UUID in
+//! plain hexadecimal, so that a log line tells what kind of id it shows.
+
+use kronos_protocol::ids::{ConnectionId, EpochId, MessageId, RunId, SessionId};
+use uuid::Uuid;
+
+#[expect(clippy::disallowed_methods, reason = "this is the one minter of ids")]
+fn v7() -> Uuid {
+    Uuid::now_v7()
+}
+
+macro_rules! mint {
+    ($(#[$doc:meta])* $name:ident -> $id:ident, $prefix:literal) => {
+        $(#[$doc])*
+        pub fn $name() -> $id {
+            $id::from_trusted(format!(concat!($prefix, "{}"), v7().simple()))
+        }
+    };
+}
+
+/// Mints the id of a conversation: a hyphenated UUID of version 7.
+pub fn session() -> SessionId {
+    SessionId::from_trusted(v7().hyphenated().to_string())
+}
+
+mint!(/// Mints the id of a run, `r_…`.
+    run -> RunId, "r_");
+mint!(/// Mints the id of an assistant's message, `a_…`.
+    assistant_message -> MessageId, "a_");
+mint!(/// Mints the id of a user's message that came without one, `m_…`.
+    user_message -> MessageId, "m_");
+mint!(/// Mints the id of a websocket, `c_…`.
+    connection -> ConnectionId, "c_");
+mint!(/// Mints the identity of an event history, `e_…`.
+    epoch -> EpochId, "e_");

@@ -1,0 +1,47 @@
+//! Who is calling: what the edge proved about a peer, in the terms the domain needs.
+
+use futures_util::future::BoxFuture;
+use kronos_protocol::ids::UserId;
+
+use crate::clock::Millis;
+
+/// An authenticated caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    /// Whose sessions this caller may use.
+    pub user: UserId,
+    /// The name to show, when known.
+    pub name: Option<String>,
+    /// May read and write everybody's sessions.
+    pub superuser: bool,
+    /// Id of the access token (`jti`) that proved it; absent for a development guest.
+    pub token_id: Option<String>,
+    /// When that token ends, in milliseconds since the Unix epoch; absent means never.
+    pub expires_at_ms: Option<Millis>,
+}
+
+/// Why a token was not taken. The text of a token is never part of it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AuthError {
+    /// There was none, and this server does not take guests.
+    #[error("a token is required")]
+    Missing,
+    /// It is not a token of this server: malformed, wrong signature, wrong algorithm, wrong kind.
+    #[error("the token is not valid")]
+    Invalid,
+    /// It was valid once.
+    #[error("the token has expired")]
+    Expired,
+    /// It was revoked, or its user is gone or inactive.
+    #[error("the token was revoked")]
+    Revoked,
+    /// The store that knows revocations did not answer.
+    #[error("the token cannot be checked now")]
+    Unavailable,
+}
+
+/// Turns a bearer token into a [`Principal`]; the edge implements it.
+pub trait Authenticator: Send + Sync {
+    /// Checks `token`; without one, the answer is a guest where guests are allowed, else [`AuthError::Missing`].
+    fn authenticate(&self, token: Option<String>) -> BoxFuture<'static, Result<Principal, AuthError>>;
+}

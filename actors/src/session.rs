@@ -1,0 +1,463 @@
+//! The Session actor: one live conversation.
+//!
+//! Owns its state (the fold of its log), the tail of the log, its run and the cursors on it. Never does IO and never awaits
+//! inside a handler: it decides in the pure core (`session/core.rs`), hands events to the store, and shows them when they
+//! are durable. When it fails (a panic, a refused or failed commit) it folds its log again; its sockets stay.
+
+use std::{sync::Arc, time::Duration};
+
+use actix::prelude::*;
+use kronos_protocol::{
+    client::SessionSettings,
+    error::ErrorCode,
+    event::Event,
+    ids::{RunId, SessionId},
+    position::Seq,
+};
+
+use crate::{
+    clock::Clock,
+    config::SessionConfig,
+    directory::Directory,
+    gemini::{GeminiRef, GenerationEvent, GenerationHandle, Progress},
+    ids, metrics,
+    store::{Refusal, SessionMeta, StoreError, StoredSession, service::StoreRef},
+};
+
+pub mod context;
+pub mod core;
+pub(crate) mod life;
+pub mod log;
+pub mod message;
+pub mod reader;
+mod readers;
+mod serve;
+pub mod state;
+pub mod view;
+
+use self::{
+    core::{Answer, Decision, Effect, Env, Generate, Input, Running},
+    log::Log,
+    message::{ReplyTo, SessionCall, SessionCommand, SessionError, SessionReply},
+    readers::Readers,
+    state::State,
+};
+
+/// What every session of a core shares.
+#[derive(Clone)]
+pub struct SessionDeps {
+    /// Time.
+    pub clock: Clock,
+    /// Bounds.
+    pub config: Arc<SessionConfig>,
+    /// The log's home.
+    pub store: StoreRef,
+    /// The model, on this core.
+    pub gemini: GeminiRef,
+    /// This core's directory.
+    pub directory: Addr<Directory>,
+}
+
+/// How a session comes to life.
+#[derive(Debug, Clone)]
+pub enum Origin {
+    /// It is in the store, or it does not exist.
+    Stored,
+    /// It is in the store, or it is made now with this listing.
+    New(Box<SessionMeta>),
+}
+
+/// Where a session is in its life.
+#[derive(Debug)]
+enum Life {
+    /// Its log is being read.
+    Loading,
+    /// It works.
+    Live,
+    /// It does not exist.
+    Missing,
+    /// Its log cannot be read now.
+    Unavailable(StoreError),
+}
+
+/// A commit in the air.
+#[derive(Debug, Clone, Copy)]
+struct InFlight {
+    upto: Seq,
+    packed: Option<Seq>,
+    unfinished: bool,
+}
+
+/// An answer that waits for its events to become durable.
+struct Waiting {
+    upto: Seq,
+    reply: ReplyTo,
+    result: Result<SessionReply, SessionError>,
+}
+
+/// One live conversation.
+pub struct Session {
+    id: SessionId,
+    /// As clients name it: `@me` for a feed.
+    wire: SessionId,
+    deps: SessionDeps,
+    origin: Origin,
+    /// Grows with each fold; what belongs to an older one is dropped when it arrives.
+    incarnation: u64,
+    life: Life,
+    meta: Option<SessionMeta>,
+    settings: SessionSettings,
+    /// The listing is durable: the session exists.
+    exists: bool,
+    meta_due: bool,
+    pack_due: bool,
+    marked_unfinished: bool,
+    state: State,
+    log: Log,
+    running: Running,
+    generation: Option<(RunId, GenerationHandle)>,
+    deadline: Option<SpawnHandle>,
+    in_flight: Option<InFlight>,
+    waiting: Vec<Waiting>,
+    readers: Readers,
+    presence_timer: Option<SpawnHandle>,
+    draining: bool,
+    last_input: std::time::Instant,
+    commit_failures: u32,
+    on_idle: Vec<tokio::sync::oneshot::Sender<()>>,
+    finishing: bool,
+}
+
+impl Session {
+    /// A session that will read its log as soon as it is started.
+    pub fn new(id: SessionId, wire: SessionId, origin: Origin, draining: bool, deps: SessionDeps) -> Self {
+        Self {
+            wire: wire.clone(),
+            incarnation: 0,
+            life: Life::Loading,
+            meta: None,
+            settings: SessionSettings::default(),
+            exists: false,
+            meta_due: false,
+            pack_due: false,
+            marked_unfinished: false,
+            state: State::default(),
+            log: Log::new(deps.config.tail_bytes),
+            running: Running::default(),
+            generation: None,
+            deadline: None,
+            in_flight: None,
+            waiting: Vec::new(),
+            readers: Readers::new(wire),
+            presence_timer: None,
+            draining,
+            last_input: deps.clock.instant(),
+            commit_failures: 0,
+            on_idle: Vec::new(),
+            finishing: false,
+            id,
+            origin,
+            deps,
+        }
+    }
+
+    /// Decides, appends, performs; the answer is given when its events are durable.
+    fn drive(&mut self, input: Input, reply: ReplyTo, ctx: &mut Context<Self>) {
+        let decision = self.decide(input);
+        let Decision {
+            events,
+            effects,
+            answer,
+        } = decision;
+        let mut seqs = Vec::with_capacity(events.len());
+        for stored in events {
+            let ends_run = matches!(stored.event, Event::RunFinished(_) | Event::RunError(_));
+            let seq = self.log.seq_for(&stored);
+            let outside_run = stored.run.is_none();
+            if let Err(error) = self.state.apply(seq, &stored) {
+                tracing::error!(session.id = %self.id, %error, "the core decided an event that may not follow");
+                metrics::session().restarted_order.increment(1);
+                let failure = SessionError::new(ErrorCode::Internal, "the session had to restart").after_ms(200);
+                reply.send(Err(failure.clone()));
+                return self.refold(&failure, Duration::ZERO, ctx);
+            }
+            self.log.push(stored);
+            if ends_run {
+                self.run_ended(ctx);
+            } else if outside_run && self.state.run.is_none() {
+                self.pack_due = true;
+            }
+            seqs.push(seq);
+        }
+        metrics::session().events_appended.increment(seqs.len() as u64);
+        for effect in effects {
+            self.perform(effect, ctx);
+        }
+        if let Some(answer) = answer {
+            self.answer(answer, &seqs, reply);
+        }
+        if self.state.run.is_none() && !self.state.queue.is_empty() && !self.draining {
+            self.start_next(ctx);
+        }
+        self.flush(ctx);
+    }
+
+    fn start_next(&mut self, ctx: &mut Context<Self>) {
+        if self.state.retriable(self.deps.config.max_run_attempts).is_none() {
+            self.drive(Input::Next, ReplyTo::NONE, ctx);
+        }
+    }
+
+    fn decide(&mut self, input: Input) -> Decision {
+        let mut fresh_run = ids::run;
+        let mut env = Env {
+            now_ms: self.deps.clock.now_ms(),
+            config: &self.deps.config,
+            thread: &self.wire,
+            fresh_run: &mut fresh_run,
+            draining: self.draining,
+        };
+        core::decide(&self.state, &self.running, input, &mut env)
+    }
+
+    fn answer(&mut self, answer: Result<Answer, SessionError>, seqs: &[Seq], reply: ReplyTo) {
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => return reply.send(Err(error)),
+        };
+        let seq = core::seq_of(&answer, seqs);
+        let upto = seqs.last().copied().or(seq).unwrap_or(0);
+        let result = match answer {
+            Answer::Done => SessionReply::Done,
+            Answer::Sent { run, queued, .. } => SessionReply::Sent {
+                seq: seq.unwrap_or(upto),
+                run,
+                queued,
+                duplicate: false,
+            },
+            Answer::Duplicate { seq, run, queued } => SessionReply::Sent {
+                seq,
+                run,
+                queued,
+                duplicate: true,
+            },
+            Answer::Cancelled { run, usage } => SessionReply::Cancelled { run, usage },
+        };
+        self.reply_when_durable(upto, reply, Ok(result));
+    }
+
+    fn reply_when_durable(&mut self, upto: Seq, reply: ReplyTo, result: Result<SessionReply, SessionError>) {
+        if self.exists && upto <= self.log.committed() {
+            reply.send(result);
+        } else {
+            self.waiting.push(Waiting { upto, reply, result });
+        }
+    }
+
+    fn perform(&mut self, effect: Effect, ctx: &mut Context<Self>) {
+        match effect {
+            Effect::Stop(run) => {
+                // Dropping the handle closes the upstream connection.
+                if self.generation.as_ref().is_some_and(|(active, _)| *active == run) {
+                    self.generation = None;
+                }
+            }
+            Effect::Generate(generate) => self.generate(*generate, ctx),
+        }
+    }
+
+    fn generate(&mut self, generate: Generate, ctx: &mut Context<Self>) {
+        let Generate { run, options, contents } = generate;
+        self.running = Running::default();
+        let Some(meta) = &self.meta else { return };
+        let request = crate::gemini::GenerateRequest {
+            run: run.clone(),
+            session: self.id.clone(),
+            user: meta.owner.clone(),
+            model: options.model.or_else(|| self.settings.model.clone()),
+            system_prompt: options.system_prompt.or_else(|| self.settings.system_prompt.clone()),
+            contents,
+            temperature: options.temperature,
+            max_tokens: options.max_tokens,
+            deadline: self.deps.clock.instant() + self.deps.config.run_deadline,
+        };
+        let timer = run.clone();
+        self.deadline = Some(ctx.run_later(self.deps.config.run_deadline, move |act, ctx| {
+            act.generation = None;
+            act.drive(Input::Deadline(timer), ReplyTo::NONE, ctx);
+        }));
+        match self.deps.gemini.generate(request, ctx.address().recipient()) {
+            Ok(handle) => self.generation = Some((run, handle)),
+            Err(failed) => ctx.notify(GenerationEvent {
+                run,
+                progress: Progress::Failed(failed),
+            }),
+        }
+    }
+
+    fn run_ended(&mut self, ctx: &mut Context<Self>) {
+        self.pack_due = true;
+        self.meta_due = true;
+        self.generation = None;
+        if let Some(timer) = self.deadline.take() {
+            ctx.cancel_future(timer);
+        }
+    }
+}
+
+impl Actor for Session {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        metrics::session().live.increment(1.0);
+        self.load(Duration::ZERO, ctx);
+        self.watch_idleness(ctx);
+    }
+
+    fn stopped(&mut self, _ctx: &mut Self::Context) {
+        metrics::session().live.decrement(1.0);
+        self.readers.end_all(&SessionError::closed());
+    }
+}
+
+impl Supervised for Session {
+    /// After a panic nothing of the old state is trusted: the log is folded again. Timers are gone; readers stay.
+    fn restarting(&mut self, ctx: &mut Self::Context) {
+        let failure = SessionError::closed();
+        self.refold(&failure, Duration::ZERO, ctx);
+        self.presence_timer = None;
+        self.watch_idleness(ctx);
+    }
+}
+
+impl Handler<SessionCall> for Session {
+    type Result = ();
+
+    fn handle(&mut self, call: SessionCall, ctx: &mut Self::Context) {
+        self.last_input = self.deps.clock.instant();
+        let SessionCall { caller, command, reply } = call;
+        match &self.life {
+            Life::Live => {}
+            Life::Loading | Life::Missing => return reply.send(Err(SessionError::not_found(&self.wire))),
+            Life::Unavailable(error) => return reply.send(Err(storage_error(error))),
+        }
+        let allowed = self
+            .meta
+            .as_ref()
+            .is_some_and(|meta| meta.owner == caller.user || caller.superuser);
+        if !allowed {
+            return reply.send(Err(SessionError::not_found(&self.id)));
+        }
+        match command {
+            SessionCommand::Attach(attach) => self.attach(attach, reply, ctx),
+            SessionCommand::Detach { attachment } => {
+                self.detach(&attachment, ctx);
+                reply.send(Ok(SessionReply::Done));
+            }
+            SessionCommand::Pull { attachment, after } => self.pull(&attachment, after, ctx),
+            SessionCommand::Typing { attachment, on } => self.typing(&attachment, on, reply, ctx),
+            SessionCommand::View => self.show(reply),
+            SessionCommand::Submit(submit) => self.drive(Input::Submit(submit), reply, ctx),
+            SessionCommand::Unqueue { id } => self.drive(Input::Unqueue(id), reply, ctx),
+            SessionCommand::Cancel { run } => self.drive(Input::Cancel(run), reply, ctx),
+            SessionCommand::Notify { name, value } => self.drive(Input::Notify(name, value), reply, ctx),
+        }
+    }
+}
+
+impl Handler<GenerationEvent> for Session {
+    type Result = ();
+
+    fn handle(&mut self, event: GenerationEvent, ctx: &mut Self::Context) {
+        let GenerationEvent { run, progress } = event;
+        let active = self.state.run.as_ref().is_some_and(|active| active.id == run);
+        if !active {
+            return;
+        }
+        match &progress {
+            Progress::Started { model } => self.running.model = Some(model.clone()),
+            Progress::Delta { usage: Some(usage), .. } => self.running.usage = Some(*usage),
+            _ => {}
+        }
+        self.drive(Input::Progress(run, progress), ReplyTo::NONE, ctx);
+    }
+}
+
+/// A commit is settled.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct Settled {
+    incarnation: u64,
+    result: Result<(), StoreError>,
+}
+
+impl Handler<Settled> for Session {
+    type Result = ();
+
+    fn handle(&mut self, settled: Settled, ctx: &mut Self::Context) {
+        if settled.incarnation != self.incarnation {
+            return;
+        }
+        let Some(flight) = self.in_flight.take() else { return };
+        match settled.result {
+            Ok(()) => self.committed(flight, ctx),
+            Err(error) => self.commit_failed(&error, ctx),
+        }
+    }
+}
+
+/// Reads the small state of a session, for tests and operators.
+#[derive(Debug, Message)]
+#[rtype(result = "Observed")]
+pub struct Observe;
+
+/// The small state of a session.
+#[derive(Debug, Clone, serde::Serialize, MessageResponse)]
+pub struct Observed {
+    /// The newest event.
+    pub last: Seq,
+    /// The newest durable event.
+    pub committed: Seq,
+    /// The last event that lives in a segment.
+    pub packed: Seq,
+    /// The active run.
+    pub run: Option<RunId>,
+    /// Messages that wait.
+    pub queued: usize,
+    /// Cursors.
+    pub readers: usize,
+    /// How often the log was folded.
+    pub incarnation: u64,
+}
+
+impl Handler<Observe> for Session {
+    type Result = Observed;
+
+    fn handle(&mut self, _: Observe, _: &mut Self::Context) -> Observed {
+        Observed {
+            last: self.log.last(),
+            committed: self.log.committed(),
+            packed: self.log.packed(),
+            run: self.state.run.as_ref().map(|run| run.id.clone()),
+            queued: self.state.queue.len(),
+            readers: self.readers.all.len(),
+            incarnation: self.incarnation,
+        }
+    }
+}
+
+/// What a caller is told when the store fails.
+fn storage_error(error: &StoreError) -> SessionError {
+    let code = match error {
+        StoreError::Overloaded => ErrorCode::Overloaded,
+        StoreError::Refused(
+            Refusal::OutOfOrder { .. } | Refusal::Condition { .. } | Refusal::UnknownSession { .. },
+        )
+        | StoreError::Io(_)
+        | StoreError::Corrupt { .. }
+        | StoreError::Locked { .. }
+        | StoreError::Newer { .. }
+        | StoreError::Closed => ErrorCode::Storage,
+    };
+    SessionError::new(code, "the conversation's storage does not work now").after_ms(1000)
+}

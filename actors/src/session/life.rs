@@ -1,0 +1,345 @@
+//! A session's life: folding its log, committing, failing and folding again, idleness, the end.
+
+use super::*;
+use crate::{
+    directory::{MayStop, Staying},
+    session::log::Stored,
+    store::{Append, Pack, Request},
+};
+
+/// The longest pause before a session reads its log again after a failed commit.
+const MAX_REFOLD_DELAY: Duration = Duration::from_secs(5);
+
+impl Session {
+    /// Reads the log; until it is folded the mailbox waits.
+    pub(super) fn load(&mut self, delay: Duration, ctx: &mut Context<Self>) {
+        self.life = Life::Loading;
+        let store = self.deps.store.clone();
+        let id = self.id.clone();
+        let load = async move {
+            if !delay.is_zero() {
+                actix::clock::sleep(delay).await;
+            }
+            store.load(&id).await
+        };
+        ctx.wait(load.into_actor(self).map(|stored, act, ctx| act.loaded(stored, ctx)));
+    }
+
+    fn loaded(&mut self, stored: Result<Option<StoredSession>, StoreError>, ctx: &mut Context<Self>) {
+        metrics::session().activations.increment(1);
+        match stored {
+            Err(error) => self.unavailable(error, ctx),
+            Ok(Some(stored)) => match self.fold(stored) {
+                Ok(()) => self.live(ctx),
+                Err(error) => self.unavailable(error, ctx),
+            },
+            Ok(None) => match &self.origin {
+                Origin::Stored => {
+                    self.life = Life::Missing;
+                    self.tell_may_stop(ctx);
+                }
+                Origin::New(meta) => {
+                    self.settings = serde_json::from_str(&meta.settings).unwrap_or_default();
+                    self.meta = Some(meta.as_ref().clone());
+                    self.meta_due = true;
+                    self.live(ctx);
+                }
+            },
+        }
+    }
+
+    fn unavailable(&mut self, error: StoreError, ctx: &mut Context<Self>) {
+        tracing::error!(session.id = %self.id, %error, "session cannot be read");
+        self.life = Life::Unavailable(error);
+        self.readers.end_all(&SessionError::closed());
+        self.tell_may_stop(ctx);
+    }
+
+    fn fold(&mut self, stored: StoredSession) -> Result<(), StoreError> {
+        for record in stored.records {
+            let seq = record.seq;
+            let damaged = |what: String| StoreError::Corrupt {
+                at: format!("{} seq {seq}", self.id),
+                what,
+            };
+            let event = Stored::decode(&record).map_err(|error| damaged(error.to_string()))?;
+            self.state
+                .apply(seq, &event)
+                .map_err(|error| damaged(error.to_string()))?;
+            self.log.restore(record, event, stored.packed_upto);
+        }
+        self.settings = serde_json::from_str(&stored.meta.settings).unwrap_or_default();
+        self.meta = Some(stored.meta);
+        self.exists = true;
+        self.marked_unfinished = stored.unfinished;
+        Ok(())
+    }
+
+    fn live(&mut self, ctx: &mut Context<Self>) {
+        self.life = Life::Live;
+        if self.state.run.is_some() || self.state.retriable(self.deps.config.max_run_attempts).is_some() {
+            metrics::session().runs_interrupted.increment(1);
+            self.drive(Input::Recovered, ReplyTo::NONE, ctx);
+        } else if !self.state.queue.is_empty() && !self.draining {
+            self.drive(Input::Next, ReplyTo::NONE, ctx);
+        }
+        self.flush(ctx);
+        self.serve_all(ctx);
+    }
+
+    /// Drops everything that is not durable and reads the log again; readers stay where they are.
+    pub(super) fn refold(&mut self, failure: &SessionError, delay: Duration, ctx: &mut Context<Self>) {
+        self.incarnation += 1;
+        self.generation = None;
+        if let Some(timer) = self.deadline.take() {
+            ctx.cancel_future(timer);
+        }
+        self.in_flight = None;
+        self.state = State::default();
+        self.log = Log::new(self.deps.config.tail_bytes);
+        self.running = Running::default();
+        self.exists = false;
+        self.pack_due = true;
+        self.meta_due = false;
+        for waiting in self.waiting.drain(..) {
+            waiting.reply.send(Err(failure.clone()));
+        }
+        self.load(delay, ctx);
+    }
+
+    /// Hands to the store what waits, unless a commit is in the air: then the next one takes it.
+    pub(super) fn flush(&mut self, ctx: &mut Context<Self>) {
+        if self.in_flight.is_some() || !matches!(self.life, Life::Live) {
+            return;
+        }
+        let unfinished = self.state.has_work(self.deps.config.max_run_attempts);
+        let mark = (unfinished != self.marked_unfinished).then_some(unfinished);
+        let overfull = self.log.unpacked_bytes() > self.deps.config.tail_bytes;
+        let idle = !self.log.has_pending() && !self.meta_due && mark.is_none();
+        if idle && !(self.pack_due || overfull) {
+            return self.settle(ctx);
+        }
+        let records = match self.log.take_batch() {
+            Ok(records) => records,
+            Err(error) => {
+                tracing::error!(session.id = %self.id, %error, "an event cannot be encoded");
+                let failure = SessionError::new(ErrorCode::Internal, "the session had to restart");
+                return self.refold(&failure, Duration::from_millis(200), ctx);
+            }
+        };
+        let upto = self.log.last();
+        let mut request = Request {
+            unfinished: mark,
+            ..Request::default()
+        };
+        if !records.is_empty() {
+            request.append = Some(Append {
+                session: self.id.clone(),
+                records,
+            });
+        }
+        let mut packed = None;
+        if self.pack_due || overfull {
+            let records = self.log.unpacked();
+            packed = records.last().map(|record| record.seq);
+            if !records.is_empty() {
+                request.pack = Some(Pack {
+                    session: self.id.clone(),
+                    records,
+                });
+            }
+        }
+        self.pack_due = false;
+        if std::mem::take(&mut self.meta_due) || mark.is_some() {
+            self.refresh_meta();
+            request.meta.clone_from(&self.meta);
+        }
+        if request == Request::default() {
+            return self.settle(ctx);
+        }
+        self.in_flight = Some(InFlight {
+            upto,
+            packed,
+            unfinished,
+        });
+        let incarnation = self.incarnation;
+        let addr = ctx.address();
+        self.deps.store.submit(request, move |result| {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "at most one in flight per session, and it must never be refused"
+            )]
+            addr.do_send(Settled { incarnation, result });
+        });
+    }
+
+    fn refresh_meta(&mut self) {
+        let Some(meta) = &mut self.meta else { return };
+        meta.message_count = self.state.message_count();
+        if self.state.updated_ms > 0 {
+            meta.updated_at_ms = self.state.updated_ms;
+        }
+        if let Some(said) = self.state.messages.last() {
+            let text = match &said.body {
+                state::Body::User(content) => content.text().into_owned(),
+                state::Body::Assistant { text, .. } => text.clone(),
+            };
+            meta.preview = Some(first_line(&text, 140));
+        }
+        if meta.title.is_none()
+            && meta.listed
+            && let Some(state::Body::User(content)) = self.state.messages.first().map(|said| &said.body)
+        {
+            meta.title = Some(first_line(&content.text(), 60));
+        }
+    }
+
+    pub(super) fn committed(&mut self, flight: InFlight, ctx: &mut Context<Self>) {
+        self.commit_failures = 0;
+        self.exists = true;
+        self.marked_unfinished = flight.unfinished;
+        self.log.commit(flight.upto);
+        if let Some(packed) = flight.packed {
+            self.log.mark_packed(packed);
+        }
+        let committed = self.log.committed();
+        for waiting in std::mem::take(&mut self.waiting) {
+            if waiting.upto <= committed {
+                waiting.reply.send(waiting.result);
+            } else {
+                self.waiting.push(waiting);
+            }
+        }
+        self.flush(ctx);
+        self.serve_all(ctx);
+    }
+
+    /// Nothing of it counts: what waited is told, and the session starts again from what is durable.
+    pub(super) fn commit_failed(&mut self, error: &StoreError, ctx: &mut Context<Self>) {
+        metrics::session().restarted_commit.increment(1);
+        tracing::warn!(session.id = %self.id, %error, "commit failed, session folds its log again");
+        self.commit_failures = self.commit_failures.saturating_add(1);
+        let delay = Duration::from_millis(100 << self.commit_failures.min(6)).min(MAX_REFOLD_DELAY);
+        self.refold(&storage_error(error), delay, ctx);
+    }
+
+    /// Everything is durable and nothing runs: those who wait for that are told.
+    fn settle(&mut self, ctx: &mut Context<Self>) {
+        if self.state.run.is_some() {
+            return;
+        }
+        for waiting in self.on_idle.drain(..) {
+            if waiting.send(()).is_err() {
+                tracing::debug!(session.id = %self.id, "nobody waits for the end of the drain any more");
+            }
+        }
+        if self.finishing {
+            ctx.stop();
+        }
+    }
+
+    pub(super) fn watch_idleness(&mut self, ctx: &mut Context<Self>) {
+        let every = (self.deps.config.idle_timeout / 2).max(Duration::from_millis(50));
+        ctx.run_interval(every, |act, ctx| {
+            if act.is_idle() {
+                act.tell_may_stop(ctx);
+            }
+        });
+    }
+
+    fn is_idle(&self) -> bool {
+        let quiet = self.deps.clock.instant().duration_since(self.last_input) >= self.deps.config.idle_timeout;
+        match self.life {
+            Life::Loading => false,
+            Life::Missing | Life::Unavailable(_) => true,
+            Life::Live => {
+                quiet
+                    && self.readers.all.is_empty()
+                    && self.in_flight.is_none()
+                    && self.waiting.is_empty()
+                    && !self.log.has_pending()
+                    && self.state.run.is_none()
+                    && (self.state.queue.is_empty() || self.draining)
+            }
+        }
+    }
+
+    fn tell_may_stop(&mut self, ctx: &mut Context<Self>) {
+        // Asked again at the next tick when the directory's mailbox is full.
+        drop(self.deps.directory.try_send(MayStop {
+            session: self.id.clone(),
+            addr: ctx.address(),
+        }));
+    }
+}
+
+/// The beginning of a text, one line, at most `chars` characters.
+fn first_line(text: &str, chars: usize) -> String {
+    let line = text.trim().lines().next().unwrap_or_default();
+    let mut short: String = line.chars().take(chars).collect();
+    if line.chars().nth(chars).is_some() {
+        short.push('…');
+    }
+    short
+}
+
+/// The directory has stopped handing this session out: stop, unless something came meanwhile.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct StopIfIdle;
+
+impl Handler<StopIfIdle> for Session {
+    type Result = ();
+
+    fn handle(&mut self, _: StopIfIdle, ctx: &mut Self::Context) {
+        if self.is_idle() {
+            metrics::session().passivations.increment(1);
+            ctx.stop();
+        } else {
+            let staying = Staying {
+                session: self.id.clone(),
+            };
+            #[expect(clippy::disallowed_methods, reason = "one per StopIfIdle; others wait for it")]
+            self.deps.directory.do_send(staying);
+        }
+    }
+}
+
+/// The process drains: no new runs. The sender hears when the active one is over and everything durable.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Drain {
+    pub(crate) idle: tokio::sync::oneshot::Sender<()>,
+}
+
+impl Handler<Drain> for Session {
+    type Result = ();
+
+    fn handle(&mut self, drain: Drain, ctx: &mut Self::Context) {
+        self.draining = true;
+        self.on_idle.push(drain.idle);
+        self.flush(ctx);
+    }
+}
+
+/// The drain's deadline is over: the active run is closed as interrupted, everything committed, the session stopped.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Finish {
+    pub(crate) done: tokio::sync::oneshot::Sender<()>,
+}
+
+impl Handler<Finish> for Session {
+    type Result = ();
+
+    fn handle(&mut self, finish: Finish, ctx: &mut Self::Context) {
+        self.draining = true;
+        self.finishing = true;
+        self.on_idle.push(finish.done);
+        if matches!(self.life, Life::Live) {
+            self.drive(Input::Interrupt, ReplyTo::NONE, ctx);
+        } else {
+            self.settle(ctx);
+        }
+    }
+}

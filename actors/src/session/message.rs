@@ -1,0 +1,352 @@
+//! What a session is asked and what it answers: data only, so that the asker may one day be on another node.
+
+use std::sync::Arc;
+
+use actix::prelude::*;
+use bytes::Bytes;
+use kronos_protocol::{
+    client::{ClientInfo, RunOptions, SendMode, SessionSettings},
+    codec::Codec,
+    entry::LogEntry,
+    error::ErrorCode,
+    event::TokenUsage,
+    ids::{ConnectionId, EpochId, MessageId, RunId, SessionId},
+    message::{Message as ChatMessage, UserContent},
+    position::{Cursor, Seq},
+};
+use tokio::sync::oneshot;
+
+use crate::{principal::Principal, store::SessionMeta};
+
+/// One command for a session, with who asks and where the answer goes.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct SessionCall {
+    /// Who asks. A caller that may not see the session gets `not_found`.
+    pub caller: Arc<Principal>,
+    /// What is asked.
+    pub command: SessionCommand,
+    /// Where the answer goes; dropped unanswered it answers [`SessionError::closed`] by itself.
+    pub reply: ReplyTo,
+}
+
+/// The commands.
+#[derive(Debug, Clone)]
+pub enum SessionCommand {
+    /// Starts a cursor. Answer: [`SessionReply::Attached`], then nothing until the first pull.
+    Attach(Attach),
+    /// Ends a cursor. Answer: [`SessionReply::Done`], also when there was none.
+    Detach {
+        /// The cursor.
+        attachment: AttachmentId,
+    },
+    /// Asks for what is after `after`: one [`Delivery`] now or when there is news. No answer through [`ReplyTo`]
+    /// (use [`ReplyTo::None`]). A second pull replaces the first.
+    Pull {
+        /// The cursor.
+        attachment: AttachmentId,
+        /// The last seq the reader has.
+        after: Seq,
+    },
+    /// Offers a user message. Answer when durable: [`SessionReply::Sent`].
+    Submit(Submit),
+    /// Takes a queued message back. Answer when durable: [`SessionReply::Done`].
+    Unqueue {
+        /// The message.
+        id: MessageId,
+    },
+    /// Stops the active run (or `run` only if it is the active one). Answer when durable: [`SessionReply::Cancelled`].
+    Cancel {
+        /// The run; absent: the active one.
+        run: Option<RunId>,
+    },
+    /// Says that a device's user types, or has stopped. Answer: [`SessionReply::Done`].
+    Typing {
+        /// The cursor of that device.
+        attachment: AttachmentId,
+        /// Whether they type.
+        on: bool,
+    },
+    /// Reads the conversation. Answer: [`SessionReply::View`].
+    View,
+    /// Appends a `CUSTOM` event without a run (a user's feed). Answer when durable: [`SessionReply::Done`].
+    Notify {
+        /// Its name, `kronos.…`.
+        name: String,
+        /// Its value.
+        value: serde_json::Value,
+    },
+}
+
+/// One cursor: a connection and a number that it never uses twice.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AttachmentId {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// The connection's own number for this attachment.
+    pub number: u64,
+}
+
+/// Starts a cursor.
+#[derive(Debug, Clone)]
+pub struct Attach {
+    /// Its id. Another attachment of the same connection to this session is replaced.
+    pub attachment: AttachmentId,
+    /// What the client said about itself.
+    pub client: Option<ClientInfo>,
+    /// The form in which the reader takes events.
+    pub form: Form,
+    /// The last event the reader has; `None` from the beginning.
+    pub after: Option<Cursor>,
+    /// Only the last n events of history (when `after` is absent).
+    pub tail: Option<u32>,
+    /// Where deliveries go; at most one batch and one presence frame are ever on their way.
+    pub sink: Recipient<Delivery>,
+}
+
+/// The form in which a reader takes events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// Encoded `events` frames, shared by all readers of the same codec and position.
+    Frame(Codec),
+    /// Entries, for readers inside the process (REST).
+    Entries,
+}
+
+/// A user message on its way in.
+#[derive(Debug, Clone)]
+pub struct Submit {
+    /// Chosen by the client: message id and idempotency key.
+    pub id: MessageId,
+    /// The text or parts.
+    pub content: UserContent,
+    /// What to do when a run is active.
+    pub mode: SendMode,
+    /// Options of the run it starts.
+    pub run: RunOptions,
+}
+
+/// The answers.
+#[derive(Debug, Clone)]
+pub enum SessionReply {
+    /// Nothing to add.
+    Done,
+    /// The cursor stands.
+    Attached(Attached),
+    /// The message is durable.
+    Sent {
+        /// Seq of the event that carries the message.
+        seq: Seq,
+        /// The run it started, if it did.
+        run: Option<RunId>,
+        /// Its place in the queue, from 1, if it waits.
+        queued: Option<u32>,
+        /// It had been taken before: nothing was done now.
+        duplicate: bool,
+    },
+    /// The run is over; `None`: there was none.
+    Cancelled {
+        /// The run.
+        run: Option<RunId>,
+        /// Tokens used until then.
+        usage: Option<TokenUsage>,
+    },
+    /// The conversation.
+    View(Box<View>),
+}
+
+/// A cursor that stands.
+#[derive(Debug, Clone)]
+pub struct Attached {
+    /// The session, as the client names it (`@me` for a feed).
+    pub session: SessionId,
+    /// Identity of its history.
+    pub epoch: EpochId,
+    /// The newest committed event.
+    pub head: Seq,
+    /// The gap follows event by event; false: the first batch is a snapshot.
+    pub recovered: bool,
+    /// Where the reader's first pull starts.
+    pub start: Seq,
+    /// The session's settings.
+    pub settings: SessionSettings,
+}
+
+/// A conversation as it is now (what is committed).
+#[derive(Debug, Clone)]
+pub struct View {
+    /// Its listing.
+    pub meta: SessionMeta,
+    /// Its messages, oldest first, with the time of each in milliseconds since the Unix epoch.
+    pub messages: Vec<(i64, ChatMessage)>,
+    /// The newest committed event.
+    pub head: Seq,
+    /// The active run.
+    pub run: Option<RunId>,
+}
+
+/// What a session sends to a reader on its own.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct Delivery {
+    /// The cursor it is for.
+    pub attachment: AttachmentId,
+    /// What it is.
+    pub payload: Payload,
+}
+
+/// The kinds of [`Delivery`].
+#[derive(Debug, Clone)]
+pub enum Payload {
+    /// The answer to a pull: the reader now has everything up to `upto`.
+    Frame {
+        /// Last seq in it.
+        upto: Seq,
+        /// An encoded `events` frame.
+        bytes: Bytes,
+    },
+    /// The answer to a pull of [`Form::Entries`].
+    Entries {
+        /// Last seq in it.
+        upto: Seq,
+        /// It is a snapshot, not the log.
+        snapshot: bool,
+        /// The entries.
+        entries: Arc<Vec<LogEntry>>,
+    },
+    /// An encoded `presence` frame.
+    Presence {
+        /// The frame.
+        bytes: Bytes,
+    },
+    /// The cursor has ended: the session is gone, parked, or this attachment was replaced.
+    Ended {
+        /// Why.
+        error: SessionError,
+    },
+}
+
+/// The answer to a [`SessionCall`], for an actor.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct Reply {
+    /// The number the asker gave.
+    pub slot: u64,
+    /// The answer.
+    pub result: Result<SessionReply, SessionError>,
+}
+
+/// Why a session did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct SessionError {
+    /// The code that clients, metrics and tests use.
+    pub code: ErrorCode,
+    /// The text that people read.
+    pub message: String,
+    /// More, as JSON; null when there is none.
+    pub details: serde_json::Value,
+    /// When a temporary error may be gone, in milliseconds.
+    pub after_ms: Option<u64>,
+    /// The session's actor ended before it could answer: ask the directory again and resend, once.
+    pub closed: bool,
+}
+
+impl SessionError {
+    /// An error with a code and a text.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            details: serde_json::Value::Null,
+            after_ms: None,
+            closed: false,
+        }
+    }
+
+    /// The same with details.
+    #[must_use]
+    pub fn with_details(mut self, details: serde_json::Value) -> Self {
+        self.details = details;
+        self
+    }
+
+    /// The same with a time after which to try again.
+    #[must_use]
+    pub fn after_ms(mut self, after_ms: u64) -> Self {
+        self.after_ms = Some(after_ms);
+        self
+    }
+
+    /// The session's actor is gone.
+    pub fn closed() -> Self {
+        Self {
+            closed: true,
+            ..Self::new(ErrorCode::Overloaded, "the session is restarting")
+        }
+        .after_ms(200)
+    }
+
+    /// There is no such session, or it is somebody else's.
+    pub fn not_found(session: &SessionId) -> Self {
+        Self::new(ErrorCode::NotFound, format!("Conversation not found: {session}"))
+            .with_details(serde_json::json!({"resource": "Conversation", "identifier": session.as_str()}))
+    }
+}
+
+/// Where an answer goes. Dropped unanswered, it says that the session closed, so that nobody waits for ever.
+#[derive(Debug)]
+pub struct ReplyTo(Option<Target>);
+
+enum Target {
+    Mailbox { recipient: Recipient<Reply>, slot: u64 },
+    Oneshot(oneshot::Sender<Result<SessionReply, SessionError>>),
+}
+
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Mailbox { slot, .. } => write!(f, "Mailbox({slot})"),
+            Self::Oneshot(_) => write!(f, "Oneshot"),
+        }
+    }
+}
+
+impl ReplyTo {
+    /// Nobody waits.
+    pub const NONE: Self = Self(None);
+
+    /// Answers into an actor's mailbox. Each call takes its own clone of the address, so that the answer always has a
+    /// place (actix counts `try_send` per clone).
+    pub fn mailbox(recipient: Recipient<Reply>, slot: u64) -> Self {
+        Self(Some(Target::Mailbox { recipient, slot }))
+    }
+
+    /// Answers a future.
+    pub fn oneshot() -> (Self, oneshot::Receiver<Result<SessionReply, SessionError>>) {
+        let (tx, rx) = oneshot::channel();
+        (Self(Some(Target::Oneshot(tx))), rx)
+    }
+
+    /// Answers.
+    pub fn send(mut self, result: Result<SessionReply, SessionError>) {
+        self.deliver(result);
+    }
+
+    fn deliver(&mut self, result: Result<SessionReply, SessionError>) {
+        match self.0.take() {
+            // A closed asker has no use for the answer.
+            Some(Target::Mailbox { recipient, slot }) => drop(recipient.try_send(Reply { slot, result })),
+            Some(Target::Oneshot(tx)) => drop(tx.send(result)),
+            None => {}
+        }
+    }
+}
+
+impl Drop for ReplyTo {
+    fn drop(&mut self) {
+        if self.0.is_some() {
+            self.deliver(Err(SessionError::closed()));
+        }
+    }
+}

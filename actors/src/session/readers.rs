@@ -1,0 +1,277 @@
+//! The cursors on one session: parked pulls, batches shared by all who stand at the same place, presence.
+//!
+//! Holds no queue: a reader that does not pull costs what is in this table.
+
+use std::{collections::HashMap, time::Instant};
+
+use actix::Recipient;
+use bytes::Bytes;
+use kronos_protocol::{
+    client::ClientInfo,
+    codec::Codec,
+    entry::LogEntry,
+    ids::{EpochId, SessionId},
+    position::Seq,
+    server::{Device, Events, Presence},
+};
+use std::sync::Arc;
+
+use super::{
+    log::{Log, Read},
+    message::{AttachmentId, Delivery, Form, Payload, SessionError},
+};
+
+/// One cursor.
+pub(super) struct Reader {
+    /// The form in which it takes events.
+    pub(super) form: Form,
+    /// What its client said about itself.
+    pub(super) client: Option<ClientInfo>,
+    /// Where deliveries go.
+    pub(super) sink: Recipient<Delivery>,
+    /// The pull that waits for news.
+    pub(super) pull: Option<Seq>,
+    /// What it gets before the log: a snapshot and its seq.
+    pub(super) snapshot: Option<(Seq, Arc<Vec<LogEntry>>)>,
+    /// When it last pulled.
+    pub(super) last_pull: Instant,
+    /// Its user types.
+    pub(super) typing: bool,
+    /// Presence changed while it was busy.
+    pub(super) presence_due: bool,
+}
+
+/// What serving a pull came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Served {
+    /// Answered, or there was no pull.
+    Done,
+    /// There is nothing yet: the pull stays.
+    Parked,
+    /// The log's memory starts later: the store must be read after this seq.
+    Behind(Seq),
+    /// The reader is gone.
+    Gone,
+}
+
+/// Frames of one pass, by where they start: readers at the same place share one.
+#[derive(Default)]
+pub(super) struct FrameCache(Vec<(Codec, Seq, Seq, Bytes)>);
+
+/// All cursors of one session.
+pub(super) struct Readers {
+    /// By attachment.
+    pub(super) all: HashMap<AttachmentId, Reader>,
+    /// Presence changed since it was last told.
+    pub(super) presence_pending: bool,
+    /// The session as its clients name it.
+    wire: SessionId,
+}
+
+impl Readers {
+    /// No cursors yet.
+    pub(super) fn new(wire: SessionId) -> Self {
+        Self {
+            all: HashMap::new(),
+            presence_pending: false,
+            wire,
+        }
+    }
+
+    /// Ids of the readers whose pull waits.
+    pub(super) fn parked(&self) -> Vec<AttachmentId> {
+        self.all
+            .iter()
+            .filter(|(_, reader)| reader.pull.is_some())
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
+
+    /// Answers a reader's pull if there is something to answer it with.
+    pub(super) fn serve(
+        &mut self,
+        id: &AttachmentId,
+        log: &Log,
+        epoch: &EpochId,
+        batch_bytes: usize,
+        cache: &mut FrameCache,
+    ) -> Served {
+        let Some(reader) = self.all.get_mut(id) else {
+            return Served::Done;
+        };
+        let Some(after) = reader.pull else { return Served::Done };
+        if let Some((upto, entries)) = reader.snapshot.take() {
+            return deliver(&self.wire, epoch, id, reader, upto, entries, true);
+        }
+        if let Form::Frame(codec) = reader.form
+            && let Some((.., upto, bytes)) = cache.0.iter().find(|(c, from, ..)| (*c, *from) == (codec, after))
+        {
+            return hand(
+                id,
+                reader,
+                Payload::Frame {
+                    upto: *upto,
+                    bytes: bytes.clone(),
+                },
+            );
+        }
+        match log.read(after, batch_bytes) {
+            Read::UpToDate => Served::Parked,
+            Read::Behind => Served::Behind(after),
+            Read::Entries { upto, entries } => match reader.form {
+                Form::Entries => hand(
+                    id,
+                    reader,
+                    Payload::Entries {
+                        upto,
+                        snapshot: false,
+                        entries: Arc::new(entries),
+                    },
+                ),
+                Form::Frame(codec) => {
+                    let Some(bytes) = encode(codec, &self.wire, epoch, entries, false) else {
+                        return Served::Gone;
+                    };
+                    cache.0.push((codec, after, upto, bytes.clone()));
+                    hand(id, reader, Payload::Frame { upto, bytes })
+                }
+            },
+        }
+    }
+
+    /// Answers a reader's pull with what the store had.
+    pub(super) fn serve_stored(
+        &mut self,
+        id: &AttachmentId,
+        epoch: &EpochId,
+        upto: Seq,
+        entries: Vec<LogEntry>,
+    ) -> Served {
+        let Some(reader) = self.all.get_mut(id) else {
+            return Served::Done;
+        };
+        deliver(&self.wire, epoch, id, reader, upto, Arc::new(entries), false)
+    }
+
+    /// Sends the devices to every reader; a busy one gets them at its next pull.
+    pub(super) fn announce(&mut self) {
+        let frame = self.presence();
+        let mut encoded: Vec<(Codec, Bytes)> = Vec::new();
+        for (id, reader) in &mut self.all {
+            let Form::Frame(codec) = reader.form else { continue };
+            if reader.pull.is_none() {
+                reader.presence_due = true;
+                continue;
+            }
+            let bytes = match encoded.iter().find(|(c, _)| *c == codec) {
+                Some((_, bytes)) => bytes.clone(),
+                None => {
+                    let Ok(bytes) = codec.encode(&frame) else { continue };
+                    encoded.push((codec, bytes.clone()));
+                    bytes
+                }
+            };
+            reader.presence_due = send_presence(id, reader, bytes).is_err();
+        }
+    }
+
+    /// Sends the devices to one reader that was busy when they changed.
+    pub(super) fn announce_due(&mut self, id: &AttachmentId) {
+        let due = self.all.get(id).is_some_and(|reader| reader.presence_due);
+        if !due {
+            return;
+        }
+        let frame = self.presence();
+        let Some(reader) = self.all.get_mut(id) else { return };
+        let Form::Frame(codec) = reader.form else { return };
+        if let Ok(bytes) = codec.encode(&frame) {
+            reader.presence_due = send_presence(id, reader, bytes).is_err();
+        }
+    }
+
+    fn presence(&self) -> Presence {
+        let mut devices: Vec<Device> = self
+            .all
+            .iter()
+            .filter(|(_, reader)| matches!(reader.form, Form::Frame(_)))
+            .map(|(id, reader)| {
+                let mut device = Device::new(id.connection.clone());
+                device.typing = reader.typing;
+                device.client = reader.client.clone();
+                device
+            })
+            .collect();
+        devices.sort_by(|a, b| a.connection.cmp(&b.connection));
+        Presence::new(self.wire.clone(), devices)
+    }
+
+    /// Ends every cursor.
+    pub(super) fn end_all(&mut self, error: &SessionError) {
+        for (id, reader) in self.all.drain() {
+            // A reader that is gone needs no goodbye.
+            drop(reader.sink.try_send(Delivery {
+                attachment: id,
+                payload: Payload::Ended { error: error.clone() },
+            }));
+        }
+    }
+}
+
+fn send_presence(id: &AttachmentId, reader: &Reader, bytes: Bytes) -> Result<(), ()> {
+    reader
+        .sink
+        .try_send(Delivery {
+            attachment: id.clone(),
+            payload: Payload::Presence { bytes },
+        })
+        .map_err(|_full_or_closed| ())
+}
+
+fn deliver(
+    wire: &SessionId,
+    epoch: &EpochId,
+    id: &AttachmentId,
+    reader: &mut Reader,
+    upto: Seq,
+    entries: Arc<Vec<LogEntry>>,
+    snapshot: bool,
+) -> Served {
+    match reader.form {
+        Form::Entries => hand(
+            id,
+            reader,
+            Payload::Entries {
+                upto,
+                snapshot,
+                entries,
+            },
+        ),
+        Form::Frame(codec) => {
+            let entries = Arc::try_unwrap(entries).unwrap_or_else(|shared| shared.as_ref().clone());
+            match encode(codec, wire, epoch, entries, snapshot) {
+                Some(bytes) => hand(id, reader, Payload::Frame { upto, bytes }),
+                None => Served::Gone,
+            }
+        }
+    }
+}
+
+fn encode(codec: Codec, wire: &SessionId, epoch: &EpochId, entries: Vec<LogEntry>, snapshot: bool) -> Option<Bytes> {
+    let mut frame = Events::new(wire.clone(), epoch.clone(), entries);
+    frame.snapshot = snapshot;
+    codec.encode(&frame).ok()
+}
+
+fn hand(id: &AttachmentId, reader: &mut Reader, payload: Payload) -> Served {
+    match reader.sink.try_send(Delivery {
+        attachment: id.clone(),
+        payload,
+    }) {
+        Ok(()) => {
+            reader.pull = None;
+            Served::Done
+        }
+        Err(actix::prelude::SendError::Full(_)) => Served::Parked,
+        Err(actix::prelude::SendError::Closed(_)) => Served::Gone,
+    }
+}

@@ -1,0 +1,223 @@
+//! Serving cursors: attach, pull, presence, snapshots, the view for REST.
+
+use super::*;
+use crate::session::{
+    log::{Read, read_records},
+    message::{Attach, Attached, AttachmentId, View},
+    readers::{FrameCache, Reader, Served},
+};
+
+/// Presence is told at most this often.
+const PRESENCE_INTERVAL: Duration = Duration::from_secs(1);
+/// Bytes of messages in a snapshot: with its envelope it stays below the frame bound.
+const SNAPSHOT_BYTES: usize = 128 * 1024;
+/// Bytes read from the store for one batch: merged deltas are smaller as text than as records.
+const STORED_BATCH_FACTOR: usize = 4;
+
+impl Session {
+    pub(super) fn attach(&mut self, attach: Attach, reply: ReplyTo, ctx: &mut Context<Self>) {
+        let Some(meta) = &self.meta else {
+            return reply.send(Err(SessionError::not_found(&self.id)));
+        };
+        let Attach {
+            attachment,
+            client,
+            form,
+            after,
+            tail,
+            sink,
+        } = attach;
+        self.readers.all.retain(|id, _| id.connection != attachment.connection);
+        if self.readers.all.len() >= self.deps.config.attachments {
+            let error = SessionError::new(
+                ErrorCode::Overloaded,
+                "too many devices are attached to this conversation",
+            )
+            .with_details(serde_json::json!({"limit": self.deps.config.attachments, "name": "session_attachments"}))
+            .after_ms(5000);
+            return reply.send(Err(error));
+        }
+        let committed = self.log.committed();
+        let (start, recovered) = match after {
+            None => (tail.map_or(0, |n| committed.saturating_sub(Seq::from(n))), true),
+            Some(cursor) if cursor.epoch == meta.epoch && cursor.seq <= committed => (cursor.seq, true),
+            Some(_) => (0, false),
+        };
+        let mut head = committed;
+        let mut snapshot = None;
+        if !recovered && self.log.last() > 0 {
+            // What is not durable yet is in the picture too: the reply waits for it.
+            head = self.log.last();
+            let now = self.deps.clock.now_ms();
+            let entries = view::snapshot(&self.state, &self.wire, head, now, SNAPSHOT_BYTES);
+            snapshot = Some((head, Arc::new(entries)));
+            metrics::session().snapshots.increment(1);
+        }
+        let attached = Attached {
+            session: self.wire.clone(),
+            epoch: meta.epoch.clone(),
+            head,
+            recovered,
+            start,
+            settings: self.settings.clone(),
+        };
+        let reader = Reader {
+            form,
+            client,
+            sink,
+            pull: None,
+            snapshot,
+            last_pull: self.deps.clock.instant(),
+            typing: false,
+            presence_due: false,
+        };
+        self.readers.all.insert(attachment, reader);
+        let upto = if recovered { 0 } else { head };
+        self.reply_when_durable(upto, reply, Ok(SessionReply::Attached(attached)));
+        self.presence_changed(ctx);
+    }
+
+    pub(super) fn detach(&mut self, attachment: &AttachmentId, ctx: &mut Context<Self>) {
+        if self.readers.all.remove(attachment).is_some() {
+            self.presence_changed(ctx);
+        }
+    }
+
+    pub(super) fn pull(&mut self, attachment: &AttachmentId, after: Seq, ctx: &mut Context<Self>) {
+        let now = self.deps.clock.instant();
+        let Some(reader) = self.readers.all.get_mut(attachment) else {
+            return;
+        };
+        reader.pull = Some(after);
+        reader.last_pull = now;
+        self.readers.announce_due(attachment);
+        let mut cache = FrameCache::default();
+        self.serve(attachment, &mut cache, ctx);
+    }
+
+    /// Answers every pull that waits; called when the watermark has moved.
+    pub(super) fn serve_all(&mut self, ctx: &mut Context<Self>) {
+        let mut cache = FrameCache::default();
+        for attachment in self.readers.parked() {
+            self.serve(&attachment, &mut cache, ctx);
+        }
+    }
+
+    fn serve(&mut self, attachment: &AttachmentId, cache: &mut FrameCache, ctx: &mut Context<Self>) {
+        let Some(epoch) = self.meta.as_ref().map(|meta| meta.epoch.clone()) else {
+            return;
+        };
+        if !matches!(self.life, Life::Live) {
+            return;
+        }
+        let served = self
+            .readers
+            .serve(attachment, &self.log, &epoch, self.deps.config.batch_bytes, cache);
+        match served {
+            Served::Done | Served::Parked => {}
+            Served::Gone => self.detach(attachment, ctx),
+            Served::Behind(after) => self.read_behind(attachment.clone(), after, ctx),
+        }
+    }
+
+    /// Memory starts after this reader's cursor: the store has the rest.
+    fn read_behind(&mut self, attachment: AttachmentId, after: Seq, ctx: &mut Context<Self>) {
+        let Some(reader) = self.readers.all.get_mut(&attachment) else {
+            return;
+        };
+        reader.pull = None;
+        let store = self.deps.store.clone();
+        let id = self.id.clone();
+        let max_bytes = self.deps.config.batch_bytes * STORED_BATCH_FACTOR;
+        let read = async move { store.read(&id, after, max_bytes).await };
+        ctx.spawn(read.into_actor(self).map(move |records, act, ctx| {
+            let committed = act.log.committed();
+            let batch_bytes = act.deps.config.batch_bytes;
+            let read = records.and_then(|records| {
+                read_records(&records, committed, batch_bytes).map_err(|error| StoreError::Corrupt {
+                    at: format!("{} seq {}", act.id, error.seq),
+                    what: error.to_string(),
+                })
+            });
+            match read {
+                Ok(Read::Entries { upto, entries }) => act.deliver_stored(&attachment, after, upto, entries, ctx),
+                Ok(Read::UpToDate | Read::Behind) => {
+                    if let Some(reader) = act.readers.all.get_mut(&attachment) {
+                        reader.pull.get_or_insert(after);
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(session.id = %act.id, %error, "a reader's history cannot be read");
+                    act.detach(&attachment, ctx);
+                }
+            }
+        }));
+    }
+
+    fn deliver_stored(
+        &mut self,
+        attachment: &AttachmentId,
+        after: Seq,
+        upto: Seq,
+        entries: Vec<kronos_protocol::entry::LogEntry>,
+        ctx: &mut Context<Self>,
+    ) {
+        let Some(epoch) = self.meta.as_ref().map(|meta| meta.epoch.clone()) else {
+            return;
+        };
+        if let Some(reader) = self.readers.all.get_mut(attachment) {
+            // Meanwhile the client may have pulled from elsewhere: its newest pull counts.
+            reader.pull.get_or_insert(after);
+            if reader.pull != Some(after) {
+                return;
+            }
+        }
+        if self.readers.serve_stored(attachment, &epoch, upto, entries) == Served::Gone {
+            self.detach(attachment, ctx);
+        }
+    }
+
+    pub(super) fn typing(&mut self, attachment: &AttachmentId, on: bool, reply: ReplyTo, ctx: &mut Context<Self>) {
+        let Some(reader) = self.readers.all.get_mut(attachment) else {
+            return reply.send(Err(SessionError::new(
+                ErrorCode::Conflict,
+                "attach the conversation first",
+            )));
+        };
+        let changed = reader.typing != on;
+        reader.typing = on;
+        reply.send(Ok(SessionReply::Done));
+        if changed {
+            self.presence_changed(ctx);
+        }
+    }
+
+    /// Tells the devices of each other, at most once a second; the first change at once.
+    fn presence_changed(&mut self, ctx: &mut Context<Self>) {
+        if self.presence_timer.is_some() {
+            self.readers.presence_pending = true;
+            return;
+        }
+        self.readers.announce();
+        self.presence_timer = Some(ctx.run_later(PRESENCE_INTERVAL, |act, ctx| {
+            act.presence_timer = None;
+            if std::mem::take(&mut act.readers.presence_pending) {
+                act.presence_changed(ctx);
+            }
+        }));
+    }
+
+    /// The conversation as it is now; answered when all of it is durable.
+    pub(super) fn show(&mut self, reply: ReplyTo) {
+        let Some(meta) = self.meta.clone() else {
+            return reply.send(Err(SessionError::not_found(&self.id)));
+        };
+        let view = View {
+            meta,
+            messages: view::messages(&self.state),
+            head: self.log.last(),
+            run: self.state.run.as_ref().map(|run| run.id.clone()),
+        };
+        self.reply_when_durable(self.log.last(), reply, Ok(SessionReply::View(Box::new(view))));
+    }
+}

@@ -1,0 +1,114 @@
+//! The conversation as one picture: the snapshot for a cursor that cannot be served event by event, and the view that
+//! REST shows. Pure.
+
+use kronos_protocol::{
+    entry::LogEntry,
+    event::{
+        Custom, Event, MessagesSnapshot, Outcome, ReasoningMessageStart, ReasoningStart, RunFinished, RunStarted,
+        TextMessageStart,
+    },
+    ids::{RunId, SessionId},
+    message::{AssistantMessage, Message, UserMessage},
+    position::Seq,
+    version::AG_UI_VERSION,
+};
+use serde_json::json;
+
+use super::{
+    core::reasoning_id,
+    state::{Body, Said, State},
+};
+use crate::clock::Millis;
+
+/// `CUSTOM` name, in a snapshot: the messages that wait: `{messages}`.
+pub const QUEUE_SNAPSHOT: &str = "kronos.queue_snapshot";
+
+/// A message in AG-UI's form.
+pub fn message(said: &Said) -> Message {
+    match &said.body {
+        Body::User(content) => Message::User(UserMessage::new(said.id.clone(), content.clone())),
+        Body::Assistant { text, .. } => {
+            let mut message = AssistantMessage::new(said.id.clone());
+            message.content = Some(text.clone());
+            Message::Assistant(message)
+        }
+    }
+}
+
+/// All messages with the time of each.
+pub fn messages(state: &State) -> Vec<(Millis, Message)> {
+    state.messages.iter().map(|said| (said.at_ms, message(said))).collect()
+}
+
+/// The AG-UI form of "here is where we are": a run is opened, the messages are given (the newest that fit into
+/// `max_bytes`), what is still open is opened again; without an active run the run is closed at once.
+pub fn snapshot(state: &State, thread: &SessionId, at: Seq, now: Millis, max_bytes: usize) -> Vec<LogEntry> {
+    let run = state
+        .run
+        .as_ref()
+        .map_or_else(|| RunId::from_trusted(format!("r_snapshot_{at}")), |run| run.id.clone());
+    let mut events: Vec<Event> = Vec::new();
+    let mut started = RunStarted::new(thread.to_string(), run.clone());
+    started.protocol_version = Some(AG_UI_VERSION.to_owned());
+    events.push(started.into());
+
+    let mut bytes = 0;
+    let mut newest: Vec<Message> = Vec::new();
+    for said in state.messages.iter().rev() {
+        bytes += size(said);
+        if bytes > max_bytes && !newest.is_empty() {
+            break;
+        }
+        newest.push(message(said));
+    }
+    newest.reverse();
+    let mut snapshot = MessagesSnapshot::new(newest);
+    if bytes > max_bytes {
+        let about = json!({"truncated": true, "total": state.messages.len()});
+        snapshot.metadata = Some(serde_json::Map::from_iter([("kronos".to_owned(), about)]));
+    }
+    events.push(snapshot.into());
+
+    if !state.queue.is_empty() {
+        let waiting: Vec<Message> = state
+            .queue
+            .iter()
+            .map(|queued| Message::User(UserMessage::new(queued.id.clone(), queued.content.clone())))
+            .collect();
+        events.push(Custom::new(QUEUE_SNAPSHOT, json!({"messages": waiting})).into());
+    }
+    if state.run.is_some() {
+        if state.reasoning_open {
+            events.push(ReasoningStart::new(reasoning_id(&run)).into());
+            events.push(ReasoningMessageStart::new(reasoning_id(&run)).into());
+        }
+        for said in &state.messages {
+            if matches!(said.body, Body::Assistant { complete: false, .. }) {
+                events.push(TextMessageStart::new(said.id.clone()).into());
+            }
+        }
+    } else {
+        let mut finished = RunFinished::new(thread.to_string(), run.clone());
+        finished.outcome = Some(Outcome::Success {
+            pending_tool_call_ids: None,
+        });
+        events.push(finished.into());
+    }
+    events
+        .into_iter()
+        .map(|event| {
+            let mut entry = LogEntry::new(at, event.with_timestamp(now));
+            entry.run = Some(run.clone());
+            entry
+        })
+        .collect()
+}
+
+fn size(said: &Said) -> usize {
+    let text = match &said.body {
+        Body::User(content) => content.text().len(),
+        Body::Assistant { text, .. } => text.len(),
+    };
+    // Quotes, braces, ids.
+    text + 128
+}

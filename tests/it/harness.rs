@@ -1,0 +1,58 @@
+//! A server of the real binary with a simulator of its own.
+
+use kronos_protocol::codec::Codec;
+use kronos_sim::{GeminiSim, SimConfig, SimHandle};
+use kronos_testkit::{ConnectOptions, KronosOptions, KronosProc, WsClient};
+
+/// The server under test and its upstream.
+pub(crate) struct Kronos {
+    /// The real binary as a process.
+    pub(crate) server: KronosProc,
+    /// What it takes for Google.
+    pub(crate) gemini: SimHandle,
+}
+
+/// Starts a server; tokens come fast.
+pub(crate) async fn kronos() -> Kronos {
+    kronos_with(400.0, &[]).await
+}
+
+/// Starts a server whose model writes `tokens_per_second`, with more environment.
+pub(crate) async fn kronos_with(tokens_per_second: f64, env: &[(&str, &str)]) -> Kronos {
+    let config = SimConfig { tokens_per_second, first_token_ms: 5, ..SimConfig::default() };
+    let gemini = GeminiSim::start(config).expect("the simulator starts");
+    let mut options = KronosOptions::new(env!("CARGO_BIN_EXE_kronos"))
+        .env("GEMINI_BASE_URL", gemini.url())
+        .env("GEMINI_API_KEY", "test-key")
+        .env("LOG_LEVEL", "warn");
+    for (name, value) in env {
+        options = options.env(*name, *value);
+    }
+    Kronos { server: KronosProc::start(options).await, gemini }
+}
+
+impl Kronos {
+    /// Connects as a development guest.
+    pub(crate) async fn client(&self, user: &str) -> WsClient {
+        self.server.connect(ConnectOptions::user(user)).await
+    }
+
+    /// Connects as a development guest with MessagePack.
+    pub(crate) async fn msgpack(&self, user: &str) -> WsClient {
+        self.server.connect(ConnectOptions::user(user).codec(Codec::Msgpack)).await
+    }
+
+    /// The conversation as REST shows it: `role: text` lines.
+    pub(crate) async fn stored(&self, user: &str, session: &str) -> Vec<String> {
+        let path = format!("/api/v1/chat/{session}?user_id={user}");
+        let body = self.server.get(&path, &[]).await.expect(200);
+        body["messages"]
+            .as_array()
+            .expect("messages")
+            .iter()
+            .map(|message| {
+                format!("{}: {}", message["role"].as_str().unwrap(), message["content"].as_str().unwrap_or_default())
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,3 @@
+//! Property tests of the pure core: random inputs, a crash at any point, and every promise checked after each step.
+
+mod session;
