@@ -40,3 +40,4 @@ pub mod principal;
 pub mod session;
 pub mod store;
 pub mod supervisor;
+pub mod upstream;

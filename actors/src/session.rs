@@ -451,7 +451,10 @@ fn storage_error(error: &StoreError) -> SessionError {
     let code = match error {
         StoreError::Overloaded => ErrorCode::Overloaded,
         StoreError::Refused(
-            Refusal::OutOfOrder { .. } | Refusal::Condition { .. } | Refusal::UnknownSession { .. },
+            Refusal::OutOfOrder { .. }
+            | Refusal::Condition { .. }
+            | Refusal::UnknownSession { .. }
+            | Refusal::Malformed { .. },
         )
         | StoreError::Io(_)
         | StoreError::Corrupt { .. }

@@ -12,7 +12,7 @@ use kronos_protocol::{
     entry::LogEntry,
     ids::{EpochId, SessionId},
     position::Seq,
-    server::{Device, Events, Presence},
+    server::{Device, EventsRef, Presence, ServerFrame},
 };
 use std::sync::Arc;
 
@@ -129,7 +129,7 @@ impl Readers {
                     },
                 ),
                 Form::Frame(codec) => {
-                    let Some(bytes) = encode(codec, &self.wire, epoch, entries, false) else {
+                    let Some(bytes) = encode(codec, &self.wire, epoch, &entries, false) else {
                         return Served::Gone;
                     };
                     cache.0.push((codec, after, upto, bytes.clone()));
@@ -189,7 +189,7 @@ impl Readers {
         }
     }
 
-    fn presence(&self) -> Presence {
+    fn presence(&self) -> ServerFrame {
         let mut devices: Vec<Device> = self
             .all
             .iter()
@@ -202,7 +202,7 @@ impl Readers {
             })
             .collect();
         devices.sort_by(|a, b| a.connection.cmp(&b.connection));
-        Presence::new(self.wire.clone(), devices)
+        Presence::new(self.wire.clone(), devices).into()
     }
 
     /// Ends every cursor.
@@ -247,8 +247,7 @@ fn deliver(
             },
         ),
         Form::Frame(codec) => {
-            let entries = Arc::try_unwrap(entries).unwrap_or_else(|shared| shared.as_ref().clone());
-            match encode(codec, wire, epoch, entries, snapshot) {
+            match encode(codec, wire, epoch, &entries, snapshot) {
                 Some(bytes) => hand(id, reader, Payload::Frame { upto, bytes }),
                 None => Served::Gone,
             }
@@ -256,10 +255,8 @@ fn deliver(
     }
 }
 
-fn encode(codec: Codec, wire: &SessionId, epoch: &EpochId, entries: Vec<LogEntry>, snapshot: bool) -> Option<Bytes> {
-    let mut frame = Events::new(wire.clone(), epoch.clone(), entries);
-    frame.snapshot = snapshot;
-    codec.encode(&frame).ok()
+fn encode(codec: Codec, wire: &SessionId, epoch: &EpochId, entries: &[LogEntry], snapshot: bool) -> Option<Bytes> {
+    codec.encode(&EventsRef { session: wire, epoch, snapshot, events: entries }).ok()
 }
 
 fn hand(id: &AttachmentId, reader: &mut Reader, payload: Payload) -> Served {
