@@ -29,6 +29,7 @@ pub(crate) mod headers;
 mod health;
 mod input;
 pub(crate) mod request;
+pub mod ws;
 
 /// What handlers share; one per process.
 pub struct EdgeState {
@@ -54,28 +55,36 @@ pub struct EdgeState {
 
 /// The route table.
 pub(crate) fn routes(app: &mut ServiceConfig) {
-    app.service(at(["/health", "/api/v1/health/", "/api/v1/health"], [get(health::health)]))
-        .service(at(["/health/live"], [get(health::live)]))
-        .service(at(["/health/ready"], [get(health::ready)]))
-        .service(at(["/api/v1/health/detailed"], [get(health::detailed)]))
-        .service(at(["/api/v1/health/database"], [get(health::database)]))
-        .service(at(["/api/v1/health/gemini"], [get(health::gemini)]))
-        .service(at(["/api/v1/health/composio"], [get(health::composio)]))
-        .service(at(["/metrics"], [get(health::metrics)]))
-        .service(at(["/api/v1/auth/signup"], [post(auth::signup)]))
-        .service(at(["/api/v1/auth/login"], [post(auth::login)]))
-        .service(at(["/api/v1/auth/refresh"], [post(auth::refresh)]))
-        .service(at(["/api/v1/auth/logout"], [post(auth::logout)]))
-        .service(at(["/api/v1/auth/ticket"], [post(auth::ticket)]))
-        .service(at(["/api/v1/auth/me"], [get(auth::me)]))
-        .service(at(["/api/v1/chat/message"], [post(chat::message)]))
-        .service(at(["/api/v1/chat/", "/api/v1/chat"], [get(chat::list)]))
-        .service(at(["/api/v1/chat/{id}"], [get(chat::show)]))
-        .default_service(web::to(not_found));
+    app.service(at(
+        ["/health", "/api/v1/health/", "/api/v1/health"],
+        [get(health::health)],
+    ))
+    .service(at(["/health/live"], [get(health::live)]))
+    .service(at(["/health/ready"], [get(health::ready)]))
+    .service(at(["/api/v1/health/detailed"], [get(health::detailed)]))
+    .service(at(["/api/v1/health/database"], [get(health::database)]))
+    .service(at(["/api/v1/health/gemini"], [get(health::gemini)]))
+    .service(at(["/api/v1/health/composio"], [get(health::composio)]))
+    .service(at(["/metrics"], [get(health::metrics)]))
+    .service(at(["/api/v1/auth/signup"], [post(auth::signup)]))
+    .service(at(["/api/v1/auth/login"], [post(auth::login)]))
+    .service(at(["/api/v1/auth/refresh"], [post(auth::refresh)]))
+    .service(at(["/api/v1/auth/logout"], [post(auth::logout)]))
+    .service(at(["/api/v1/auth/ticket"], [post(auth::ticket)]))
+    .service(at(["/api/v1/auth/me"], [get(auth::me)]))
+    .service(at(["/api/v1/chat/message"], [post(chat::message)]))
+    .service(at(["/api/v1/chat/", "/api/v1/chat"], [get(chat::list)]))
+    .service(at(["/api/v1/chat/{id}"], [get(chat::show)]))
+    .route("/ws", web::to(ws::upgrade))
+    .route("/api/v1/ws", web::to(ws::upgrade))
+    .default_service(web::to(not_found));
 }
 
 /// A resource with its methods; any other gets 405 with `Allow`.
-fn at<const P: usize, const M: usize>(paths: [&'static str; P], routes: [(Method, Route); M]) -> impl HttpServiceFactory {
+fn at<const P: usize, const M: usize>(
+    paths: [&'static str; P],
+    routes: [(Method, Route); M],
+) -> impl HttpServiceFactory {
     let mut allowed = Vec::new();
     let mut resource = Resource::new(paths.to_vec());
     for (method, route) in routes {

@@ -14,9 +14,17 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use actix_web::{
     App, HttpServer,
     middleware::{Compress, from_fn},
+    rt::net::TcpStream,
     web,
 };
-use kronos_actors::{clock::Clock, store::StoreError};
+use futures_util::future::BoxFuture;
+use kronos_actors::{
+    clock::Clock,
+    connection::{self, ConnectionDeps, metrics::ConnectionMetrics},
+    principal::{AuthError, Principal},
+    store::StoreError,
+};
+use kronos_protocol::server::ServerInfo;
 
 use crate::{
     config::Config,
@@ -24,6 +32,7 @@ use crate::{
         EdgeState, Readiness,
         accounts::{Accounts, AccountsError},
         headers,
+        ws::{self, TicketTaker, WsState},
     },
     wiring::{Wiring, WiringError},
 };
@@ -82,6 +91,7 @@ pub struct Server {
     addr: SocketAddr,
     state: web::Data<EdgeState>,
     readiness: Arc<Readiness>,
+    workers: usize,
     drain_deadline: Duration,
 }
 
@@ -102,11 +112,22 @@ impl Server {
         // A second call finds it installed: that is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
         telemetry::recorder();
-        let wiring = Wiring::start(&mut config, &clock).await.map_err(|error| start_error(&config, error))?;
+        let wiring = Wiring::start(&mut config, &clock)
+            .await
+            .map_err(|error| start_error(&config, error))?;
         let state = Self::state(&config, clock, wiring).await?;
         let readiness = Arc::clone(&state.readiness);
-        let (http, addr) = listen(&config, state.clone())?;
-        Ok(Self { http, addr, state, readiness, drain_deadline: config.server.drain_deadline })
+        let sockets = web::Data::new(sockets(&config, &state));
+        let workers = workers(&config);
+        let (http, addr) = listen(&config, workers, state.clone(), sockets)?;
+        Ok(Self {
+            http,
+            addr,
+            state,
+            readiness,
+            workers,
+            drain_deadline: config.server.drain_deadline,
+        })
     }
 
     async fn state(config: &Config, clock: Clock, wiring: Wiring) -> Result<web::Data<EdgeState>, StartError> {
@@ -143,11 +164,25 @@ impl Server {
     /// # Errors
     /// The listener failed while it ran.
     pub async fn run(self, stop: Stop) -> io::Result<()> {
-        let Self { http, state, readiness, drain_deadline, .. } = self;
+        let Self {
+            http,
+            state,
+            readiness,
+            workers,
+            drain_deadline,
+            ..
+        } = self;
         let handle = http.handle();
         let housekeeping = actix_web::rt::spawn(housekeep(state.clone()));
         let mut serving = std::pin::pin!(http);
-        readiness.ready();
+        let recovering = actix_web::rt::spawn({
+            let (state, readiness) = (state.clone(), Arc::clone(&readiness));
+            async move {
+                state.wiring.directory.joined(workers).await;
+                readiness.ready();
+                state.wiring.recover(workers).await;
+            }
+        });
         let ended = tokio::select! {
             result = &mut serving => Some(result),
             () = stop.signalled(1) => None,
@@ -163,27 +198,83 @@ impl Server {
             }
         };
         housekeeping.abort();
+        recovering.abort();
         result
     }
 }
 
 fn start_error(config: &Config, error: WiringError) -> StartError {
     match error {
-        WiringError::Store(cause) => StartError::Store { url: config.store_url(), cause },
-        WiringError::Simulator(_) => StartError::Other(error.to_string()),
+        WiringError::Store(cause) => StartError::Store {
+            url: config.store_url(),
+            cause,
+        },
+        WiringError::Simulator(_) | WiringError::Gemini(_) => StartError::Other(error.to_string()),
     }
 }
 
-fn listen(config: &Config, state: web::Data<EdgeState>) -> Result<(actix_web::dev::Server, SocketAddr), StartError> {
+fn workers(config: &Config) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    if config.server.workers == 0 {
+        cores
+    } else {
+        config.server.workers
+    }
+}
+
+/// Takes tickets from the accounts.
+struct Tickets(Accounts);
+
+impl TicketTaker for Tickets {
+    fn take(&self, ticket: &str) -> BoxFuture<'static, Result<Principal, AuthError>> {
+        Box::pin(std::future::ready(self.0.redeem(ticket).ok_or(AuthError::Invalid)))
+    }
+}
+
+fn sockets(config: &Config, state: &web::Data<EdgeState>) -> WsState {
+    let simulated = config.gemini.simulated;
+    let deps = ConnectionDeps {
+        clock: state.clock.clone(),
+        config: config.connection.clone(),
+        limits: connection::limits(&config.connection, &config.session),
+        server: ServerInfo {
+            name: "kronos".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            simulated,
+        },
+        authenticator: Arc::new(state.accounts.clone()),
+        directory: state.wiring.directory.clone(),
+        metrics: ConnectionMetrics::new(),
+    };
+    let (origins, accounts) = (state.clone(), state.accounts.clone());
+    WsState {
+        deps: Arc::new(deps),
+        connections: state.wiring.connections.clone(),
+        tickets: Arc::new(Tickets(state.accounts.clone())),
+        guests: Arc::new(move |user| accounts.guest(Some(user))),
+        origins: Arc::new(move |origin, host| origins.origins.allow(origin, host)),
+    }
+}
+
+fn listen(
+    config: &Config,
+    workers: usize,
+    state: web::Data<EdgeState>,
+    sockets: web::Data<WsState>,
+) -> Result<(actix_web::dev::Server, SocketAddr), StartError> {
     let server = &config.server;
     let address = (server.host.trim_start_matches('[').trim_end_matches(']'), server.port);
-    let failed = |cause| StartError::Listen { address: format!("{}:{}", server.host, server.port), cause };
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let workers = if server.workers == 0 { cores } else { server.workers };
+    let failed = |cause| StartError::Listen {
+        address: format!("{}:{}", server.host, server.port),
+        cause,
+    };
+    let connection = config.connection.clone();
     let http = HttpServer::new(move || {
+        state.wiring.join();
         App::new()
             .app_data(state.clone())
-            .app_data(web::Data::new(state.wiring.directory()))
+            .app_data(web::Data::new(state.wiring.directory.clone()))
+            .app_data(sockets.clone())
             .configure(edge::routes)
             .wrap(from_fn(headers::cors))
             .wrap(from_fn(headers::keep_small))
@@ -197,11 +288,22 @@ fn listen(config: &Config, state: web::Data<EdgeState>) -> Result<(actix_web::de
     .client_request_timeout(server.request_timeout)
     .client_disconnect_timeout(DISCONNECT)
     .tcp_nodelay(true)
+    .on_connect(move |stream, _| {
+        if let Some(stream) = stream.downcast_ref::<TcpStream>()
+            && let Err(error) = ws::tune_socket(stream, &connection)
+        {
+            tracing::debug!(%error, "a socket took no options");
+        }
+    })
     .shutdown_timeout(STOP_SECONDS)
     .disable_signals()
     .bind(address)
     .map_err(failed)?;
-    let addr = http.addrs().first().copied().ok_or_else(|| failed(io::ErrorKind::AddrNotAvailable.into()))?;
+    let addr = http
+        .addrs()
+        .first()
+        .copied()
+        .ok_or_else(|| failed(io::ErrorKind::AddrNotAvailable.into()))?;
     Ok((http.run(), addr))
 }
 

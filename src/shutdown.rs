@@ -61,11 +61,15 @@ impl Stop {
 
 /// Runs the sequence.
 pub(crate) async fn drain(wiring: &Wiring, readiness: &Readiness, server: &ServerHandle, stop: &Stop, limit: Duration) {
-    tracing::info!(limit_ms = limit.as_millis(), connections = wiring.connections.count(), "draining");
+    tracing::info!(
+        limit_ms = limit.as_millis(),
+        connections = wiring.connections.count(),
+        "draining"
+    );
     readiness.draining();
     server.pause().await;
     wiring.connections.goaway_all("shutdown", RECONNECT_AFTER);
-    unless_hurried(stop, wiring.drain(limit)).await;
+    wiring.drain(limit, stop.signalled(2)).await;
     wiring.connections.close_all(CloseCode::Restart, RECONNECT_AFTER);
     unless_hurried(stop, async {
         if !wiring.connections.wait_empty(FLUSH).await {

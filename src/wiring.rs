@@ -2,14 +2,18 @@
 //!
 //! Everything that the edge knows about how the domain is started and stopped is in this file.
 
-use std::{io, time::Duration};
+use std::{future::Future, io, sync::Arc, time::Duration};
 
 use kronos_actors::{
     clock::Clock,
     config::StoreBackend,
     connection::registry::ConnectionsRef,
     directory::DirectoryRef,
-    store::{StoreError, service::StoreRef},
+    gemini::GeminiShared,
+    store::{
+        StoreError,
+        service::{self, StoreRef, StoreService},
+    },
 };
 use kronos_sim::{GeminiSim, SimConfig, SimHandle};
 use secrecy::SecretString;
@@ -26,8 +30,9 @@ pub(crate) struct Wiring {
     pub(crate) store: StoreRef,
     /// The open websockets.
     pub(crate) connections: ConnectionsRef,
-    simulated: bool,
-    configured: bool,
+    /// Finds sessions.
+    pub(crate) directory: DirectoryRef,
+    gemini: Arc<GeminiShared>,
     /// Ends with this.
     _simulator: Option<SimHandle>,
 }
@@ -41,59 +46,71 @@ pub(crate) enum WiringError {
     /// The simulated model cannot be started.
     #[error("the simulated model cannot be started: {0}")]
     Simulator(io::Error),
+    /// The model's settings make no sense.
+    #[error("the model's service cannot be started: {0}")]
+    Gemini(String),
 }
 
 impl Wiring {
     /// Opens the store and starts the services. With a simulated model, `config.gemini` points at it afterwards.
     pub(crate) async fn start(config: &mut Config, clock: &Clock) -> Result<Self, WiringError> {
-        let simulator = if config.simulator.start { Some(start_simulator(config)?) } else { None };
-        let store = open_store(config).await?;
-        // SEAM: GeminiShared::new(&config.gemini, clock.clone()) and kronos_actors::system go here.
-        let _ = clock;
+        let simulator = if config.simulator.start {
+            Some(start_simulator(config)?)
+        } else {
+            None
+        };
+        let store = open_store(config, clock).await?;
+        let gemini = GeminiShared::new(config.gemini.clone(), clock.clone())
+            .map_err(|error| WiringError::Gemini(error.to_string()))?;
+        let directory = DirectoryRef::new(
+            config.session.clone(),
+            store.clone(),
+            Arc::clone(&gemini),
+            clock.clone(),
+        );
+        let connections = ConnectionsRef::new(&config.connection);
         Ok(Self {
             store,
-            connections: ConnectionsRef::new(&config.connection),
-            simulated: config.gemini.simulated,
-            configured: config.gemini.api_key.is_some(),
+            connections,
+            directory,
+            gemini,
             _simulator: simulator,
         })
     }
 
-    /// Makes the directory of one worker; called on the worker's own thread.
-    pub(crate) fn directory(&self) -> DirectoryRef {
-        // SEAM: the system's core of this thread.
-        DirectoryRef
+    /// Makes the calling worker's thread a core: sessions of its connections live there.
+    pub(crate) fn join(&self) {
+        self.directory.join();
+    }
+
+    /// Waits until every worker has joined, then takes up what a crash or a drain left unfinished.
+    pub(crate) async fn recover(&self, workers: usize) {
+        self.directory.joined(workers).await;
+        match self.directory.recover().await {
+            Ok(0) => {}
+            Ok(sessions) => tracing::info!(sessions, "took up unfinished conversations"),
+            Err(error) => tracing::error!(%error, "unfinished conversations cannot be found"),
+        }
     }
 
     /// Returns the model's state as `/health` shows it.
     pub(crate) fn gemini_health(&self) -> Value {
-        // SEAM: GeminiShared::health(): status, latency, circuit.
-        let status = match (self.simulated, self.configured) {
-            (true, _) => "simulated",
-            (false, true) => "healthy",
-            (false, false) => "not_configured",
-        };
-        json!({"status": status, "configured": self.configured, "latency_ms": null, "error": null, "circuit": null})
+        json!(self.gemini.health())
     }
 
     /// Returns how many sessions are in memory.
     pub(crate) fn session_count(&self) -> usize {
-        // SEAM: the system's count.
-        0
+        self.directory.live()
     }
 
-    /// Lets runs finish, at most for `limit`; what still runs then is closed as interrupted.
-    pub(crate) async fn drain(&self, limit: Duration) {
-        // SEAM: system.drain(limit).await.
-        let _ = limit;
-        std::future::ready(()).await;
+    /// Lets runs finish, at most for `limit` and until `hurry`; what still runs then is closed as interrupted.
+    pub(crate) async fn drain(&self, limit: Duration, hurry: impl Future<Output = ()>) {
+        self.directory.drain(limit, hurry).await;
     }
 
     /// Commits what is pending and closes the store.
     pub(crate) async fn close(&self) {
-        if let Err(error) = self.store.close().await {
-            tracing::error!(%error, "store not closed cleanly");
-        }
+        self.store.close().await;
     }
 }
 
@@ -111,9 +128,12 @@ fn start_simulator(config: &mut Config) -> Result<SimHandle, WiringError> {
     Ok(simulator)
 }
 
-async fn open_store(config: &Config) -> Result<StoreRef, StoreError> {
-    let _ = config;
-    Ok(std::future::ready(StoreRef::stub()).await)
+async fn open_store(config: &Config, clock: &Clock) -> Result<StoreRef, StoreError> {
+    let store = config.store.clone();
+    // Reading what a crash left behind may take a moment.
+    let opened = tokio::task::spawn_blocking(move || service::open(&store)).await;
+    let opened = opened.map_err(|error| StoreError::Io(error.to_string()))??;
+    StoreService::start(opened, &config.store, clock.clone())
 }
 
 /// Opens the store for a command that only reads; what does not exist is not made.
@@ -123,5 +143,5 @@ pub(crate) async fn open_existing(config: &Config) -> anyhow::Result<StoreRef> {
     {
         anyhow::bail!("{} does not exist", path.display());
     }
-    Ok(open_store(config).await?)
+    Ok(open_store(config, &Clock::default()).await?)
 }
