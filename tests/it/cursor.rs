@@ -47,8 +47,8 @@ async fn a_cursor_that_cannot_be_served_gets_a_snapshot_and_goes_on() {
         .until("some text", |client| client.transcript(&session).lines().len() >= 4)
         .await;
     let epoch = client.cursor(&session).expect("a cursor").epoch;
-    let foreign = Cursor::new("e_of_another_history".parse::<kronos_protocol::EpochId>().unwrap(), 2);
-    let future = Cursor::new(epoch, 1_000_000);
+    let foreign = Cursor::new("e_of_another_history".parse::<kronos_protocol::EpochId>().unwrap(), 2_u64);
+    let future = Cursor::new(epoch, 1_000_000_u64);
     for cursor in [foreign, future] {
         let (mut other, recovered) = second_device(&kronos, session.as_str(), Some(cursor)).await;
         assert!(!recovered);
@@ -145,11 +145,8 @@ async fn somebody_elses_conversation_is_not_found() {
         .await
         .unwrap_err();
     assert_eq!(error.code, ErrorCode::NotFound);
-    bob.ask(&bob_session(&mut bob).await, "m_1", "still works").await;
-}
-
-async fn bob_session(bob: &mut WsClient) -> String {
-    bob.attach_new().await.to_string()
+    let own = bob.attach_new().await;
+    bob.ask(&own, "m_1", "still works").await;
 }
 
 #[tokio::test]
