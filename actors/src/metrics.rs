@@ -1,50 +1,152 @@
-//! Every metric: its name, kind, unit, help and closed set of labels; and held handles, because looking one up costs more
-//! than counting.
+//! Every metric: its name, kind, unit, help and labels. THE list; nothing is measured under a name that is not here.
+//!
+//! Names are `kronos_<noun>_<unit>[_total]`. Labels come from closed sets only: never a user, a session or a path.
 
-use std::sync::LazyLock;
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
-use metrics::{Counter, Gauge, counter, gauge};
-
-/// Handles of the sessions' metrics.
-pub struct SessionMetrics {
-    /// Live sessions.
-    pub live: Gauge,
-    /// Sessions parked after too many panics.
-    pub parked: Gauge,
-    /// Logs folded.
-    pub activations: Counter,
-    /// Sessions that left memory.
-    pub passivations: Counter,
-    /// Restarts after a panic.
-    pub restarted_panic: Counter,
-    /// Restarts after a failed commit.
-    pub restarted_commit: Counter,
-    /// Restarts because the core broke the order of events.
-    pub restarted_order: Counter,
-    /// Calls refused because a mailbox was full.
-    pub mailbox_full: Counter,
-    /// Events appended.
-    pub events_appended: Counter,
-    /// Snapshots made for cursors that could not be served.
-    pub snapshots: Counter,
-    /// Runs found interrupted when a log was folded.
-    pub runs_interrupted: Counter,
+/// What a metric is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// A distribution.
+    Histogram,
 }
 
-/// The handles. Ask for them only after the recorder is installed: earlier ones count nothing.
-pub fn session() -> &'static SessionMetrics {
-    static HANDLES: LazyLock<SessionMetrics> = LazyLock::new(|| SessionMetrics {
-        live: gauge!("kronos_sessions_live"),
-        parked: gauge!("kronos_sessions_parked"),
-        activations: counter!("kronos_session_activations_total"),
-        passivations: counter!("kronos_session_passivations_total"),
-        restarted_panic: counter!("kronos_session_restarts_total", "reason" => "panic"),
-        restarted_commit: counter!("kronos_session_restarts_total", "reason" => "commit"),
-        restarted_order: counter!("kronos_session_restarts_total", "reason" => "order"),
-        mailbox_full: counter!("kronos_session_mailbox_full_total"),
-        events_appended: counter!("kronos_events_appended_total"),
-        snapshots: counter!("kronos_snapshots_total"),
-        runs_interrupted: counter!("kronos_runs_interrupted_total"),
-    });
-    &HANDLES
+/// The declaration of a metric.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// Its unit.
+    pub unit: Unit,
+    /// What it says, in one sentence.
+    pub help: &'static str,
+    /// The names of its labels.
+    pub labels: &'static [&'static str],
+}
+
+macro_rules! metrics {
+    ($($const:ident = $name:literal, $kind:ident, $unit:ident, [$($label:literal),*], $help:literal;)+) => {
+        $(
+            #[doc = $help]
+            pub const $const: &str = $name;
+        )+
+
+        /// All of them.
+        pub const ALL: &[Metric] = &[
+            $(Metric { name: $const, kind: Kind::$kind, unit: Unit::$unit, help: $help, labels: &[$($label),*] },)+
+        ];
+    };
+}
+
+metrics! {
+    HTTP_REQUESTS = "kronos_http_requests_total", Counter, Count, ["method", "route", "status"],
+        "Requests answered, by route pattern and status class.";
+    HTTP_DURATION = "kronos_http_request_duration_seconds", Histogram, Seconds, ["method", "route"],
+        "Time from the head of a request to the head of its answer.";
+    HTTP_ACTIVE = "kronos_http_requests_active", Gauge, Count, [],
+        "Requests that wait for their answer.";
+    HTTP_PANICS = "kronos_http_panics_total", Counter, Count, [],
+        "Requests whose handler panicked.";
+    LOGINS = "kronos_logins_total", Counter, Count, ["result"],
+        "Logins: ok or refused.";
+    REFRESHES = "kronos_refreshes_total", Counter, Count, ["result"],
+        "Refreshes of tokens: ok, refused or reused (a family was revoked).";
+    PASSWORD_WAITING = "kronos_password_hashes_waiting", Gauge, Count, [],
+        "Logins and signups that wait for their hash or are being hashed.";
+    TICKETS = "kronos_tickets", Gauge, Count, [],
+        "Tickets that wait for their use.";
+    CONNECTIONS = "kronos_connections", Gauge, Count, [],
+        "Websockets that are open now.";
+    FRAMES_IN = "kronos_frames_in_total", Counter, Count, ["codec"],
+        "Messages from websocket clients.";
+    FRAMES_OUT = "kronos_frames_out_total", Counter, Count, ["codec"],
+        "Messages to websocket clients.";
+    BYTES_IN = "kronos_bytes_in_total", Counter, Bytes, ["codec"],
+        "Bytes of the messages from websocket clients.";
+    BYTES_OUT = "kronos_bytes_out_total", Counter, Bytes, ["codec"],
+        "Bytes of the messages to websocket clients.";
+    COMMANDS = "kronos_commands_total", Counter, Count, ["op", "outcome"],
+        "Commands answered: ok or error; what could not be read at all has the op unknown.";
+    CLOSES = "kronos_closes_total", Counter, Count, ["code"],
+        "Close frames sent: a code of the protocol, none, or other for an echo of the client's own.";
+    SESSIONS_LIVE = "kronos_sessions_live", Gauge, Count, [],
+        "Sessions in memory.";
+    SESSIONS_PARKED = "kronos_sessions_parked", Gauge, Count, [],
+        "Sessions closed because they panicked too often.";
+    SESSION_ACTIVATIONS = "kronos_session_activations_total", Counter, Count, [],
+        "Logs folded into a session.";
+    SESSION_PASSIVATIONS = "kronos_session_passivations_total", Counter, Count, [],
+        "Idle sessions that left memory.";
+    SESSION_RESTARTS = "kronos_session_restarts_total", Counter, Count, ["reason"],
+        "Sessions that folded their log again: after a panic, a failed commit, a broken order.";
+    SESSION_MAILBOX_FULL = "kronos_session_mailbox_full_total", Counter, Count, [],
+        "Calls refused because a session's mailbox was full.";
+    EVENTS_APPENDED = "kronos_events_appended_total", Counter, Count, [],
+        "Events that sessions decided, before deltas of one commit merge.";
+    SNAPSHOTS = "kronos_snapshots_total", Counter, Count, [],
+        "Snapshots made for cursors that could not be served event by event.";
+    RUNS_INTERRUPTED = "kronos_runs_interrupted_total", Counter, Count, [],
+        "Runs found interrupted when a log was folded.";
+    STORE_COMMIT_DURATION = "kronos_store_commit_duration_seconds", Histogram, Seconds, [],
+        "Time of one group commit, its sync included.";
+    STORE_COMMIT_REQUESTS = "kronos_store_commit_requests", Histogram, Count, [],
+        "Requests that shared one group commit.";
+    STORE_COMMIT_ERRORS = "kronos_store_commit_errors_total", Counter, Count, [],
+        "Group commits that failed.";
+    STORE_PENDING_BYTES = "kronos_store_pending_bytes", Gauge, Bytes, [],
+        "Bytes that wait for their commit.";
+    STORE_SIZE_BYTES = "kronos_store_size_bytes", Gauge, Bytes, [],
+        "Bytes that the store takes on its medium.";
+    GEMINI_REQUESTS = "kronos_gemini_requests_total", Counter, Count, ["outcome"],
+        "Generations that ended: finished, truncated, cancelled, abandoned, or the code of a failure.";
+    GEMINI_FIRST_TOKEN = "kronos_gemini_first_token_seconds", Histogram, Seconds, [],
+        "Time from a request to the first text or thought of its answer.";
+    GEMINI_TOKENS = "kronos_gemini_tokens_total", Counter, Count, ["kind"],
+        "Tokens of all requests: prompt (cached ones included), cached, answer, thoughts.";
+    GEMINI_RETRIES = "kronos_gemini_retries_total", Counter, Count, ["reason"],
+        "Attempts that were repeated, by the code of the failure.";
+    GEMINI_RUNNING = "kronos_gemini_running", Gauge, Count, [],
+        "Generations that hold a permit.";
+    GEMINI_WAITING = "kronos_gemini_waiting", Gauge, Count, [],
+        "Generations that wait for a permit.";
+}
+
+/// Tells the installed recorder what each metric means.
+pub fn describe() {
+    for metric in ALL {
+        match metric.kind {
+            Kind::Counter => describe_counter!(metric.name, metric.unit, metric.help),
+            Kind::Gauge => describe_gauge!(metric.name, metric.unit, metric.help),
+            Kind::Histogram => describe_histogram!(metric.name, metric.unit, metric.help),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_follow_their_kind_and_are_unique() {
+        let mut seen = HashSet::new();
+        for metric in ALL {
+            assert!(seen.insert(metric.name), "{} twice", metric.name);
+            assert!(metric.name.starts_with("kronos_"), "{}", metric.name);
+            assert_eq!(
+                metric.name.ends_with("_total"),
+                metric.kind == Kind::Counter,
+                "{}",
+                metric.name
+            );
+            assert!(metric.help.ends_with('.'), "{}", metric.name);
+        }
+    }
 }

@@ -1,0 +1,210 @@
+//! The command line: what can be asked, and what is printed. An error is one line on stderr and exit code 2.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    Server, Stop, chat,
+    config::{self, AuthMode, Config, ConfigError, Layers},
+    telemetry,
+};
+
+mod sessions;
+
+const EXAMPLES: &str = "\
+Examples:
+  kronos                                  serve with a simulated model, data in ./data
+  kronos chat                             talk to it from another terminal
+  GEMINI_API_KEY=… kronos serve           serve with Google Gemini
+  kronos serve --port 9000 --database-url sled:///var/lib/kronos
+  kronos config                           what is in effect, and where each value came from
+  kronos config --reference > kronos.toml a file with every setting and its default
+  kronos sessions list                    the conversations of a running server, or of ./data
+
+Settings come from flags, the environment, ./.env and ./kronos.toml, in this order.
+A setting that is not allowed, a port in use or a store that cannot be opened: exit code 2.";
+
+/// Serves AI chat that survives reconnects, restarts and crashes.
+#[derive(Debug, Parser)]
+#[command(name = "kronos", version, about, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    settings: SettingFlags,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve (the default).
+    Serve,
+    /// Talk to a running server.
+    Chat(chat::ChatArgs),
+    /// Print the effective configuration, secrets masked.
+    Config {
+        /// Print JSON.
+        #[arg(long, conflicts_with = "reference")]
+        json: bool,
+        /// Print every setting with its default and documentation, as a kronos.toml.
+        #[arg(long)]
+        reference: bool,
+    },
+    /// Look at conversations.
+    Sessions(sessions::SessionsArgs),
+}
+
+/// Flags that set a setting; they win over everything else.
+#[derive(Debug, Clone, Default, Args)]
+struct SettingFlags {
+    /// Configuration file [default: ./kronos.toml when it exists].
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address to listen on [default: 127.0.0.1].
+    #[arg(long, global = true)]
+    host: Option<String>,
+    /// Port to listen on [default: 8000].
+    #[arg(long, global = true)]
+    port: Option<String>,
+    /// Where everything is stored [default: sled://./data].
+    #[arg(long, global = true, value_name = "URL")]
+    database_url: Option<String>,
+    /// Which log lines are written: trace, debug, info, warning, error, off, or a filter.
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+impl SettingFlags {
+    fn load(self) -> Result<Config, ConfigError> {
+        let given = [
+            ("--host", self.host),
+            ("--port", self.port),
+            ("--database-url", self.database_url),
+            ("--log-level", self.log_level),
+        ];
+        let flags = given
+            .into_iter()
+            .filter_map(|(flag, text)| Some((flag, text?)))
+            .collect();
+        Layers::gather(self.config, flags)?.load()
+    }
+}
+
+/// Runs a command to its end. Within an actix system.
+pub async fn run(cli: Cli) -> ExitCode {
+    let result = match cli.command.unwrap_or(Command::Serve) {
+        Command::Serve => serve(cli.settings).await,
+        Command::Chat(arguments) => Box::pin(chat::run(arguments)).await,
+        Command::Config { json, reference } => print_config(cli.settings, json, reference),
+        Command::Sessions(arguments) => Box::pin(sessions::run(arguments, || cli.settings.load())).await,
+    };
+    result.unwrap_or_else(|error| {
+        say_error(&format!("{error:#}"));
+        ExitCode::from(2)
+    })
+}
+
+async fn serve(settings: SettingFlags) -> anyhow::Result<ExitCode> {
+    let config = settings.load()?;
+    telemetry::start(&config.log);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let stop = Stop::default();
+    stop.on_signals()?;
+    let banner = Banner::of(&config);
+    let server = Server::bind(config).await?;
+    banner.print(&server);
+    server.run(stop).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is said at the start; taken before the configuration moves into the server.
+struct Banner {
+    store: String,
+    model: String,
+    auth: &'static str,
+}
+
+impl Banner {
+    fn of(config: &Config) -> Self {
+        let model = &config.gemini.model;
+        let model = match (config.gemini.simulated, config.gemini.api_key.is_some()) {
+            (true, _) => format!("{model} (simulated: set GEMINI_API_KEY for the real one)"),
+            (false, true) => model.clone(),
+            (false, false) => format!("{model} (not configured: set GEMINI_API_KEY)"),
+        };
+        let auth = match config.auth.mode {
+            AuthMode::Development => "development (guests without a token; user demo, password demo)",
+            AuthMode::Required => "required (a token for every request)",
+        };
+        Self {
+            store: config.store_url(),
+            model,
+            auth,
+        }
+    }
+
+    fn print(&self, server: &Server) {
+        let url = format!("http://{}", server.addr());
+        say(&format!("kronos {} listening on {url}", env!("CARGO_PKG_VERSION")));
+        say(&format!("  store  {}", self.store));
+        say(&format!("  model  {}", self.model));
+        say(&format!("  auth   {}", self.auth));
+        let default = server.addr().port() == 8000 && server.addr().ip().is_loopback();
+        let other = if default {
+            String::new()
+        } else {
+            format!(" --url {url}")
+        };
+        say(&format!("  chat   kronos chat{other}"));
+    }
+}
+
+fn print_config(settings: SettingFlags, json: bool, reference: bool) -> anyhow::Result<ExitCode> {
+    if reference {
+        say(config::reference().trim_end());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let config = settings.load()?;
+    if json {
+        say(&serde_json::to_string_pretty(&config.json())?);
+    } else {
+        say(config.table().trim_end());
+    }
+    for warning in &config.warnings {
+        say_error(&format!("warning: {warning}"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints for the person or the script that called.
+#[expect(clippy::print_stdout, reason = "a command line prints")]
+fn say(text: &str) {
+    println!("{text}");
+}
+
+#[expect(clippy::print_stderr, reason = "a command line prints")]
+fn say_error(text: &str) {
+    eprintln!("kronos: {text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_are_taken_before_and_after_the_command() {
+        for arguments in [["kronos", "--port", "1", "serve"], ["kronos", "serve", "--port", "1"]] {
+            let cli = Cli::try_parse_from(arguments).unwrap();
+            assert_eq!(cli.settings.load().unwrap().server.port, 1);
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! `kronos sessions`: asks a running server over REST; when none answers, reads the store itself.
+//!
+//! The store is locked while a server has it open, so the server is asked first.
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand};
+use kronos_actors::store::SessionMeta;
+use kronos_protocol::ids::SessionId;
+use serde_json::{Value, json};
+
+use super::say;
+use crate::{
+    config::{self, Config, ConfigError},
+    edge::rfc3339,
+    wiring,
+};
+
+/// Time for an answer of the server.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where a server listens by default.
+const DEFAULT_URL: &str = "http://127.0.0.1:8000";
+
+#[derive(Debug, Args)]
+pub(super) struct SessionsArgs {
+    #[command(subcommand)]
+    command: SessionsCommand,
+    /// Server to ask; without it the local one, and when none answers the store of DATABASE_URL.
+    #[arg(long, global = true)]
+    url: Option<String>,
+    /// Access token; also KRONOS_TOKEN. A development server takes guests without one.
+    #[arg(long, global = true)]
+    token: Option<String>,
+    /// Whose conversations, on a development server or for a superuser.
+    #[arg(long, global = true)]
+    user: Option<String>,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum SessionsCommand {
+    /// List conversations, newest first.
+    List {
+        /// At most this many.
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=100))]
+        limit: u64,
+    },
+    /// Show one conversation: its messages from a server, its listing from a store.
+    Show {
+        /// Its id.
+        id: String,
+    },
+}
+
+pub(super) async fn run(
+    arguments: SessionsArgs,
+    load: impl FnOnce() -> Result<Config, ConfigError>,
+) -> anyhow::Result<ExitCode> {
+    let answer = match ask_server(&arguments).await? {
+        Some(answer) => answer,
+        None => Box::pin(read_store(&arguments, &load()?)).await?,
+    };
+    match (&arguments.command, arguments.json) {
+        (_, true) => say(&serde_json::to_string_pretty(&answer)?),
+        (SessionsCommand::List { .. }, false) => print_list(&answer),
+        (SessionsCommand::Show { .. }, false) => print_conversation(&answer),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks the server; `None` when no address was given and nothing listens at the default one.
+async fn ask_server(arguments: &SessionsArgs) -> anyhow::Result<Option<Value>> {
+    // A second call finds it installed: that is as good.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let url = arguments.url.as_deref().unwrap_or(DEFAULT_URL).trim_end_matches('/');
+    let mut address = match &arguments.command {
+        SessionsCommand::List { limit } => reqwest::Url::parse(&format!("{url}/api/v1/chat/?limit={limit}"))?,
+        SessionsCommand::Show { id } => reqwest::Url::parse(&format!("{url}/api/v1/chat/{id}"))?,
+    };
+    if let Some(user) = &arguments.user {
+        address.query_pairs_mut().append_pair("user_id", user);
+    }
+    let client = reqwest::Client::builder().timeout(TIMEOUT).build()?;
+    let mut request = client.get(address);
+    if let Some(token) = arguments.token.clone().or_else(config::client_token) {
+        request = request.bearer_auth(token);
+    }
+    let response = match request.send().await {
+        Ok(response) => response,
+        Err(error) if error.is_connect() && arguments.url.is_none() => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("no answer from {url}")),
+    };
+    let status = response.status();
+    let body: Value = response
+        .json()
+        .await
+        .with_context(|| format!("{url} is not a kronos server"))?;
+    if !status.is_success() {
+        let message = body["error"]["message"].as_str().unwrap_or("no reason given");
+        bail!("{url} answered {status}: {message}");
+    }
+    Ok(Some(body))
+}
+
+async fn read_store(arguments: &SessionsArgs, config: &Config) -> anyhow::Result<Value> {
+    let url = config.store_url();
+    let store = wiring::open_existing(config)
+        .await
+        .with_context(|| format!("no server runs, and {url} cannot be opened"))?;
+    let answer = match &arguments.command {
+        SessionsCommand::List { limit } => {
+            let user = arguments.user.clone().map(TryInto::try_into).transpose()?;
+            let page = store.list(user.as_ref(), None, usize::try_from(*limit)?).await?;
+            json!({"items": page.iter().map(listed).collect::<Vec<_>>(), "next_cursor": null})
+        }
+        SessionsCommand::Show { id } => {
+            let meta = store.meta(&SessionId::try_from(id.as_str())?).await?;
+            listed(&meta.with_context(|| format!("{id} is not in {url}"))?)
+        }
+    };
+    store.close().await;
+    Ok(answer)
+}
+
+fn listed(meta: &SessionMeta) -> Value {
+    json!({
+        "id": meta.session,
+        "owner": meta.owner,
+        "title": meta.title,
+        "created_at": rfc3339(meta.created_at_ms),
+        "updated_at": rfc3339(meta.updated_at_ms),
+        "message_count": meta.message_count,
+        "last_message_preview": meta.preview,
+    })
+}
+
+fn print_list(answer: &Value) {
+    let items = answer["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if items.is_empty() {
+        say("no conversations");
+    }
+    for item in items {
+        let text = |name: &str| item[name].as_str().unwrap_or("");
+        let title = if text("title").is_empty() {
+            text("last_message_preview")
+        } else {
+            text("title")
+        };
+        let count = item["message_count"].as_u64().unwrap_or(0);
+        say(&format!(
+            "{}  {}  {count:>4}  {}",
+            text("id"),
+            text("updated_at"),
+            printable(title)
+        ));
+    }
+}
+
+fn print_conversation(answer: &Value) {
+    let text = |name: &str| answer[name].as_str().unwrap_or("-");
+    for name in ["id", "owner", "title", "created_at", "updated_at"] {
+        if !answer[name].is_null() {
+            say(&format!("{name:<11} {}", printable(text(name))));
+        }
+    }
+    say(&format!("messages    {}", answer["message_count"]));
+    for message in answer["messages"].as_array().map(Vec::as_slice).unwrap_or_default() {
+        let content = match &message["content"] {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        say(&format!(
+            "\n{} {}",
+            message["timestamp"].as_str().unwrap_or(""),
+            message["role"].as_str().unwrap_or("")
+        ));
+        say(&content.lines().map(printable).collect::<Vec<_>>().join("\n"));
+    }
+}
+
+/// Takes control characters out: a conversation must not drive the terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}

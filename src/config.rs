@@ -1,0 +1,378 @@
+//! The configuration of the whole server: defaults < `kronos.toml` < `.env` < environment < flags.
+//!
+//! Owns: the only reading of the environment, the table of settings, the checks between settings. Actors get their
+//! section, never the root.
+
+use std::{path::PathBuf, time::Duration};
+
+use kronos_actors::config::{ConnectionConfig, GeminiConfig, SessionConfig, StoreBackend, StoreConfig};
+use secrecy::SecretString;
+
+mod checks;
+mod layers;
+mod print;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod value;
+
+pub use layers::{Layers, client_token};
+pub use print::reference;
+
+/// The effective configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    /// The process and its listener.
+    pub server: ServerConfig,
+    /// The log lines.
+    pub log: LogConfig,
+    /// Who may call.
+    pub auth: AuthConfig,
+    /// Where the log is kept.
+    pub store: StoreConfig,
+    /// How sessions live.
+    pub session: SessionConfig,
+    /// How websockets are guarded.
+    pub connection: ConnectionConfig,
+    /// How the model is asked.
+    pub gemini: GeminiConfig,
+    /// The simulated model.
+    pub simulator: SimulatorConfig,
+    /// Composio; taken, not used yet.
+    pub composio: ComposioConfig,
+    /// Every setting as text, with where it came from; empty when the configuration was made in code.
+    pub effective: Vec<Effective>,
+    /// What the operator should know, one line each.
+    pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// Returns `DATABASE_URL` as it is in effect.
+    #[must_use]
+    pub fn store_url(&self) -> String {
+        match &self.store.backend {
+            StoreBackend::Sled(path) => format!("sled://{}", path.display()),
+            StoreBackend::Memory => "memory://".to_owned(),
+        }
+    }
+}
+
+/// The process and its listener.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// What the server is run as. Default development.
+    pub environment: Environment,
+    /// Log at level `debug` unless a level is given. Default false.
+    pub debug: bool,
+    /// Address or name to listen on. Default `127.0.0.1`.
+    pub host: String,
+    /// TCP port; 0 takes a free one. Default 8000.
+    pub port: u16,
+    /// Threads that serve; 0 for one per core. Default 0.
+    pub workers: usize,
+    /// Origins of browsers that may call. Default none but the server's own.
+    pub allowed_hosts: Vec<String>,
+    /// Largest body of a request, in bytes. Default 1 MiB.
+    pub body_bytes: usize,
+    /// Time in which the head of a request must have come. Default 10 s.
+    pub request_timeout: Duration,
+    /// Time for which an idle HTTP connection is kept. Default 75 s.
+    pub keep_alive: Duration,
+    /// Connections that the kernel may hold until they are accepted. Default 8192.
+    pub backlog: u32,
+    /// Time that active runs get when the server stops. Default 10 s.
+    pub drain_deadline: Duration,
+    /// Taken for compatibility; does nothing.
+    pub reload: bool,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            environment: Environment::Development,
+            debug: false,
+            host: "127.0.0.1".to_owned(),
+            port: 8000,
+            workers: 0,
+            allowed_hosts: Vec::new(),
+            body_bytes: 1024 * 1024,
+            request_timeout: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(75),
+            backlog: 8192,
+            drain_deadline: Duration::from_secs(10),
+            reload: false,
+        }
+    }
+}
+
+impl ServerConfig {
+    /// Whether only this machine can reach the listener.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        let host = self.host.trim_start_matches('[').trim_end_matches(']');
+        host.eq_ignore_ascii_case("localhost") || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+}
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant,)+
+        }
+
+        impl $name {
+            /// Every word, in the order of the variants.
+            pub const WORDS: &'static [&'static str] = &[$($word),+];
+
+            /// Returns the word of the configuration.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)+
+                }
+            }
+
+            /// Returns the variant with this word; the default for one that is not in [`Self::WORDS`].
+            fn from_word(word: &str) -> Self {
+                match word {
+                    $($word => Self::$variant,)+
+                    _ => Self::default(),
+                }
+            }
+        }
+    };
+}
+
+words! {
+    /// What the server is run as.
+    Environment {
+        /// On a developer's machine.
+        Development = "development",
+        /// Like production, before it.
+        Staging = "staging",
+        /// For users.
+        Production = "production",
+        /// Under a test suite.
+        Testing = "testing",
+    }
+}
+
+impl Default for Environment {
+    fn default() -> Self {
+        Self::Development
+    }
+}
+
+impl Environment {
+    /// Whether strangers use it: what is convenient and unsafe is refused.
+    #[must_use]
+    pub const fn is_guarded(self) -> bool {
+        matches!(self, Self::Staging | Self::Production)
+    }
+}
+
+words! {
+    /// Form of the log lines.
+    LogFormat {
+        /// For people.
+        Pretty = "pretty",
+        /// For machines: one JSON object a line.
+        Json = "json",
+    }
+}
+
+impl Default for LogFormat {
+    fn default() -> Self {
+        Self::Pretty
+    }
+}
+
+words! {
+    /// Whether guests are served.
+    AuthMode {
+        /// A request without a token acts as a guest.
+        Development = "development",
+        /// Every request needs a token.
+        Required = "required",
+    }
+}
+
+impl Default for AuthMode {
+    fn default() -> Self {
+        Self::Required
+    }
+}
+
+/// The log lines.
+#[derive(Debug, Clone)]
+pub struct LogConfig {
+    /// A level or a filter, in the grammar of `tracing-subscriber`. Default `info`.
+    pub level: String,
+    /// Default pretty.
+    pub format: LogFormat,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            level: "info".to_owned(),
+            format: LogFormat::Pretty,
+        }
+    }
+}
+
+/// Who may call.
+#[derive(Debug, Clone)]
+pub struct AuthConfig {
+    /// Whether guests are served. Default required; [`Layers::load`] says development where that is safe.
+    pub mode: AuthMode,
+    /// Signs tokens; `None`: a random one for this process.
+    pub secret_key: Option<SecretString>,
+    /// Life of an access token, in milliseconds. Default 30 min.
+    pub access_token_ms: i64,
+    /// Life of a refresh token, in milliseconds. Default 30 days.
+    pub refresh_token_ms: i64,
+    /// Life of a ticket. Default 30 s.
+    pub ticket_expire: Duration,
+    /// Tickets that may wait for their use. Default 100 000.
+    pub max_tickets: usize,
+    /// Passwords hashed at once. Default 2.
+    pub password_concurrency: usize,
+    /// Logins and signups that may wait for their hash. Default 128.
+    pub password_waiting: usize,
+}
+
+impl Default for AuthConfig {
+    fn default() -> Self {
+        Self {
+            mode: AuthMode::Required,
+            secret_key: None,
+            access_token_ms: 30 * 60_000,
+            refresh_token_ms: 30 * 86_400_000,
+            ticket_expire: Duration::from_secs(30),
+            max_tickets: 100_000,
+            password_concurrency: 2,
+            password_waiting: 128,
+        }
+    }
+}
+
+/// The simulated model.
+#[derive(Debug, Clone)]
+pub struct SimulatorConfig {
+    /// Start it in this process and ask it instead of Gemini. Default false; [`Layers::load`] decides.
+    pub start: bool,
+    /// Its pace; 0 for as fast as it can. Default 60.
+    pub tokens_per_second: f64,
+    /// Its seed. Default 1.
+    pub seed: u64,
+}
+
+impl Default for SimulatorConfig {
+    fn default() -> Self {
+        Self {
+            start: false,
+            tokens_per_second: 60.0,
+            seed: 1,
+        }
+    }
+}
+
+/// Composio; taken, not used yet.
+#[derive(Debug, Clone)]
+pub struct ComposioConfig {
+    /// Its key.
+    pub api_key: Option<SecretString>,
+    /// Its address. Default `https://backend.composio.dev`.
+    pub base_url: String,
+    /// Time in which a user must have finished connecting an account. Default 60 s.
+    pub connection_timeout: Duration,
+}
+
+impl Default for ComposioConfig {
+    fn default() -> Self {
+        Self {
+            api_key: None,
+            base_url: "https://backend.composio.dev".to_owned(),
+            connection_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// One setting as it is in effect.
+#[derive(Debug, Clone)]
+pub struct Effective {
+    /// `section.key`.
+    pub key: &'static str,
+    /// The name in the environment.
+    pub env: &'static str,
+    /// The value; `***` for a secret, empty when unset.
+    pub value: String,
+    /// Where it came from.
+    pub source: Source,
+}
+
+/// Where a value came from, the weakest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The table of settings.
+    Default,
+    /// A `kronos.toml`.
+    File(PathBuf),
+    /// The file `.env`.
+    DotEnv,
+    /// The environment of the process.
+    Environment,
+    /// The command line.
+    Flag(&'static str),
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::DotEnv => f.write_str(".env"),
+            Self::Environment => f.write_str("environment"),
+            Self::Flag(flag) => f.write_str(flag),
+        }
+    }
+}
+
+/// Why a configuration is refused: one line that says what to change. No secret is part of it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A value that its setting does not take.
+    #[error("{name}={value} (from {origin}) is not allowed: must be {allowed}")]
+    Value {
+        /// The variable, flag or file key.
+        name: String,
+        /// The value, `***` for a secret.
+        value: String,
+        /// Where it came from.
+        origin: String,
+        /// What is allowed.
+        allowed: String,
+    },
+    /// A section or key that does not exist.
+    #[error("{path}: unknown setting {key}; `kronos config --reference` lists all")]
+    UnknownKey {
+        /// The file.
+        path: String,
+        /// The key.
+        key: String,
+    },
+    /// A file that cannot be read.
+    #[error("{path} cannot be read: {cause}")]
+    File {
+        /// The file.
+        path: String,
+        /// Why.
+        cause: String,
+    },
+    /// Settings that do not go together.
+    #[error("{0}")]
+    Together(String),
+}

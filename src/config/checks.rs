@@ -1,0 +1,140 @@
+//! What settings must be together, and what follows from them.
+
+use kronos_actors::config::GeminiConfig;
+use secrecy::ExposeSecret;
+
+use super::{AuthMode, Config, ConfigError, Environment, Source};
+
+/// Shortest `SECRET_KEY` that strangers may be kept out with: the block size of HS256's hash.
+const MIN_SECRET_BYTES: usize = 32;
+
+/// Keys that stand in guides and templates: everybody knows them.
+const KNOWN_SECRETS: [&str; 4] = [
+    "your-secret-key-here-change-in-production",
+    "your-super-secret-key-change-this-in-production",
+    "change-me-change-me-change-me-change-me",
+    "kronos-development-secret-key-change-me",
+];
+
+/// Decides what depends on several settings, and refuses what does not go together.
+pub(super) fn finish(config: &mut Config) -> Result<(), ConfigError> {
+    decide_auth_mode(config);
+    decide_simulation(config);
+    check_safety(config)?;
+    check_bounds(config)?;
+    warn(config);
+    Ok(())
+}
+
+fn is_given(config: &Config, key: &str) -> bool {
+    config
+        .effective
+        .iter()
+        .any(|effective| effective.key == key && effective.source != Source::Default)
+}
+
+/// Makes what was decided visible in `kronos config`.
+fn show(config: &mut Config, key: &str, value: &str) {
+    if let Some(effective) = config.effective.iter_mut().find(|effective| effective.key == key) {
+        value.clone_into(&mut effective.value);
+    }
+}
+
+fn decide_auth_mode(config: &mut Config) {
+    if !is_given(config, "auth.mode") {
+        let open = config.server.environment == Environment::Development && config.server.is_loopback();
+        config.auth.mode = if open {
+            AuthMode::Development
+        } else {
+            AuthMode::Required
+        };
+        show(config, "auth.mode", config.auth.mode.as_str());
+    }
+    if config.server.debug && !is_given(config, "log.level") {
+        "debug".clone_into(&mut config.log.level);
+        show(config, "log.level", "debug");
+    }
+}
+
+/// Simulates the model only where nobody could mistake it: without a key, without another address, on a desk.
+fn decide_simulation(config: &mut Config) {
+    let own_address = config.gemini.base_url != GeminiConfig::default().base_url;
+    let on_a_desk = !config.server.environment.is_guarded();
+    config.simulator.start = config.gemini.api_key.is_none() && !own_address && on_a_desk;
+    config.gemini.simulated = config.simulator.start;
+}
+
+fn check_safety(config: &Config) -> Result<(), ConfigError> {
+    let environment = config.server.environment;
+    let refuse = |text: String| Err(ConfigError::Together(text));
+    if environment == Environment::Production && config.auth.mode == AuthMode::Development {
+        return refuse(
+            "AUTH_MODE=development is not allowed with ENVIRONMENT=production: use AUTH_MODE=required".into(),
+        );
+    }
+    if environment == Environment::Production && config.server.allowed_hosts.iter().any(|host| host == "*") {
+        return refuse("ALLOWED_HOSTS=[\"*\"] is not allowed with ENVIRONMENT=production: list the origins".into());
+    }
+    if !environment.is_guarded() {
+        return Ok(());
+    }
+    let environment = environment.as_str();
+    match &config.auth.secret_key {
+        None => refuse(format!(
+            "SECRET_KEY must be set with ENVIRONMENT={environment}: at least {MIN_SECRET_BYTES} random bytes"
+        )),
+        Some(key) if KNOWN_SECRETS.contains(&key.expose_secret()) => refuse(format!(
+            "SECRET_KEY=*** is a published default, not allowed with ENVIRONMENT={environment}: make a random one"
+        )),
+        Some(key) if key.expose_secret().len() < MIN_SECRET_BYTES => refuse(format!(
+            "SECRET_KEY=*** has {} bytes, with ENVIRONMENT={environment} it must have at least {MIN_SECRET_BYTES}",
+            key.expose_secret().len()
+        )),
+        Some(_) => Ok(()),
+    }
+}
+
+fn check_bounds(config: &Config) -> Result<(), ConfigError> {
+    let refuse = |text: &str| Err(ConfigError::Together(text.to_owned()));
+    if config.connection.pre_auth_frame_bytes > config.connection.frame_bytes {
+        return refuse("PRE_AUTH_FRAME_BYTES must be at most FRAME_BYTES");
+    }
+    if config.session.batch_bytes > config.connection.frame_bytes {
+        return refuse("SESSION_BATCH_BYTES must be at most FRAME_BYTES");
+    }
+    if config.gemini.backoff > config.gemini.max_backoff {
+        return refuse("GEMINI_BACKOFF must be at most GEMINI_MAX_BACKOFF");
+    }
+    Ok(())
+}
+
+fn warn(config: &mut Config) {
+    let mut warnings = Vec::new();
+    if config.server.reload {
+        warnings.push("RELOAD=true does nothing here: restart the server, sessions resume".to_owned());
+    }
+    if config.auth.mode == AuthMode::Development && !config.server.is_loopback() {
+        let host = &config.server.host;
+        warnings.push(format!(
+            "AUTH_MODE=development on HOST={host}: everybody who reaches it is served as a guest"
+        ));
+    }
+    if config.auth.mode == AuthMode::Required && config.auth.secret_key.is_none() {
+        warnings.push("SECRET_KEY is not set: tokens end with this process".to_owned());
+    }
+    if config
+        .auth
+        .secret_key
+        .as_ref()
+        .is_some_and(|key| key.expose_secret().len() < MIN_SECRET_BYTES)
+    {
+        warnings.push(format!("SECRET_KEY=*** has less than {MIN_SECRET_BYTES} bytes"));
+    }
+    if config.gemini.api_key.is_none() && !config.simulator.start {
+        warnings.push("GEMINI_API_KEY is not set: runs end with not_configured".to_owned());
+    }
+    if config.composio.api_key.is_some() {
+        warnings.push("COMPOSIO_API_KEY is set, but this version calls no tools yet".to_owned());
+    }
+    config.warnings = warnings;
+}

@@ -1,0 +1,142 @@
+//! The rows of `[server]`, `[log]` and `[composio]`.
+
+use super::{
+    Setting, narrow,
+    rows::{KIB, MIB, MINUTE, MS, SECOND, bytes, integer, span, word},
+    size,
+};
+use crate::config::{Environment, LogFormat, value::Kind};
+
+pub(super) static SETTINGS: &[Setting] = &[
+    Setting::new(
+        "server.environment",
+        "ENVIRONMENT",
+        "development",
+        word(Environment::WORDS, |c, v| {
+            c.server.environment = Environment::from_word(v)
+        }),
+        "What the server is run as. `production` refuses what is convenient and unsafe.",
+    ),
+    Setting::new(
+        "server.debug",
+        "DEBUG",
+        "false",
+        Kind::Bool(|c, v| c.server.debug = v),
+        "Log at level `debug` unless `log.level` says something else.",
+    ),
+    Setting::new(
+        "server.host",
+        "HOST",
+        "127.0.0.1",
+        Kind::Text(|c, v| c.server.host = v),
+        "Address or host name to listen on; `0.0.0.0` for all interfaces.",
+    )
+    .flag("--host"),
+    Setting::new(
+        "server.port",
+        "PORT",
+        "8000",
+        integer(0, 65_535, |c, v| c.server.port = u16::try_from(v).unwrap_or(0)),
+        "TCP port to listen on; 0 takes a free one.",
+    )
+    .flag("--port"),
+    Setting::new(
+        "server.workers",
+        "WORKERS",
+        "0",
+        integer(0, 1024, |c, v| c.server.workers = size(v)),
+        "Threads that serve requests and sessions; 0 for one per core.",
+    ),
+    Setting::new(
+        "server.allowed_hosts",
+        "ALLOWED_HOSTS",
+        "[]",
+        Kind::List(|c, v| c.server.allowed_hosts = v),
+        "Origins of browsers that may call: `https://app.example.com`, `app.example.com`, or `*` outside production.",
+    ),
+    Setting::new(
+        "server.body_bytes",
+        "BODY_BYTES",
+        "1MiB",
+        bytes(KIB, 64 * MIB, |c, v| c.server.body_bytes = size(v)),
+        "Largest body of a request.",
+    ),
+    Setting::new(
+        "server.request_timeout",
+        "REQUEST_TIMEOUT",
+        "10s",
+        span(SECOND, 10 * 60 * SECOND, |c, v| c.server.request_timeout = v),
+        "Time in which the head of a request must have come.",
+    ),
+    Setting::new(
+        "server.keep_alive",
+        "KEEP_ALIVE",
+        "75s",
+        span(SECOND, 60 * MINUTE, |c, v| c.server.keep_alive = v),
+        "Time for which an idle HTTP connection is kept.",
+    ),
+    Setting::new(
+        "server.backlog",
+        "BACKLOG",
+        "8192",
+        integer(1, 65_535, |c, v| c.server.backlog = narrow(v)),
+        "Connections that the kernel may hold until they are accepted.",
+    ),
+    Setting::new(
+        "server.drain_deadline",
+        "DRAIN_DEADLINE",
+        "10s",
+        span(100 * MS, 60 * MINUTE, |c, v| c.server.drain_deadline = v),
+        "Time that active runs get to finish when the server stops.",
+    ),
+    Setting::new(
+        "server.reload",
+        "RELOAD",
+        "false",
+        Kind::Bool(|c, v| c.server.reload = v),
+        "Taken for compatibility; does nothing here.",
+    ),
+    Setting::new(
+        "log.level",
+        "LOG_LEVEL",
+        "info",
+        Kind::Other {
+            allowed: "one of trace, debug, info, warning, error, critical, off, or a filter such as info,kronos=debug",
+            read: |c, v| {
+                crate::telemetry::read_level(v)
+                    .map(|level| c.log.level = level)
+                    .is_some()
+            },
+        },
+        "Which log lines are written: a level, or levels by module.",
+    )
+    .flag("--log-level"),
+    Setting::new(
+        "log.format",
+        "LOG_FORMAT",
+        "pretty",
+        word(LogFormat::WORDS, |c, v| c.log.format = LogFormat::from_word(v)),
+        "Form of the log lines: for people or for machines.",
+    ),
+    Setting::new(
+        "composio.api_key",
+        "COMPOSIO_API_KEY",
+        "",
+        Kind::Secret(|c, v| c.composio.api_key = Some(v)),
+        "Key of Composio. Taken, but this version calls no tools yet.",
+    ),
+    Setting::new(
+        "composio.base_url",
+        "COMPOSIO_BASE_URL",
+        "https://backend.composio.dev",
+        Kind::Url(|c, v| c.composio.base_url = v),
+        "Address of Composio.",
+    ),
+    Setting::new(
+        "composio.connection_timeout",
+        "COMPOSIO_CONNECTION_TIMEOUT",
+        "60s",
+        span(SECOND, 60 * MINUTE, |c, v| c.composio.connection_timeout = v),
+        "Time in which a user must have finished connecting an account.",
+    ),
+];

@@ -1,0 +1,94 @@
+//! The rows of `[session]`.
+
+use super::{
+    Setting, narrow,
+    rows::{DAY, GIB, HOUR, KIB, MIB, MS, SECOND, bytes, integer, span},
+    size,
+};
+
+pub(super) static SETTINGS: &[Setting] = &[
+    Setting::new(
+        "session.idle_timeout",
+        "SESSION_IDLE_TIMEOUT",
+        "60s",
+        span(100 * MS, DAY, |c, v| c.session.idle_timeout = v),
+        "Time without a run, an input or an attached socket before a session leaves memory.",
+    ),
+    Setting::new(
+        "session.tail_bytes",
+        "SESSION_TAIL_BYTES",
+        "256KiB",
+        bytes(4 * KIB, GIB, |c, v| c.session.tail_bytes = size(v)),
+        "Bytes of its log that a live session keeps in memory.",
+    ),
+    Setting::new(
+        "session.batch_bytes",
+        "SESSION_BATCH_BYTES",
+        "8KiB",
+        bytes(KIB, MIB, |c, v| c.session.batch_bytes = size(v)),
+        "Bytes of events in one batch to a reader; one larger event is a batch of its own.",
+    ),
+    Setting::new(
+        "session.inbox_messages",
+        "SESSION_INBOX_MESSAGES",
+        "16",
+        integer(1, 10_000, |c, v| c.session.inbox_messages = size(v)),
+        "Messages that may wait behind a run.",
+    ),
+    Setting::new(
+        "session.attachments",
+        "SESSION_ATTACHMENTS",
+        "64",
+        integer(1, 100_000, |c, v| c.session.attachments = size(v)),
+        "Sockets that may be attached to one session.",
+    ),
+    Setting::new(
+        "session.message_chars",
+        "MAX_MESSAGE_CHARS",
+        "32000",
+        integer(1, 1_000_000, |c, v| c.session.message_chars = size(v)),
+        "Characters of one user message.",
+    ),
+    Setting::new(
+        "session.title_chars",
+        "MAX_TITLE_CHARS",
+        "200",
+        integer(1, 10_000, |c, v| c.session.title_chars = size(v)),
+        "Characters of a title.",
+    ),
+    Setting::new(
+        "session.run_deadline",
+        "RUN_DEADLINE",
+        "10m",
+        span(100 * MS, DAY, |c, v| c.session.run_deadline = v),
+        "Wall time of one run.",
+    ),
+    Setting::new(
+        "session.max_run_attempts",
+        "MAX_RUN_ATTEMPTS",
+        "3",
+        integer(1, 100, |c, v| c.session.max_run_attempts = narrow(v)),
+        "Runs of one turn when crashes interrupt them; the last one stays interrupted.",
+    ),
+    Setting::new(
+        "session.max_restarts",
+        "SESSION_MAX_RESTARTS",
+        "5",
+        integer(0, 1000, |c, v| c.session.max_restarts = narrow(v)),
+        "Panics within the restart window before a session is parked.",
+    ),
+    Setting::new(
+        "session.restart_window",
+        "SESSION_RESTART_WINDOW",
+        "60s",
+        span(SECOND, HOUR, |c, v| c.session.restart_window = v),
+        "The window in which panics are counted.",
+    ),
+    Setting::new(
+        "session.mailbox",
+        "SESSION_MAILBOX",
+        "64",
+        integer(1, 100_000, |c, v| c.session.mailbox = size(v)),
+        "Commands that may wait in a session's mailbox.",
+    ),
+];

@@ -1,0 +1,161 @@
+//! The HTTP surface: the whole route table, and what its handlers share.
+//!
+//! No conversation rule and no upstream call belongs under here: a handler reads a request, asks the domain, and writes
+//! the answer.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU8, Ordering},
+};
+
+use actix_web::{
+    Handler, HttpResponse, Resource, Responder, Route,
+    dev::HttpServiceFactory,
+    guard,
+    http::Method,
+    web::{self, ServiceConfig},
+};
+use kronos_actors::clock::{Clock, Millis};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use self::{accounts::Accounts, error::ApiError, headers::Origins};
+use crate::{config::Environment, wiring::Wiring};
+
+pub mod accounts;
+mod auth;
+mod chat;
+pub mod error;
+pub(crate) mod headers;
+mod health;
+mod input;
+pub(crate) mod request;
+pub mod ws;
+
+/// What handlers share; one per process.
+pub struct EdgeState {
+    /// Time.
+    pub(crate) clock: Clock,
+    /// Users and tokens.
+    pub(crate) accounts: Accounts,
+    /// Everything behind the edge.
+    pub(crate) wiring: Wiring,
+    /// Whether requests should come here.
+    pub(crate) readiness: Arc<Readiness>,
+    /// Origins of browsers that may call.
+    pub(crate) origins: Origins,
+    /// Largest body, in bytes.
+    pub(crate) body_bytes: usize,
+    /// Longest message, in characters.
+    pub(crate) message_chars: usize,
+    /// Send `Strict-Transport-Security`.
+    pub(crate) hsts: bool,
+    /// What the server is run as.
+    pub(crate) environment: Environment,
+}
+
+/// The route table.
+pub(crate) fn routes(app: &mut ServiceConfig) {
+    app.service(at(
+        ["/health", "/api/v1/health/", "/api/v1/health"],
+        [get(health::health)],
+    ))
+    .service(at(["/health/live"], [get(health::live)]))
+    .service(at(["/health/ready"], [get(health::ready)]))
+    .service(at(["/api/v1/health/detailed"], [get(health::detailed)]))
+    .service(at(["/api/v1/health/database"], [get(health::database)]))
+    .service(at(["/api/v1/health/gemini"], [get(health::gemini)]))
+    .service(at(["/api/v1/health/composio"], [get(health::composio)]))
+    .service(at(["/metrics"], [get(health::metrics)]))
+    .service(at(["/api/v1/auth/signup"], [post(auth::signup)]))
+    .service(at(["/api/v1/auth/login"], [post(auth::login)]))
+    .service(at(["/api/v1/auth/refresh"], [post(auth::refresh)]))
+    .service(at(["/api/v1/auth/logout"], [post(auth::logout)]))
+    .service(at(["/api/v1/auth/ticket"], [post(auth::ticket)]))
+    .service(at(["/api/v1/auth/me"], [get(auth::me)]))
+    .service(at(["/api/v1/chat/message"], [post(chat::message)]))
+    .service(at(["/api/v1/chat/", "/api/v1/chat"], [get(chat::list)]))
+    .service(at(["/api/v1/chat/{id}"], [get(chat::show)]))
+    .route("/ws", web::to(ws::upgrade))
+    .route("/api/v1/ws", web::to(ws::upgrade))
+    .default_service(web::to(not_found));
+}
+
+/// A resource with its methods; any other gets 405 with `Allow`.
+fn at<const P: usize, const M: usize>(
+    paths: [&'static str; P],
+    routes: [(Method, Route); M],
+) -> impl HttpServiceFactory {
+    let mut allowed = Vec::new();
+    let mut resource = Resource::new(paths.to_vec());
+    for (method, route) in routes {
+        if method == Method::GET {
+            resource = resource.route(route.guard(guard::Any(guard::Get()).or(guard::Head())));
+            allowed.extend([Method::GET, Method::HEAD]);
+        } else {
+            resource = resource.route(route.method(method.clone()));
+            allowed.push(method);
+        }
+    }
+    resource.default_service(web::to(move || {
+        let error = ApiError::method_not_allowed(&allowed);
+        async move { Err::<HttpResponse, _>(error) }
+    }))
+}
+
+fn get<F, Args>(handler: F) -> (Method, Route)
+where
+    F: Handler<Args>,
+    Args: actix_web::FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    (Method::GET, Route::new().to(handler))
+}
+
+fn post<F, Args>(handler: F) -> (Method, Route)
+where
+    F: Handler<Args>,
+    Args: actix_web::FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    (Method::POST, Route::new().to(handler))
+}
+
+async fn not_found(request: actix_web::HttpRequest) -> Result<HttpResponse, ApiError> {
+    Err(std::future::ready(ApiError::not_found("Path", request.path())).await)
+}
+
+/// Whether requests should come here: starting, ready, draining.
+#[derive(Debug, Default)]
+pub struct Readiness(AtomicU8);
+
+impl Readiness {
+    const READY: u8 = 1;
+    const DRAINING: u8 = 2;
+
+    /// The server answers.
+    pub(crate) fn ready(&self) {
+        self.0.store(Self::READY, Ordering::Release);
+    }
+
+    /// The server is going away.
+    pub(crate) fn draining(&self) {
+        self.0.store(Self::DRAINING, Ordering::Release);
+    }
+
+    /// Why requests should not come here, if so.
+    pub(crate) fn reason(&self) -> Option<&'static str> {
+        match self.0.load(Ordering::Acquire) {
+            Self::READY => None,
+            Self::DRAINING => Some("draining"),
+            _ => Some("starting"),
+        }
+    }
+}
+
+/// Writes a stored time as RFC 3339 in UTC.
+pub(crate) fn rfc3339(ms: Millis) -> String {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000)
+        .ok()
+        .and_then(|time| time.format(&Rfc3339).ok())
+        .unwrap_or_else(|| "1970-01-01T00:00:00Z".to_owned())
+}

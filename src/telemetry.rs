@@ -1,0 +1,93 @@
+//! Log lines and the metrics recorder: what is written where. Names of metrics live in `kronos_actors::metrics`.
+
+use std::{sync::OnceLock, time::Duration};
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{LogConfig, LogFormat};
+
+/// How often drained samples are folded into histograms; nobody else does it, and they pile up otherwise.
+pub(crate) const UPKEEP: Duration = Duration::from_secs(5);
+
+/// Upper bounds of every `_seconds` histogram: from a commit on a fast disk to a long answer.
+const SECONDS: [f64; 16] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0,
+];
+
+/// Upper bounds of every `_bytes` histogram.
+const BYTES: [f64; 9] = [
+    64.0,
+    256.0,
+    1024.0,
+    4096.0,
+    16_384.0,
+    65_536.0,
+    262_144.0,
+    1_048_576.0,
+    16_777_216.0,
+];
+
+/// Starts the log lines on stderr. Called again (tests), it changes nothing.
+pub fn start(config: &LogConfig) {
+    let filter = EnvFilter::try_new(&config.level).unwrap_or_else(|_checked_at_load| EnvFilter::new("info"));
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    // A second subscriber is refused; the first stays.
+    drop(match config.format {
+        LogFormat::Pretty => lines.with_target(false).try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    });
+}
+
+/// Reads a level as guides spell it (`INFO`, `WARNING`, `CRITICAL`) or a filter; `None` when it is neither.
+pub(crate) fn read_level(text: &str) -> Option<String> {
+    let level = match text.to_ascii_lowercase().as_str() {
+        "trace" | "debug" | "info" | "error" | "off" => text.to_ascii_lowercase(),
+        "warn" | "warning" => "warn".to_owned(),
+        "critical" | "fatal" => "error".to_owned(),
+        _ if text.contains(['=', ',']) => text.to_owned(),
+        _ => return None,
+    };
+    EnvFilter::try_new(&level).ok().map(|_filter| level)
+}
+
+/// Returns the process' recorder, installed at the first call; `None` when something else installed one before.
+pub(crate) fn recorder() -> Option<&'static PrometheusHandle> {
+    static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+    let install = || {
+        let builder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
+            .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_bytes".to_owned()), &BYTES));
+        let handle = builder.and_then(PrometheusBuilder::install_recorder);
+        handle
+            .inspect_err(|error| tracing::error!(%error, "metrics are off"))
+            .ok()
+    };
+    let handle = HANDLE.get_or_init(install).as_ref();
+    if handle.is_some() {
+        kronos_actors::metrics::describe();
+    }
+    handle
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_taken_as_older_guides_spell_them() {
+        for (text, level) in [
+            ("INFO", "info"),
+            ("WARNING", "warn"),
+            ("critical", "error"),
+            ("info,kronos=debug", "info,kronos=debug"),
+        ] {
+            assert_eq!(read_level(text).as_deref(), Some(level));
+        }
+        for text in ["", "loud", "kronos=loud"] {
+            assert_eq!(read_level(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! A server for one test.
+
+use std::{net::SocketAddr, time::Duration};
+
+use kronos::{
+    Server, Stop,
+    config::{AuthMode, Config},
+};
+use kronos_actors::{clock::Clock, config::StoreBackend};
+use kronos_testkit::{HttpReply, request};
+use serde_json::{Value, json};
+
+pub const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// A running server. Its clock can be moved.
+pub struct Edge {
+    pub addr: SocketAddr,
+    pub clock: Clock,
+    stop: Stop,
+    task: actix_web::rt::task::JoinHandle<std::io::Result<()>>,
+}
+
+impl Edge {
+    /// Starts a server that wants tokens.
+    pub async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// Starts a server that serves guests.
+    pub async fn open() -> Self {
+        Self::with(|config| config.auth.mode = AuthMode::Development).await
+    }
+
+    pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::default();
+        config.server.port = 0;
+        config.server.workers = 1;
+        config.server.drain_deadline = Duration::from_millis(200);
+        config.store.backend = StoreBackend::Memory;
+        config.auth.secret_key = Some(SECRET.into());
+        change(&mut config);
+        let clock = Clock::default();
+        let server = Server::bind_with(config, clock.clone())
+            .await
+            .expect("the server starts");
+        let (addr, stop) = (server.addr(), Stop::default());
+        let task = actix_web::rt::spawn(server.run(stop.clone()));
+        Self {
+            addr,
+            clock,
+            stop,
+            task,
+        }
+    }
+
+    pub async fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&Value>) -> HttpReply {
+        request(self.addr, method, path, headers, body)
+            .await
+            .expect("the server answers")
+    }
+
+    pub async fn get(&self, path: &str, token: Option<&str>) -> HttpReply {
+        self.as_caller("GET", path, token, None).await
+    }
+
+    pub async fn post(&self, path: &str, token: Option<&str>, body: Value) -> HttpReply {
+        self.as_caller("POST", path, token, Some(&body)).await
+    }
+
+    async fn as_caller(&self, method: &str, path: &str, token: Option<&str>, body: Option<&Value>) -> HttpReply {
+        match token {
+            Some(token) => {
+                self.call(method, path, &[("Authorization", &format!("Bearer {token}"))], body)
+                    .await
+            }
+            None => self.call(method, path, &[], body).await,
+        }
+    }
+
+    /// Signs a user up and in.
+    pub async fn login(&self, name: &str) -> Pair {
+        let body = json!({"username": name, "email": format!("{name}@example.com"), "password": "correct horse"});
+        self.post("/api/v1/auth/signup", None, body).await.expect(201);
+        let body = json!({"username": name, "password": "correct horse"});
+        Pair::of(&self.post("/api/v1/auth/login", None, body).await.expect(200))
+    }
+
+    /// Stops the server and checks that it ends well.
+    pub async fn finish(self) {
+        self.stop.signal();
+        let ended = tokio::time::timeout(Duration::from_secs(10), self.task).await;
+        ended
+            .expect("the server stops in time")
+            .expect("the server does not panic")
+            .expect("the server ends well");
+    }
+}
+
+/// The tokens of a login.
+pub struct Pair {
+    pub access: String,
+    pub refresh: String,
+}
+
+impl Pair {
+    pub fn of(body: &Value) -> Self {
+        let text = |name: &str| body[name].as_str().expect("a token").to_owned();
+        Self {
+            access: text("access_token"),
+            refresh: text("refresh_token"),
+        }
+    }
+}
