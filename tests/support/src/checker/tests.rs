@@ -159,6 +159,43 @@ fn a_merged_entry_covers_its_positions() {
 }
 
 #[test]
+fn an_order_that_ag_ui_refuses_is_caught() {
+    let mut client = Client::from_start(3);
+    let violation = client
+        .events(json!([run_started(1, "u"), text_start(2), run_finished(3)]))
+        .unwrap_err();
+    assert!(
+        violation.to_string().starts_with("session s: seq 3, run r: "),
+        "{violation}"
+    );
+    let mut client = Client::from_start(3);
+    assert!(
+        matches!(
+            client.events(json!([text_start(1)])),
+            Err(Violation::Order { seq: 1, .. })
+        ),
+        "before a run"
+    );
+}
+
+#[test]
+fn a_client_that_comes_in_the_middle_checks_from_the_next_run_on() {
+    let mut client = Client::attached(json!({"tail": 1}), json!({"head": 7}));
+    client
+        .events(json!([
+            merged(7, 7, "x"),
+            text_end(8),
+            run_finished(9),
+            run_started(10, "v")
+        ]))
+        .unwrap();
+    assert!(matches!(
+        client.events(json!([text_end(11)])),
+        Err(Violation::Order { seq: 11, .. })
+    ));
+}
+
+#[test]
 fn only_deltas_are_merged_and_never_backwards() {
     let mut odd = run_finished(4);
     odd["first"] = 1.into();

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use kronos_protocol::server::{Attached, Sent};
-use kronos_protocol::{Cursor, EpochId, Event, Events, LogEntry, Message, MessageId, RunId, Seq, SessionId};
+use kronos_protocol::{Cursor, EpochId, Event, Events, LogEntry, Message, MessageId, RunId, Seq, SessionId, Verifier};
 use serde_json::Value;
 
 use super::{Violation, may_be_merged};
@@ -39,6 +39,8 @@ pub(crate) struct Track {
     waiting: HashSet<MessageId>,
     /// Messages that a run has taken up.
     taken: HashSet<MessageId>,
+    /// Follows the order of events; `None` when the client came in the middle of a run.
+    verifier: Option<Verifier>,
     fold: Fold,
 }
 
@@ -55,6 +57,7 @@ impl Track {
             expected: HashSet::new(),
             waiting: HashSet::new(),
             taken: HashSet::new(),
+            verifier: None,
             fold: Fold::default(),
         }
     }
@@ -139,6 +142,9 @@ impl Track {
         }
         self.epoch = reply.epoch.clone();
         self.position = start;
+        if start == Some(0) {
+            self.verifier = Some(Verifier::new());
+        }
         self.stage = Stage::History {
             head: reply.head,
             snapshot: !reply.recovered,
@@ -149,6 +155,7 @@ impl Track {
     fn forget(&mut self) {
         self.fold = Fold::default();
         self.run = None;
+        self.verifier = None;
     }
 
     pub(crate) fn caught_up(&mut self, seq: Seq) -> Result<(), Violation> {
@@ -260,7 +267,29 @@ impl Track {
         Ok(())
     }
 
+    /// Asks AG-UI's verifier; what is in no run is never shown to an AG-UI client, and nothing to it.
+    fn verify(&mut self, entry: &LogEntry) -> Result<(), Violation> {
+        let Some(run) = &entry.run else { return Ok(()) };
+        let broken = |reason| Violation::Order {
+            session: self.session.clone(),
+            seq: entry.seq,
+            run: run.clone(),
+            reason,
+        };
+        if let Event::RunStarted(event) = &entry.event {
+            if &event.run_id != run {
+                return Err(broken(format!("RUN_STARTED names the run {}", event.run_id)));
+            }
+            self.verifier.get_or_insert_default();
+        }
+        match &mut self.verifier {
+            Some(verifier) => verifier.accept(&entry.event).map_err(|error| broken(error.to_string())),
+            None => Ok(()),
+        }
+    }
+
     fn apply(&mut self, entry: &LogEntry) -> Result<(), Violation> {
+        self.verify(entry)?;
         match &entry.event {
             Event::RunStarted(event) => {
                 self.run = Some(event.run_id.clone());
