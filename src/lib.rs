@@ -9,14 +9,15 @@
 //! # }
 //! ```
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{any::Any, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use actix_web::{
     App, HttpServer,
     middleware::{Compress, from_fn},
+    rt::net::TcpStream,
     web,
 };
-use kronos_actors::{clock::Clock, store::StoreError};
+use kronos_actors::{clock::Clock, config::ConnectionConfig, directory::DirectoryRef, store::StoreError};
 
 use crate::{
     config::Config,
@@ -24,6 +25,7 @@ use crate::{
         EdgeState, Readiness,
         accounts::{Accounts, AccountsError},
         headers,
+        ws::WsState,
     },
     wiring::{Wiring, WiringError},
 };
@@ -82,6 +84,7 @@ pub struct Server {
     addr: SocketAddr,
     state: web::Data<EdgeState>,
     readiness: Arc<Readiness>,
+    workers: usize,
     drain_deadline: Duration,
 }
 
@@ -105,8 +108,10 @@ impl Server {
         let wiring = Wiring::start(&mut config, &clock).await.map_err(|error| start_error(&config, error))?;
         let state = Self::state(&config, clock, wiring).await?;
         let readiness = Arc::clone(&state.readiness);
-        let (http, addr) = listen(&config, state.clone())?;
-        Ok(Self { http, addr, state, readiness, drain_deadline: config.server.drain_deadline })
+        let sockets = edge::sockets(&config, &state);
+        let (http, addr) = listen(&config, state.clone(), sockets)?;
+        let (workers, drain_deadline) = (workers(&config), config.server.drain_deadline);
+        Ok(Self { http, addr, state, readiness, workers, drain_deadline })
     }
 
     async fn state(config: &Config, clock: Clock, wiring: Wiring) -> Result<web::Data<EdgeState>, StartError> {
@@ -143,15 +148,16 @@ impl Server {
     /// # Errors
     /// The listener failed while it ran.
     pub async fn run(self, stop: Stop) -> io::Result<()> {
-        let Self { http, state, readiness, drain_deadline, .. } = self;
+        let Self { http, state, readiness, workers, drain_deadline, .. } = self;
         let handle = http.handle();
         let housekeeping = actix_web::rt::spawn(housekeep(state.clone()));
+        let starting = actix_web::rt::spawn(get_ready(state.clone(), Arc::clone(&readiness), workers));
         let mut serving = std::pin::pin!(http);
-        readiness.ready();
         let ended = tokio::select! {
             result = &mut serving => Some(result),
             () = stop.signalled(1) => None,
         };
+        starting.abort();
         let result = match ended {
             Some(result) => {
                 state.wiring.close().await;
@@ -170,27 +176,37 @@ impl Server {
 fn start_error(config: &Config, error: WiringError) -> StartError {
     match error {
         WiringError::Store(cause) => StartError::Store { url: config.store_url(), cause },
-        WiringError::Simulator(_) => StartError::Other(error.to_string()),
+        WiringError::Simulator(_) | WiringError::Gemini(_) => StartError::Other(error.to_string()),
     }
 }
 
-fn listen(config: &Config, state: web::Data<EdgeState>) -> Result<(actix_web::dev::Server, SocketAddr), StartError> {
+fn workers(config: &Config) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    if config.server.workers == 0 { cores() } else { config.server.workers }
+}
+
+fn listen(
+    config: &Config,
+    state: web::Data<EdgeState>,
+    sockets: web::Data<WsState>,
+) -> Result<(actix_web::dev::Server, SocketAddr), StartError> {
     let server = &config.server;
     let address = (server.host.trim_start_matches('[').trim_end_matches(']'), server.port);
     let failed = |cause| StartError::Listen { address: format!("{}:{}", server.host, server.port), cause };
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let workers = if server.workers == 0 { cores } else { server.workers };
+    let tuning = config.connection.clone();
     let http = HttpServer::new(move || {
         App::new()
             .app_data(state.clone())
-            .app_data(web::Data::new(state.wiring.directory()))
+            .app_data(directory(&state))
+            .app_data(sockets.clone())
             .configure(edge::routes)
             .wrap(from_fn(headers::cors))
             .wrap(from_fn(headers::keep_small))
             .wrap(Compress::default())
             .wrap(from_fn(edge::request::observe))
     })
-    .workers(workers)
+    .on_connect(move |stream, _| tune(stream, &tuning))
+    .workers(workers(config))
     .backlog(server.backlog)
     .max_connections(config.connection.max_connections + SPARE_CONNECTIONS)
     .keep_alive(server.keep_alive)
@@ -203,6 +219,26 @@ fn listen(config: &Config, state: web::Data<EdgeState>) -> Result<(actix_web::de
     .map_err(failed)?;
     let addr = http.addrs().first().copied().ok_or_else(|| failed(io::ErrorKind::AddrNotAvailable.into()))?;
     Ok((http.run(), addr))
+}
+
+/// Makes this worker's thread a core, and returns what its handlers find sessions with.
+fn directory(state: &EdgeState) -> web::Data<DirectoryRef> {
+    state.wiring.directory.join();
+    web::Data::new(state.wiring.directory.clone())
+}
+
+fn tune(stream: &dyn Any, config: &ConnectionConfig) {
+    if let Some(stream) = stream.downcast_ref::<TcpStream>()
+        && let Err(error) = edge::ws::tune_socket(stream, config)
+    {
+        // The peer is gone already, mostly.
+        tracing::debug!(%error, "socket not tuned");
+    }
+}
+
+async fn get_ready(state: web::Data<EdgeState>, readiness: Arc<Readiness>, cores: usize) {
+    state.wiring.recover(cores).await;
+    readiness.ready();
 }
 
 async fn housekeep(state: web::Data<EdgeState>) {

@@ -1,24 +1,35 @@
-//! THE seam between the edge and the domain: where the store, the model's service and the directories are made.
+//! The seam between the edge and the domain: where the store, the model's service and the directories are made.
 //!
 //! Everything that the edge knows about how the domain is started and stopped is in this file.
 
-use std::{io, time::Duration};
+use std::{future::Future, io, sync::Arc, time::Duration};
 
 use kronos_actors::{
     clock::Clock,
     config::StoreBackend,
-    connection::registry::ConnectionsRef,
+    connection::{self, ConnectionDeps, metrics::ConnectionMetrics, registry::ConnectionsRef},
     directory::DirectoryRef,
-    store::{StoreError, service::StoreRef},
+    gemini::{GeminiConfigError, GeminiHealth, GeminiShared},
+    principal::Authenticator,
+    store::{
+        StoreError,
+        service::{self, StoreRef, StoreService},
+    },
 };
+use kronos_protocol::server::ServerInfo;
 use kronos_sim::{GeminiSim, SimConfig, SimHandle};
 use secrecy::SecretString;
-use serde_json::{Value, json};
 
 use crate::config::Config;
 
 /// The key that the simulator is asked with: it wants one, any will do.
 const SIMULATOR_KEY: &str = "simulated";
+
+/// How often it is looked whether all cores have joined.
+const JOIN_POLL: Duration = Duration::from_millis(5);
+
+/// Time for all cores to join.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Everything behind the edge.
 pub(crate) struct Wiring {
@@ -26,8 +37,9 @@ pub(crate) struct Wiring {
     pub(crate) store: StoreRef,
     /// The open websockets.
     pub(crate) connections: ConnectionsRef,
-    simulated: bool,
-    configured: bool,
+    /// The sessions.
+    pub(crate) directory: DirectoryRef,
+    gemini: Arc<GeminiShared>,
     /// Ends with this.
     _simulator: Option<SimHandle>,
 }
@@ -41,59 +53,74 @@ pub(crate) enum WiringError {
     /// The simulated model cannot be started.
     #[error("the simulated model cannot be started: {0}")]
     Simulator(io::Error),
+    /// With these settings no request could be made.
+    #[error(transparent)]
+    Gemini(#[from] GeminiConfigError),
 }
 
 impl Wiring {
     /// Opens the store and starts the services. With a simulated model, `config.gemini` points at it afterwards.
     pub(crate) async fn start(config: &mut Config, clock: &Clock) -> Result<Self, WiringError> {
         let simulator = if config.simulator.start { Some(start_simulator(config)?) } else { None };
-        let store = open_store(config).await?;
-        // SEAM: GeminiShared::new(&config.gemini, clock.clone()) and kronos_actors::system go here.
-        let _ = clock;
-        Ok(Self {
-            store,
-            connections: ConnectionsRef::new(&config.connection),
-            simulated: config.gemini.simulated,
-            configured: config.gemini.api_key.is_some(),
-            _simulator: simulator,
+        let gemini = GeminiShared::new(config.gemini.clone(), clock.clone())?;
+        let store = open_store(config, clock).await?;
+        let directory = DirectoryRef::new(config.session.clone(), store.clone(), Arc::clone(&gemini), clock.clone());
+        let connections = ConnectionsRef::new(&config.connection);
+        Ok(Self { store, connections, directory, gemini, _simulator: simulator })
+    }
+
+    /// Returns what websockets share.
+    pub(crate) fn connection_deps(
+        &self,
+        config: &Config,
+        clock: &Clock,
+        authenticator: Arc<dyn Authenticator>,
+    ) -> Arc<ConnectionDeps> {
+        Arc::new(ConnectionDeps {
+            clock: clock.clone(),
+            config: config.connection.clone(),
+            limits: connection::limits(&config.connection, &config.session),
+            server: ServerInfo {
+                name: "kronos".to_owned(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                simulated: config.gemini.simulated,
+            },
+            authenticator,
+            directory: self.directory.clone(),
+            metrics: ConnectionMetrics::new(),
         })
     }
 
-    /// Makes the directory of one worker; called on the worker's own thread.
-    pub(crate) fn directory(&self) -> DirectoryRef {
-        // SEAM: the system's core of this thread.
-        DirectoryRef
-    }
-
-    /// Returns the model's state as `/health` shows it.
-    pub(crate) fn gemini_health(&self) -> Value {
-        // SEAM: GeminiShared::health(): status, latency, circuit.
-        let status = match (self.simulated, self.configured) {
-            (true, _) => "simulated",
-            (false, true) => "healthy",
-            (false, false) => "not_configured",
+    /// Waits until all cores hold sessions, then activates what a crash or a drain left unfinished.
+    pub(crate) async fn recover(&self, cores: usize) {
+        let joined = async {
+            while self.directory.cores() < cores {
+                actix_web::rt::time::sleep(JOIN_POLL).await;
+            }
         };
-        json!({"status": status, "configured": self.configured, "latency_ms": null, "error": null, "circuit": null})
+        if actix_web::rt::time::timeout(JOIN_TIMEOUT, joined).await.is_err() {
+            tracing::warn!(joined = self.directory.cores(), cores, "not all cores have joined");
+        }
+        match self.directory.recover().await {
+            Ok(0) => {}
+            Ok(sessions) => tracing::info!(sessions, "sessions with unfinished work activated"),
+            Err(error) => tracing::error!(%error, "sessions with unfinished work not read"),
+        }
     }
 
-    /// Returns how many sessions are in memory.
-    pub(crate) fn session_count(&self) -> usize {
-        // SEAM: the system's count.
-        0
+    /// Returns the model's state.
+    pub(crate) fn gemini_health(&self) -> GeminiHealth {
+        self.gemini.health()
     }
 
-    /// Lets runs finish, at most for `limit`; what still runs then is closed as interrupted.
-    pub(crate) async fn drain(&self, limit: Duration) {
-        // SEAM: system.drain(limit).await.
-        let _ = limit;
-        std::future::ready(()).await;
+    /// Lets runs finish, at most for `limit` or until `hurry`; what still runs then is closed as interrupted.
+    pub(crate) async fn drain(&self, limit: Duration, hurry: impl Future<Output = ()>) {
+        self.directory.drain(limit, hurry).await;
     }
 
     /// Commits what is pending and closes the store.
     pub(crate) async fn close(&self) {
-        if let Err(error) = self.store.close().await {
-            tracing::error!(%error, "store not closed cleanly");
-        }
+        self.store.close().await;
     }
 }
 
@@ -111,9 +138,12 @@ fn start_simulator(config: &mut Config) -> Result<SimHandle, WiringError> {
     Ok(simulator)
 }
 
-async fn open_store(config: &Config) -> Result<StoreRef, StoreError> {
-    let _ = config;
-    Ok(std::future::ready(StoreRef::stub()).await)
+/// Opens the store on a blocking thread: after a crash it reads what is left of the write-ahead log.
+async fn open_store(config: &Config, clock: &Clock) -> Result<StoreRef, StoreError> {
+    let settings = config.store.clone();
+    let opened = actix_web::web::block(move || service::open(&settings)).await;
+    let store = opened.map_err(|_panicked| StoreError::Io("opening it panicked".to_owned()))??;
+    StoreService::start(store, &config.store, clock.clone())
 }
 
 /// Opens the store for a command that only reads; what does not exist is not made.
@@ -123,5 +153,5 @@ pub(crate) async fn open_existing(config: &Config) -> anyhow::Result<StoreRef> {
     {
         anyhow::bail!("{} does not exist", path.display());
     }
-    Ok(open_store(config).await?)
+    Ok(open_store(config, &Clock::default()).await?)
 }

@@ -117,7 +117,7 @@ async fn read_store(arguments: &SessionsArgs, config: &Config) -> anyhow::Result
             listed(&meta.with_context(|| format!("{id} is not in {url}"))?)
         }
     };
-    store.close().await?;
+    store.close().await;
     Ok(answer)
 }
 
