@@ -28,12 +28,13 @@ use crate::{
     clock::Clock,
     config::SessionConfig,
     gemini::{GeminiRef, GeminiShared},
-    ids, metrics,
+    ids,
     principal::Principal,
     session::{
         Origin, Session, SessionDeps,
         life::{Drain, Finish, StopIfIdle},
         message::{ReplyTo, SessionCall, SessionCommand, SessionError},
+        metrics,
     },
     store::{SessionMeta, service::StoreRef},
     supervisor::{Exit, RestartPolicy, start_guarded},
@@ -135,7 +136,7 @@ impl SessionRef {
         self.addr.try_send(call).map_err(|error| {
             Box::new(match error {
                 SendError::Full(call) => {
-                    metrics::session().mailbox_full.increment(1);
+                    metrics::handles().mailbox_full.increment(1);
                     let error = SessionError::new(ErrorCode::Overloaded, "the conversation has too much to do");
                     (call, error.after_ms(500))
                 }
@@ -172,7 +173,7 @@ impl DirectoryRef {
         if CORE.get().is_some() {
             return;
         }
-        let gemini = GeminiRef::start_here(self.node.gemini.clone());
+        let gemini = GeminiRef::start(&Arbiter::current(), Arc::clone(&self.node.gemini));
         let sessions = Arc::new(AtomicUsize::new(0));
         let directory = Directory {
             node: Arc::clone(&self.node),
@@ -440,7 +441,7 @@ impl Directory {
             policy,
             self.node.clock.clone(),
             move || {
-                metrics::session().restarted_panic.increment(1);
+                metrics::handles().restarted_panic.increment(1);
                 tracing::error!(session.id = %panicked, "session panicked and folds its log again");
             },
             move |exit| {
@@ -614,7 +615,7 @@ impl Handler<Down> for Directory {
         self.sessions.fetch_sub(1, Ordering::Relaxed);
         let entry = self.live.remove(&session);
         if exit == Exit::GaveUp {
-            metrics::session().parked.increment(1.0);
+            metrics::handles().parked.increment(1.0);
             tracing::error!(session.id = %session, "session panicked too often and is parked");
             self.live.insert(session.clone(), Entry::Parked);
         } else {

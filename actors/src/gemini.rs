@@ -19,7 +19,6 @@ mod exchange;
 mod failure;
 mod finish;
 mod generation;
-pub mod metric;
 mod permits;
 mod shared;
 mod stream;

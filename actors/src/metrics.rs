@@ -1,13 +1,8 @@
-//! Every metric: its name, kind, unit, help and closed set of labels. THE list; nothing is measured that is not here.
-//! And held handles of what is counted often, because looking one up costs more than counting.
+//! Every metric: its name, kind, unit, help and labels. THE list; nothing is measured under a name that is not here.
 //!
 //! Names are `kronos_<noun>_<unit>[_total]`. Labels come from closed sets only: never a user, a session or a path.
 
-use std::sync::LazyLock;
-
-use metrics::{Counter, Gauge, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
-
-use crate::{connection::metrics as connection, gemini::metric as gemini, store::service::metrics as store};
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
 /// What a metric is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +37,8 @@ macro_rules! metrics {
             pub const $const: &str = $name;
         )+
 
-        /// Those whose names are here.
-        const OWN: &[Metric] = &[
+        /// All of them.
+        pub const ALL: &[Metric] = &[
             $(Metric { name: $const, kind: Kind::$kind, unit: Unit::$unit, help: $help, labels: &[$($label),*] },)+
         ];
     };
@@ -66,116 +61,71 @@ metrics! {
         "Logins and signups that wait for their hash or are being hashed.";
     TICKETS = "kronos_tickets", Gauge, Count, [],
         "Tickets that wait for their use.";
+    CONNECTIONS = "kronos_connections", Gauge, Count, [],
+        "Websockets that are open now.";
+    FRAMES_IN = "kronos_frames_in_total", Counter, Count, ["codec"],
+        "Messages from websocket clients.";
+    FRAMES_OUT = "kronos_frames_out_total", Counter, Count, ["codec"],
+        "Messages to websocket clients.";
+    BYTES_IN = "kronos_bytes_in_total", Counter, Bytes, ["codec"],
+        "Bytes of the messages from websocket clients.";
+    BYTES_OUT = "kronos_bytes_out_total", Counter, Bytes, ["codec"],
+        "Bytes of the messages to websocket clients.";
+    COMMANDS = "kronos_commands_total", Counter, Count, ["op", "outcome"],
+        "Commands answered: ok or error; what could not be read at all has the op unknown.";
+    CLOSES = "kronos_closes_total", Counter, Count, ["code"],
+        "Close frames sent: a code of the protocol, none, or other for an echo of the client's own.";
     SESSIONS_LIVE = "kronos_sessions_live", Gauge, Count, [],
         "Sessions in memory.";
     SESSIONS_PARKED = "kronos_sessions_parked", Gauge, Count, [],
-        "Sessions parked after too many panics.";
+        "Sessions closed because they panicked too often.";
     SESSION_ACTIVATIONS = "kronos_session_activations_total", Counter, Count, [],
-        "Logs folded.";
+        "Logs folded into a session.";
     SESSION_PASSIVATIONS = "kronos_session_passivations_total", Counter, Count, [],
-        "Sessions that left memory.";
+        "Idle sessions that left memory.";
     SESSION_RESTARTS = "kronos_session_restarts_total", Counter, Count, ["reason"],
-        "Restarts of sessions: after a panic, a failed commit or a broken order of events.";
+        "Sessions that folded their log again: after a panic, a failed commit, a broken order.";
     SESSION_MAILBOX_FULL = "kronos_session_mailbox_full_total", Counter, Count, [],
-        "Calls refused because the mailbox of a session was full.";
+        "Calls refused because a session's mailbox was full.";
     EVENTS_APPENDED = "kronos_events_appended_total", Counter, Count, [],
-        "Events appended to logs.";
+        "Events that sessions decided, before deltas of one commit merge.";
     SNAPSHOTS = "kronos_snapshots_total", Counter, Count, [],
         "Snapshots made for cursors that could not be served event by event.";
     RUNS_INTERRUPTED = "kronos_runs_interrupted_total", Counter, Count, [],
         "Runs found interrupted when a log was folded.";
-}
-
-/// Those whose names live beside the handles that count them.
-const ELSEWHERE: &[Metric] = &[
-    elsewhere(connection::CONNECTIONS, Kind::Gauge, Unit::Count, "Websockets that are open.", &[]),
-    elsewhere(connection::FRAMES_IN, Kind::Counter, Unit::Count, "Messages from clients.", &["codec"]),
-    elsewhere(connection::FRAMES_OUT, Kind::Counter, Unit::Count, "Messages to clients.", &["codec"]),
-    elsewhere(connection::BYTES_IN, Kind::Counter, Unit::Bytes, "Bytes of the messages from clients.", &["codec"]),
-    elsewhere(connection::BYTES_OUT, Kind::Counter, Unit::Bytes, "Bytes of the messages to clients.", &["codec"]),
-    elsewhere(connection::COMMANDS, Kind::Counter, Unit::Count, "Commands answered.", &["op", "outcome"]),
-    elsewhere(connection::CLOSES, Kind::Counter, Unit::Count, "Close frames sent.", &["code"]),
-    elsewhere(store::COMMIT_DURATION_SECONDS, Kind::Histogram, Unit::Seconds, "Time of one group commit.", &[]),
-    elsewhere(store::COMMIT_REQUESTS, Kind::Histogram, Unit::Count, "Requests that shared one commit.", &[]),
-    elsewhere(store::COMMIT_ERRORS_TOTAL, Kind::Counter, Unit::Count, "Commits that failed as a whole.", &[]),
-    elsewhere(store::PENDING_BYTES, Kind::Gauge, Unit::Bytes, "Requests that wait for their commit.", &[]),
-    elsewhere(store::SIZE_BYTES, Kind::Gauge, Unit::Bytes, "What the store takes on its medium.", &[]),
-    elsewhere(gemini::REQUESTS, Kind::Counter, Unit::Count, "Generations that ended.", &["outcome"]),
-    elsewhere(gemini::FIRST_TOKEN, Kind::Histogram, Unit::Seconds, "Time to the first text of an answer.", &[]),
-    elsewhere(gemini::TOKENS, Kind::Counter, Unit::Count, "Tokens of all requests.", &["kind"]),
-    elsewhere(gemini::RETRIES, Kind::Counter, Unit::Count, "Attempts that were repeated.", &["reason"]),
-    elsewhere(gemini::RUNNING, Kind::Gauge, Unit::Count, "Generations that hold a permit.", &[]),
-    elsewhere(gemini::WAITING, Kind::Gauge, Unit::Count, "Generations that wait for a permit.", &[]),
-];
-
-const fn elsewhere(
-    name: &'static str,
-    kind: Kind,
-    unit: Unit,
-    help: &'static str,
-    labels: &'static [&'static str],
-) -> Metric {
-    Metric { name, kind, unit, help, labels }
-}
-
-/// Returns the declaration of every metric.
-pub fn all() -> impl Iterator<Item = &'static Metric> {
-    OWN.iter().chain(ELSEWHERE)
+    STORE_COMMIT_DURATION = "kronos_store_commit_duration_seconds", Histogram, Seconds, [],
+        "Time of one group commit, its sync included.";
+    STORE_COMMIT_REQUESTS = "kronos_store_commit_requests", Histogram, Count, [],
+        "Requests that shared one group commit.";
+    STORE_COMMIT_ERRORS = "kronos_store_commit_errors_total", Counter, Count, [],
+        "Group commits that failed.";
+    STORE_PENDING_BYTES = "kronos_store_pending_bytes", Gauge, Bytes, [],
+        "Bytes that wait for their commit.";
+    STORE_SIZE_BYTES = "kronos_store_size_bytes", Gauge, Bytes, [],
+        "Bytes that the store takes on its medium.";
+    GEMINI_REQUESTS = "kronos_gemini_requests_total", Counter, Count, ["outcome"],
+        "Generations that ended: finished, truncated, cancelled, abandoned, or the code of a failure.";
+    GEMINI_FIRST_TOKEN = "kronos_gemini_first_token_seconds", Histogram, Seconds, [],
+        "Time from a request to the first text or thought of its answer.";
+    GEMINI_TOKENS = "kronos_gemini_tokens_total", Counter, Count, ["kind"],
+        "Tokens of all requests: prompt (cached ones included), cached, answer, thoughts.";
+    GEMINI_RETRIES = "kronos_gemini_retries_total", Counter, Count, ["reason"],
+        "Attempts that were repeated, by the code of the failure.";
+    GEMINI_RUNNING = "kronos_gemini_running", Gauge, Count, [],
+        "Generations that hold a permit.";
+    GEMINI_WAITING = "kronos_gemini_waiting", Gauge, Count, [],
+        "Generations that wait for a permit.";
 }
 
 /// Tells the installed recorder what each metric means.
 pub fn describe() {
-    for metric in all() {
+    for metric in ALL {
         match metric.kind {
             Kind::Counter => describe_counter!(metric.name, metric.unit, metric.help),
             Kind::Gauge => describe_gauge!(metric.name, metric.unit, metric.help),
             Kind::Histogram => describe_histogram!(metric.name, metric.unit, metric.help),
         }
     }
-}
-
-/// Handles of the sessions' metrics.
-pub struct SessionMetrics {
-    /// Live sessions.
-    pub live: Gauge,
-    /// Sessions parked after too many panics.
-    pub parked: Gauge,
-    /// Logs folded.
-    pub activations: Counter,
-    /// Sessions that left memory.
-    pub passivations: Counter,
-    /// Restarts after a panic.
-    pub restarted_panic: Counter,
-    /// Restarts after a failed commit.
-    pub restarted_commit: Counter,
-    /// Restarts because the core broke the order of events.
-    pub restarted_order: Counter,
-    /// Calls refused because a mailbox was full.
-    pub mailbox_full: Counter,
-    /// Events appended.
-    pub events_appended: Counter,
-    /// Snapshots made for cursors that could not be served.
-    pub snapshots: Counter,
-    /// Runs found interrupted when a log was folded.
-    pub runs_interrupted: Counter,
-}
-
-/// The handles. Ask for them only after the recorder is installed: earlier ones count nothing.
-pub fn session() -> &'static SessionMetrics {
-    static HANDLES: LazyLock<SessionMetrics> = LazyLock::new(|| SessionMetrics {
-        live: gauge!(SESSIONS_LIVE),
-        parked: gauge!(SESSIONS_PARKED),
-        activations: counter!(SESSION_ACTIVATIONS),
-        passivations: counter!(SESSION_PASSIVATIONS),
-        restarted_panic: counter!(SESSION_RESTARTS, "reason" => "panic"),
-        restarted_commit: counter!(SESSION_RESTARTS, "reason" => "commit"),
-        restarted_order: counter!(SESSION_RESTARTS, "reason" => "order"),
-        mailbox_full: counter!(SESSION_MAILBOX_FULL),
-        events_appended: counter!(EVENTS_APPENDED),
-        snapshots: counter!(SNAPSHOTS),
-        runs_interrupted: counter!(RUNS_INTERRUPTED),
-    });
-    &HANDLES
 }
 
 #[cfg(test)]
@@ -187,7 +137,7 @@ mod tests {
     #[test]
     fn names_follow_their_kind_and_are_unique() {
         let mut seen = HashSet::new();
-        for metric in all() {
+        for metric in ALL {
             assert!(seen.insert(metric.name), "{} twice", metric.name);
             assert!(metric.name.starts_with("kronos_"), "{}", metric.name);
             assert_eq!(metric.name.ends_with("_total"), metric.kind == Kind::Counter, "{}", metric.name);

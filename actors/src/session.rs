@@ -20,7 +20,7 @@ use crate::{
     config::SessionConfig,
     directory::Directory,
     gemini::{GeminiRef, GenerationEvent, GenerationHandle, Progress},
-    ids, metrics,
+    ids,
     store::{Refusal, SessionMeta, StoreError, StoredSession, service::StoreRef},
 };
 
@@ -29,6 +29,7 @@ pub mod core;
 pub(crate) mod life;
 pub mod log;
 pub mod message;
+pub(crate) mod metrics;
 pub mod reader;
 mod readers;
 mod serve;
@@ -176,7 +177,7 @@ impl Session {
             let outside_run = stored.run.is_none();
             if let Err(error) = self.state.apply(seq, &stored) {
                 tracing::error!(session.id = %self.id, %error, "the core decided an event that may not follow");
-                metrics::session().restarted_order.increment(1);
+                metrics::handles().restarted_order.increment(1);
                 let failure = SessionError::new(ErrorCode::Internal, "the session had to restart").after_ms(200);
                 reply.send(Err(failure.clone()));
                 return self.refold(&failure, Duration::ZERO, ctx);
@@ -189,7 +190,7 @@ impl Session {
             }
             seqs.push(seq);
         }
-        metrics::session().events_appended.increment(seqs.len() as u64);
+        metrics::handles().events_appended.increment(seqs.len() as u64);
         for effect in effects {
             self.perform(effect, ctx);
         }
@@ -309,13 +310,13 @@ impl Actor for Session {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        metrics::session().live.increment(1.0);
+        metrics::handles().live.increment(1.0);
         self.load(Duration::ZERO, ctx);
         self.watch_idleness(ctx);
     }
 
     fn stopped(&mut self, _ctx: &mut Self::Context) {
-        metrics::session().live.decrement(1.0);
+        metrics::handles().live.decrement(1.0);
         self.readers.end_all(&SessionError::closed());
     }
 }

@@ -1,22 +1,9 @@
-//! The metrics of websockets: names, and the handles that connections hold.
+//! Held handles of the websockets' metrics.
 
 use kronos_protocol::{client::Op, close::CloseCode, codec::Codec};
 use metrics::{Counter, Gauge, counter, gauge};
 
-/// Websockets that are open now.
-pub const CONNECTIONS: &str = "kronos_connections";
-/// Messages from clients; label `codec`.
-pub const FRAMES_IN: &str = "kronos_frames_in_total";
-/// Messages to clients; label `codec`.
-pub const FRAMES_OUT: &str = "kronos_frames_out_total";
-/// Bytes of the messages from clients; label `codec`.
-pub const BYTES_IN: &str = "kronos_bytes_in_total";
-/// Bytes of the messages to clients; label `codec`.
-pub const BYTES_OUT: &str = "kronos_bytes_out_total";
-/// Commands answered; labels `op` and `outcome` (`ok`, `error`). What could not be read at all has the op `unknown`.
-pub const COMMANDS: &str = "kronos_commands_total";
-/// Close frames sent; label `code`: a number of ours, `none`, or `other` for an echo of the client's own.
-pub const CLOSES: &str = "kronos_close_total";
+use crate::metrics::{BYTES_IN, BYTES_OUT, CLOSES, COMMANDS, CONNECTIONS, FRAMES_IN, FRAMES_OUT};
 
 /// Handles of one codec.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::answer::Answer;
 use super::failure::{self, Failure};
 use super::generation::{Generation, Stop};
-use super::metric::FIRST_TOKEN;
+use crate::metrics::GEMINI_FIRST_TOKEN;
 use super::stream::EventReader;
 use super::wire::ErrorStatus;
 use super::{Finished, Progress};
@@ -119,7 +119,7 @@ impl Generation {
         for progress in answer.take_outbox() {
             if !std::mem::replace(&mut self.shown, true) {
                 let elapsed = self.shared.clock.instant().saturating_duration_since(asked_at);
-                histogram!(FIRST_TOKEN).record(elapsed.as_secs_f64());
+                histogram!(GEMINI_FIRST_TOKEN).record(elapsed.as_secs_f64());
             }
             self.outlet.emit(progress).await?;
         }

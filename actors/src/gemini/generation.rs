@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::client;
 use super::failure::{self, Failure, Retry};
-use super::metric::{REQUESTS, RETRIES, TOKENS};
+use crate::metrics::{GEMINI_REQUESTS, GEMINI_RETRIES, GEMINI_TOKENS};
 use super::shared::GeminiShared;
 use super::{Finished, GenerateRequest, GenerationEvent, Progress, Usage};
 
@@ -185,7 +185,7 @@ impl Generation {
             let Some(pause) = self.pause_after(&failure) else {
                 return Err(failure.into());
             };
-            counter!(RETRIES, "reason" => failure.code.as_str()).increment(1);
+            counter!(GEMINI_RETRIES, "reason" => failure.code.as_str()).increment(1);
             let retrying = Progress::Retrying {
                 attempt: self.attempts + 1,
                 code: failure.code,
@@ -273,7 +273,7 @@ impl Generation {
             ("thoughts", usage.thoughts),
         ] {
             if tokens > 0 {
-                counter!(TOKENS, "kind" => kind).increment(tokens);
+                counter!(GEMINI_TOKENS, "kind" => kind).increment(tokens);
             }
         }
     }
@@ -287,6 +287,6 @@ impl Drop for Generation {
         } else {
             self.outcome
         };
-        counter!(REQUESTS, "outcome" => outcome).increment(1);
+        counter!(GEMINI_REQUESTS, "outcome" => outcome).increment(1);
     }
 }

@@ -11,7 +11,7 @@ use kronos_protocol::ids::UserId;
 use metrics::gauge;
 use tokio::sync::oneshot;
 
-use super::metric::{RUNNING, WAITING};
+use crate::metrics::{GEMINI_RUNNING, GEMINI_WAITING};
 
 /// The queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -233,8 +233,8 @@ impl State {
         reason = "a gauge is a float, and no process has 2^52 generations"
     )]
     fn report(&self) {
-        gauge!(RUNNING).set(self.running as f64);
-        gauge!(WAITING).set(self.waiting as f64);
+        gauge!(GEMINI_RUNNING).set(self.running as f64);
+        gauge!(GEMINI_WAITING).set(self.waiting as f64);
     }
 }
 

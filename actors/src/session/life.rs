@@ -26,7 +26,7 @@ impl Session {
     }
 
     fn loaded(&mut self, stored: Result<Option<StoredSession>, StoreError>, ctx: &mut Context<Self>) {
-        metrics::session().activations.increment(1);
+        metrics::handles().activations.increment(1);
         match stored {
             Err(error) => self.unavailable(error, ctx),
             Ok(Some(stored)) => match self.fold(stored) {
@@ -78,7 +78,7 @@ impl Session {
     fn live(&mut self, ctx: &mut Context<Self>) {
         self.life = Life::Live;
         if self.state.run.is_some() || self.state.retriable(self.deps.config.max_run_attempts).is_some() {
-            metrics::session().runs_interrupted.increment(1);
+            metrics::handles().runs_interrupted.increment(1);
             self.drive(Input::Recovered, ReplyTo::NONE, ctx);
         } else if !self.state.queue.is_empty() && !self.draining {
             self.drive(Input::Next, ReplyTo::NONE, ctx);
@@ -216,7 +216,7 @@ impl Session {
 
     /// Nothing of it counts: what waited is told, and the session starts again from what is durable.
     pub(super) fn commit_failed(&mut self, error: &StoreError, ctx: &mut Context<Self>) {
-        metrics::session().restarted_commit.increment(1);
+        metrics::handles().restarted_commit.increment(1);
         tracing::warn!(session.id = %self.id, %error, "commit failed, session folds its log again");
         self.commit_failures = self.commit_failures.saturating_add(1);
         let delay = Duration::from_millis(100 << self.commit_failures.min(6)).min(MAX_REFOLD_DELAY);
@@ -293,7 +293,7 @@ impl Handler<StopIfIdle> for Session {
 
     fn handle(&mut self, _: StopIfIdle, ctx: &mut Self::Context) {
         if self.is_idle() {
-            metrics::session().passivations.increment(1);
+            metrics::handles().passivations.increment(1);
             ctx.stop();
         } else {
             let staying = Staying {

@@ -51,7 +51,7 @@ impl Session {
             let now = self.deps.clock.now_ms();
             let entries = view::snapshot(&self.state, &self.wire, head, now, SNAPSHOT_BYTES);
             snapshot = Some((head, Arc::new(entries)));
-            metrics::session().snapshots.increment(1);
+            metrics::handles().snapshots.increment(1);
         }
         let attached = Attached {
             session: self.wire.clone(),

@@ -30,7 +30,6 @@ use crate::{
 };
 
 mod committer;
-pub mod metrics;
 mod queue;
 mod readers;
 

@@ -11,7 +11,6 @@ use std::{
 };
 
 use super::{
-    metrics::{COMMIT_DURATION_SECONDS, COMMIT_ERRORS_TOTAL, COMMIT_REQUESTS, PENDING_BYTES, SIZE_BYTES},
     queue::{Next, Pending, Queue, extent},
 };
 use crate::{
@@ -68,7 +67,7 @@ impl Health {
 
     fn fails(&self, error: &StoreError) {
         self.failed.fetch_add(1, Ordering::Relaxed);
-        metrics::counter!(COMMIT_ERRORS_TOTAL).increment(1);
+        metrics::counter!(crate::metrics::STORE_COMMIT_ERRORS).increment(1);
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
     }
 
@@ -132,7 +131,7 @@ impl Committer {
         if let Ok(Some(bytes)) = std::panic::catch_unwind(AssertUnwindSafe(|| self.store.size_bytes())) {
             self.health.size.store(bytes, Ordering::Relaxed);
             #[expect(clippy::cast_precision_loss, reason = "a gauge; exact up to 9 PB")]
-            metrics::gauge!(SIZE_BYTES).set(bytes as f64);
+            metrics::gauge!(crate::metrics::STORE_SIZE_BYTES).set(bytes as f64);
         }
     }
 
@@ -153,7 +152,7 @@ impl Committer {
 
     fn gauge(&self, bytes: usize) {
         #[expect(clippy::cast_precision_loss, reason = "a gauge; exact up to 9 PB")]
-        metrics::gauge!(PENDING_BYTES).set(bytes as f64);
+        metrics::gauge!(crate::metrics::STORE_PENDING_BYTES).set(bytes as f64);
     }
 
     /// Commits a group, with one result for each request.
@@ -176,9 +175,9 @@ impl Committer {
         let start = self.clock.instant();
         let committed = self.guarded(requests);
         let took = self.clock.instant().saturating_duration_since(start);
-        metrics::histogram!(COMMIT_DURATION_SECONDS).record(took.as_secs_f64());
+        metrics::histogram!(crate::metrics::STORE_COMMIT_DURATION).record(took.as_secs_f64());
         #[expect(clippy::cast_precision_loss, reason = "a count of a few thousand")]
-        metrics::histogram!(COMMIT_REQUESTS).record(requests.len() as f64);
+        metrics::histogram!(crate::metrics::STORE_COMMIT_REQUESTS).record(requests.len() as f64);
         self.health.commits.fetch_add(1, Ordering::Relaxed);
         self.health.requests.fetch_add(requests.len() as u64, Ordering::Relaxed);
         match &committed {

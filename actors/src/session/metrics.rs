@@ -1,0 +1,51 @@
+//! Held handles of the sessions' metrics: looking one up costs more than counting.
+
+use std::sync::LazyLock;
+
+use metrics::{Counter, Gauge, counter, gauge};
+
+use crate::metrics as names;
+
+/// Handles of the sessions' metrics.
+pub(crate) struct SessionMetrics {
+    /// Live sessions.
+    pub(crate) live: Gauge,
+    /// Sessions parked after too many panics.
+    pub(crate) parked: Gauge,
+    /// Logs folded.
+    pub(crate) activations: Counter,
+    /// Sessions that left memory.
+    pub(crate) passivations: Counter,
+    /// Restarts after a panic.
+    pub(crate) restarted_panic: Counter,
+    /// Restarts after a failed commit.
+    pub(crate) restarted_commit: Counter,
+    /// Restarts because the core broke the order of events.
+    pub(crate) restarted_order: Counter,
+    /// Calls refused because a mailbox was full.
+    pub(crate) mailbox_full: Counter,
+    /// Events appended.
+    pub(crate) events_appended: Counter,
+    /// Snapshots made for cursors that could not be served.
+    pub(crate) snapshots: Counter,
+    /// Runs found interrupted when a log was folded.
+    pub(crate) runs_interrupted: Counter,
+}
+
+/// The handles. Ask for them only after the recorder is installed: earlier ones count nothing.
+pub(crate) fn handles() -> &'static SessionMetrics {
+    static HANDLES: LazyLock<SessionMetrics> = LazyLock::new(|| SessionMetrics {
+        live: gauge!(names::SESSIONS_LIVE),
+        parked: gauge!(names::SESSIONS_PARKED),
+        activations: counter!(names::SESSION_ACTIVATIONS),
+        passivations: counter!(names::SESSION_PASSIVATIONS),
+        restarted_panic: counter!(names::SESSION_RESTARTS, "reason" => "panic"),
+        restarted_commit: counter!(names::SESSION_RESTARTS, "reason" => "commit"),
+        restarted_order: counter!(names::SESSION_RESTARTS, "reason" => "order"),
+        mailbox_full: counter!(names::SESSION_MAILBOX_FULL),
+        events_appended: counter!(names::EVENTS_APPENDED),
+        snapshots: counter!(names::SNAPSHOTS),
+        runs_interrupted: counter!(names::RUNS_INTERRUPTED),
+    });
+    &HANDLES
+}
