@@ -74,7 +74,7 @@ pub struct ApiError {
     /// `Retry-After`, in milliseconds.
     pub after_ms: Option<u64>,
     /// A header that says what would do: `Allow`, `Sec-WebSocket-Version`.
-    pub hint: Option<(HeaderName, HeaderValue)>,
+    pub hint: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
 impl ApiError {
@@ -122,7 +122,7 @@ impl ApiError {
     /// A path that exists for other methods only.
     pub fn method_not_allowed(allowed: &[Method]) -> Self {
         let names: Vec<&str> = allowed.iter().map(Method::as_str).collect();
-        let hint = HeaderValue::from_str(&names.join(", ")).ok().map(|value| (header::ALLOW, value));
+        let hint = HeaderValue::from_str(&names.join(", ")).ok().map(|value| Box::new((header::ALLOW, value)));
         let error = Self::new(ErrorCode::Validation, "Method not allowed").with_details(json!({ "allowed": names }));
         Self { name: "METHOD_NOT_ALLOWED", status: StatusCode::METHOD_NOT_ALLOWED, hint, ..error }
     }
@@ -183,7 +183,7 @@ impl ResponseError for ApiError {
         if let Some(after_ms) = self.after_ms {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(after_ms.div_ceil(1000).max(1)));
         }
-        if let Some((name, value)) = self.hint.clone() {
+        if let Some((name, value)) = self.hint.as_deref().cloned() {
             headers.insert(name, value);
         }
         response
@@ -199,7 +199,7 @@ impl From<SessionError> for ApiError {
 
 impl From<UpgradeError> for ApiError {
     fn from(error: UpgradeError) -> Self {
-        let hint = error.hint.map(|(name, value)| (name, HeaderValue::from_static(value)));
+        let hint = error.hint.map(|(name, value)| Box::new((name, HeaderValue::from_static(value))));
         let after_ms = error.retry_after.map(|seconds| u64::from(seconds) * 1000);
         let base = Self::new(ErrorCode::Validation, error.message);
         Self { name: error.code, status: error.status, after_ms, hint, ..base }
@@ -231,7 +231,7 @@ impl From<StoreFailure> for ApiError {
         let StoreFailure { operation, cause } = failure;
         let (code, text) = match &cause {
             StoreError::Refused(Refusal::Condition { .. }) => (ErrorCode::Conflict, "Changed by somebody else meanwhile"),
-            StoreError::Refused(Refusal::OutOfOrder { .. } | Refusal::UnknownSession { .. })
+            StoreError::Refused(Refusal::OutOfOrder { .. } | Refusal::UnknownSession { .. } | Refusal::Malformed { .. })
             | StoreError::Io(_)
             | StoreError::Corrupt { .. }
             | StoreError::Locked { .. }
