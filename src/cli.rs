@@ -82,7 +82,10 @@ impl SettingFlags {
             ("--database-url", self.database_url),
             ("--log-level", self.log_level),
         ];
-        let flags = given.into_iter().filter_map(|(flag, text)| Some((flag, text?))).collect();
+        let flags = given
+            .into_iter()
+            .filter_map(|(flag, text)| Some((flag, text?)))
+            .collect();
         Layers::gather(self.config, flags)?.load()
     }
 }
@@ -140,7 +143,11 @@ impl Banner {
             AuthMode::Development => "development (guests without a token; user demo, password demo)",
             AuthMode::Required => "required (a token for every request)",
         };
-        Self { store: config.store_url(), model, auth }
+        Self {
+            store: config.store_url(),
+            model,
+            auth,
+        }
     }
 
     fn print(&self, server: &Server) {
@@ -150,7 +157,11 @@ impl Banner {
         say(&format!("  model  {}", self.model));
         say(&format!("  auth   {}", self.auth));
         let default = server.addr().port() == 8000 && server.addr().ip().is_loopback();
-        let other = if default { String::new() } else { format!(" --url {url}") };
+        let other = if default {
+            String::new()
+        } else {
+            format!(" --url {url}")
+        };
         say(&format!("  chat   kronos chat{other}"));
     }
 }

@@ -201,7 +201,10 @@ pub struct LogConfig {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { level: "info".to_owned(), format: LogFormat::Pretty }
+        Self {
+            level: "info".to_owned(),
+            format: LogFormat::Pretty,
+        }
     }
 }
 
@@ -254,7 +257,11 @@ pub struct SimulatorConfig {
 
 impl Default for SimulatorConfig {
     fn default() -> Self {
-        Self { start: false, tokens_per_second: 60.0, seed: 1 }
+        Self {
+            start: false,
+            tokens_per_second: 60.0,
+            seed: 1,
+        }
     }
 }
 

@@ -9,8 +9,7 @@ use std::sync::{
 };
 
 use actix_web::{
-    Handler, HttpResponse, Resource, Responder, Route,
-    guard,
+    Handler, HttpResponse, Resource, Responder, Route, guard,
     http::Method,
     web::{self, ServiceConfig},
 };
@@ -58,25 +57,28 @@ pub struct EdgeState {
 
 /// The route table.
 pub(crate) fn routes(app: &mut ServiceConfig) {
-    app.service(at(["/health", "/api/v1/health/", "/api/v1/health"], [get(health::health)]))
-        .service(at(["/health/live"], [get(health::live)]))
-        .service(at(["/health/ready"], [get(health::ready)]))
-        .service(at(["/api/v1/health/detailed"], [get(health::detailed)]))
-        .service(at(["/api/v1/health/database"], [get(health::database)]))
-        .service(at(["/api/v1/health/gemini"], [get(health::gemini)]))
-        .service(at(["/api/v1/health/composio"], [get(health::composio)]))
-        .service(at(["/metrics"], [get(health::metrics)]))
-        .service(at(["/api/v1/auth/signup"], [post(auth::signup)]))
-        .service(at(["/api/v1/auth/login"], [post(auth::login)]))
-        .service(at(["/api/v1/auth/refresh"], [post(auth::refresh)]))
-        .service(at(["/api/v1/auth/logout"], [post(auth::logout)]))
-        .service(at(["/api/v1/auth/ticket"], [post(auth::ticket)]))
-        .service(at(["/api/v1/auth/me"], [get(auth::me)]))
-        .service(at(["/api/v1/chat/message"], [post(chat::message)]))
-        .service(at(["/api/v1/chat/", "/api/v1/chat"], [get(chat::list)]))
-        .service(at(["/api/v1/chat/{id}"], [get(chat::show)]))
-        .service(socket::resource(at(["/ws", "/api/v1/ws"], [get(socket::upgrade)])))
-        .default_service(web::to(not_found));
+    app.service(at(
+        ["/health", "/api/v1/health/", "/api/v1/health"],
+        [get(health::health)],
+    ))
+    .service(at(["/health/live"], [get(health::live)]))
+    .service(at(["/health/ready"], [get(health::ready)]))
+    .service(at(["/api/v1/health/detailed"], [get(health::detailed)]))
+    .service(at(["/api/v1/health/database"], [get(health::database)]))
+    .service(at(["/api/v1/health/gemini"], [get(health::gemini)]))
+    .service(at(["/api/v1/health/composio"], [get(health::composio)]))
+    .service(at(["/metrics"], [get(health::metrics)]))
+    .service(at(["/api/v1/auth/signup"], [post(auth::signup)]))
+    .service(at(["/api/v1/auth/login"], [post(auth::login)]))
+    .service(at(["/api/v1/auth/refresh"], [post(auth::refresh)]))
+    .service(at(["/api/v1/auth/logout"], [post(auth::logout)]))
+    .service(at(["/api/v1/auth/ticket"], [post(auth::ticket)]))
+    .service(at(["/api/v1/auth/me"], [get(auth::me)]))
+    .service(at(["/api/v1/chat/message"], [post(chat::message)]))
+    .service(at(["/api/v1/chat/", "/api/v1/chat"], [get(chat::list)]))
+    .service(at(["/api/v1/chat/{id}"], [get(chat::show)]))
+    .service(at(["/ws", "/api/v1/ws"], [get(socket::upgrade)]))
+    .default_service(web::to(not_found));
 }
 
 /// A resource with its methods; any other gets 405 with `Allow`.
@@ -159,11 +161,12 @@ pub(crate) fn rfc3339(ms: Millis) -> String {
 /// Returns what the upgrade of websockets needs.
 pub(crate) fn sockets(config: &Config, state: &web::Data<EdgeState>) -> web::Data<WsState> {
     let accounts = Arc::new(state.accounts.clone());
-    let origins = state.origins.clone();
+    let (guests, origins) = (accounts.clone(), state.origins.clone());
     web::Data::new(WsState {
         deps: state.wiring.connection_deps(config, &state.clock, accounts.clone()),
         connections: state.wiring.connections.clone(),
         tickets: accounts,
+        guests: Arc::new(move |user| guests.guest(Some(user))),
         origins: Arc::new(move |origin, host| origins.allow(origin, host)),
     })
 }

@@ -105,13 +105,22 @@ impl Server {
         // A second call finds it installed: that is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
         telemetry::recorder();
-        let wiring = Wiring::start(&mut config, &clock).await.map_err(|error| start_error(&config, error))?;
+        let wiring = Wiring::start(&mut config, &clock)
+            .await
+            .map_err(|error| start_error(&config, error))?;
         let state = Self::state(&config, clock, wiring).await?;
         let readiness = Arc::clone(&state.readiness);
         let sockets = edge::sockets(&config, &state);
         let (http, addr) = listen(&config, state.clone(), sockets)?;
         let (workers, drain_deadline) = (workers(&config), config.server.drain_deadline);
-        Ok(Self { http, addr, state, readiness, workers, drain_deadline })
+        Ok(Self {
+            http,
+            addr,
+            state,
+            readiness,
+            workers,
+            drain_deadline,
+        })
     }
 
     async fn state(config: &Config, clock: Clock, wiring: Wiring) -> Result<web::Data<EdgeState>, StartError> {
@@ -148,7 +157,14 @@ impl Server {
     /// # Errors
     /// The listener failed while it ran.
     pub async fn run(self, stop: Stop) -> io::Result<()> {
-        let Self { http, state, readiness, workers, drain_deadline, .. } = self;
+        let Self {
+            http,
+            state,
+            readiness,
+            workers,
+            drain_deadline,
+            ..
+        } = self;
         let handle = http.handle();
         let housekeeping = actix_web::rt::spawn(housekeep(state.clone()));
         let starting = actix_web::rt::spawn(get_ready(state.clone(), Arc::clone(&readiness), workers));
@@ -175,14 +191,21 @@ impl Server {
 
 fn start_error(config: &Config, error: WiringError) -> StartError {
     match error {
-        WiringError::Store(cause) => StartError::Store { url: config.store_url(), cause },
+        WiringError::Store(cause) => StartError::Store {
+            url: config.store_url(),
+            cause,
+        },
         WiringError::Simulator(_) | WiringError::Gemini(_) => StartError::Other(error.to_string()),
     }
 }
 
 fn workers(config: &Config) -> usize {
     let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    if config.server.workers == 0 { cores() } else { config.server.workers }
+    if config.server.workers == 0 {
+        cores()
+    } else {
+        config.server.workers
+    }
 }
 
 fn listen(
@@ -192,7 +215,10 @@ fn listen(
 ) -> Result<(actix_web::dev::Server, SocketAddr), StartError> {
     let server = &config.server;
     let address = (server.host.trim_start_matches('[').trim_end_matches(']'), server.port);
-    let failed = |cause| StartError::Listen { address: format!("{}:{}", server.host, server.port), cause };
+    let failed = |cause| StartError::Listen {
+        address: format!("{}:{}", server.host, server.port),
+        cause,
+    };
     let tuning = config.connection.clone();
     let http = HttpServer::new(move || {
         App::new()
@@ -217,7 +243,11 @@ fn listen(
     .disable_signals()
     .bind(address)
     .map_err(failed)?;
-    let addr = http.addrs().first().copied().ok_or_else(|| failed(io::ErrorKind::AddrNotAvailable.into()))?;
+    let addr = http
+        .addrs()
+        .first()
+        .copied()
+        .ok_or_else(|| failed(io::ErrorKind::AddrNotAvailable.into()))?;
     Ok((http.run(), addr))
 }
 
@@ -236,9 +266,11 @@ fn tune(stream: &dyn Any, config: &ConnectionConfig) {
     }
 }
 
+/// Says that the server is ready once every worker holds sessions, then takes up what was left unfinished.
 async fn get_ready(state: web::Data<EdgeState>, readiness: Arc<Readiness>, cores: usize) {
-    state.wiring.recover(cores).await;
+    state.wiring.directory.joined(cores).await;
     readiness.ready();
+    state.wiring.recover().await;
 }
 
 async fn housekeep(state: web::Data<EdgeState>) {

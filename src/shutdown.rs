@@ -61,7 +61,11 @@ impl Stop {
 
 /// Runs the sequence.
 pub(crate) async fn drain(wiring: &Wiring, readiness: &Readiness, server: &ServerHandle, stop: &Stop, limit: Duration) {
-    tracing::info!(limit_ms = limit.as_millis(), connections = wiring.connections.count(), "draining");
+    tracing::info!(
+        limit_ms = limit.as_millis(),
+        connections = wiring.connections.count(),
+        "draining"
+    );
     readiness.draining();
     server.pause().await;
     wiring.connections.goaway_all("shutdown", RECONNECT_AFTER);

@@ -11,19 +11,34 @@ use crate::config::{LogConfig, LogFormat};
 pub(crate) const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Upper bounds of every `_seconds` histogram: from a commit on a fast disk to a long answer.
-const SECONDS: [f64; 16] =
-    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0];
+const SECONDS: [f64; 16] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0,
+];
 
 /// Upper bounds of every `_bytes` histogram.
-const BYTES: [f64; 9] = [64.0, 256.0, 1024.0, 4096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0, 16_777_216.0];
+const BYTES: [f64; 9] = [
+    64.0,
+    256.0,
+    1024.0,
+    4096.0,
+    16_384.0,
+    65_536.0,
+    262_144.0,
+    1_048_576.0,
+    16_777_216.0,
+];
 
 /// Upper bounds of what is counted in powers of two: requests of a commit.
-const COUNTS: [f64; 13] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0];
+const COUNTS: [f64; 13] = [
+    1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0,
+];
 
 /// Starts the log lines on stderr. Called again (tests), it changes nothing.
 pub fn start(config: &LogConfig) {
     let filter = EnvFilter::try_new(&config.level).unwrap_or_else(|_checked_at_load| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     // A second subscriber is refused; the first stays.
     drop(match config.format {
         LogFormat::Pretty => lines.with_target(false).try_init(),
@@ -52,7 +67,9 @@ pub(crate) fn recorder() -> Option<&'static PrometheusHandle> {
             .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_bytes".to_owned()), &BYTES))
             .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_requests".to_owned()), &COUNTS));
         let handle = builder.and_then(PrometheusBuilder::install_recorder);
-        handle.inspect_err(|error| tracing::error!(%error, "metrics are off")).ok()
+        handle
+            .inspect_err(|error| tracing::error!(%error, "metrics are off"))
+            .ok()
     };
     let handle = HANDLE.get_or_init(install).as_ref();
     if handle.is_some() {
@@ -67,7 +84,12 @@ mod tests {
 
     #[test]
     fn levels_are_taken_as_older_guides_spell_them() {
-        for (text, level) in [("INFO", "info"), ("WARNING", "warn"), ("critical", "error"), ("info,kronos=debug", "info,kronos=debug")] {
+        for (text, level) in [
+            ("INFO", "info"),
+            ("WARNING", "warn"),
+            ("critical", "error"),
+            ("info,kronos=debug", "info,kronos=debug"),
+        ] {
             assert_eq!(read_level(text).as_deref(), Some(level));
         }
         for text in ["", "loud", "kronos=loud"] {

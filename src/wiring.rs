@@ -25,12 +25,6 @@ use crate::config::Config;
 /// The key that the simulator is asked with: it wants one, any will do.
 const SIMULATOR_KEY: &str = "simulated";
 
-/// How often it is looked whether all cores have joined.
-const JOIN_POLL: Duration = Duration::from_millis(5);
-
-/// Time for all cores to join.
-const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// Everything behind the edge.
 pub(crate) struct Wiring {
     /// The store.
@@ -61,12 +55,27 @@ pub(crate) enum WiringError {
 impl Wiring {
     /// Opens the store and starts the services. With a simulated model, `config.gemini` points at it afterwards.
     pub(crate) async fn start(config: &mut Config, clock: &Clock) -> Result<Self, WiringError> {
-        let simulator = if config.simulator.start { Some(start_simulator(config)?) } else { None };
+        let simulator = if config.simulator.start {
+            Some(start_simulator(config)?)
+        } else {
+            None
+        };
         let gemini = GeminiShared::new(config.gemini.clone(), clock.clone())?;
         let store = open_store(config, clock).await?;
-        let directory = DirectoryRef::new(config.session.clone(), store.clone(), Arc::clone(&gemini), clock.clone());
+        let directory = DirectoryRef::new(
+            config.session.clone(),
+            store.clone(),
+            Arc::clone(&gemini),
+            clock.clone(),
+        );
         let connections = ConnectionsRef::new(&config.connection);
-        Ok(Self { store, connections, directory, gemini, _simulator: simulator })
+        Ok(Self {
+            store,
+            connections,
+            directory,
+            gemini,
+            _simulator: simulator,
+        })
     }
 
     /// Returns what websockets share.
@@ -91,20 +100,12 @@ impl Wiring {
         })
     }
 
-    /// Waits until all cores hold sessions, then activates what a crash or a drain left unfinished.
-    pub(crate) async fn recover(&self, cores: usize) {
-        let joined = async {
-            while self.directory.cores() < cores {
-                actix_web::rt::time::sleep(JOIN_POLL).await;
-            }
-        };
-        if actix_web::rt::time::timeout(JOIN_TIMEOUT, joined).await.is_err() {
-            tracing::warn!(joined = self.directory.cores(), cores, "not all cores have joined");
-        }
+    /// Activates what a crash or a drain left unfinished.
+    pub(crate) async fn recover(&self) {
         match self.directory.recover().await {
             Ok(0) => {}
-            Ok(sessions) => tracing::info!(sessions, "sessions with unfinished work activated"),
-            Err(error) => tracing::error!(%error, "sessions with unfinished work not read"),
+            Ok(sessions) => tracing::info!(sessions, "took up unfinished conversations"),
+            Err(error) => tracing::error!(%error, "unfinished conversations cannot be found"),
         }
     }
 

@@ -68,6 +68,7 @@ struct Node {
     cores: RwLock<Vec<Core>>,
     hasher: RandomState,
     routes: Vec<Mutex<HashMap<SessionId, usize>>>,
+    joined: tokio::sync::watch::Sender<usize>,
     draining: AtomicBool,
 }
 
@@ -163,6 +164,7 @@ impl DirectoryRef {
                 cores: RwLock::new(Vec::new()),
                 hasher: RandomState::new(),
                 routes: (0..ROUTE_SHARDS).map(|_| Mutex::default()).collect(),
+                joined: tokio::sync::watch::Sender::new(0),
                 draining: AtomicBool::new(false),
             }),
         }
@@ -186,6 +188,14 @@ impl DirectoryRef {
         let mut cores = self.node.cores.write().unwrap_or_else(PoisonError::into_inner);
         CORE.set(Some(cores.len()));
         cores.push(Core { directory, sessions });
+        self.node.joined.send_replace(cores.len());
+    }
+
+    /// Waits until `cores` threads have joined.
+    pub async fn joined(&self, cores: usize) {
+        let mut joined = self.node.joined.subscribe();
+        // The sender lives in the node that this holds.
+        drop(joined.wait_for(|count| *count >= cores).await);
     }
 
     /// How many cores have joined.

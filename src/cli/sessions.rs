@@ -95,7 +95,10 @@ async fn ask_server(arguments: &SessionsArgs) -> anyhow::Result<Option<Value>> {
         Err(error) => return Err(error).with_context(|| format!("no answer from {url}")),
     };
     let status = response.status();
-    let body: Value = response.json().await.with_context(|| format!("{url} is not a kronos server"))?;
+    let body: Value = response
+        .json()
+        .await
+        .with_context(|| format!("{url} is not a kronos server"))?;
     if !status.is_success() {
         let message = body["error"]["message"].as_str().unwrap_or("no reason given");
         bail!("{url} answered {status}: {message}");
@@ -105,7 +108,9 @@ async fn ask_server(arguments: &SessionsArgs) -> anyhow::Result<Option<Value>> {
 
 async fn read_store(arguments: &SessionsArgs, config: &Config) -> anyhow::Result<Value> {
     let url = config.store_url();
-    let store = wiring::open_existing(config).await.with_context(|| format!("no server runs, and {url} cannot be opened"))?;
+    let store = wiring::open_existing(config)
+        .await
+        .with_context(|| format!("no server runs, and {url} cannot be opened"))?;
     let answer = match &arguments.command {
         SessionsCommand::List { limit } => {
             let user = arguments.user.clone().map(TryInto::try_into).transpose()?;
@@ -140,9 +145,18 @@ fn print_list(answer: &Value) {
     }
     for item in items {
         let text = |name: &str| item[name].as_str().unwrap_or("");
-        let title = if text("title").is_empty() { text("last_message_preview") } else { text("title") };
+        let title = if text("title").is_empty() {
+            text("last_message_preview")
+        } else {
+            text("title")
+        };
         let count = item["message_count"].as_u64().unwrap_or(0);
-        say(&format!("{}  {}  {count:>4}  {}", text("id"), text("updated_at"), printable(title)));
+        say(&format!(
+            "{}  {}  {count:>4}  {}",
+            text("id"),
+            text("updated_at"),
+            printable(title)
+        ));
     }
 }
 
@@ -159,7 +173,11 @@ fn print_conversation(answer: &Value) {
             Value::String(text) => text.clone(),
             other => other.to_string(),
         };
-        say(&format!("\n{} {}", message["timestamp"].as_str().unwrap_or(""), message["role"].as_str().unwrap_or("")));
+        say(&format!(
+            "\n{} {}",
+            message["timestamp"].as_str().unwrap_or(""),
+            message["role"].as_str().unwrap_or("")
+        ));
         say(&content.lines().map(printable).collect::<Vec<_>>().join("\n"));
     }
 }

@@ -27,7 +27,10 @@ pub(super) fn finish(config: &mut Config) -> Result<(), ConfigError> {
 }
 
 fn is_given(config: &Config, key: &str) -> bool {
-    config.effective.iter().any(|effective| effective.key == key && effective.source != Source::Default)
+    config
+        .effective
+        .iter()
+        .any(|effective| effective.key == key && effective.source != Source::Default)
 }
 
 /// Makes what was decided visible in `kronos config`.
@@ -40,7 +43,11 @@ fn show(config: &mut Config, key: &str, value: &str) {
 fn decide_auth_mode(config: &mut Config) {
     if !is_given(config, "auth.mode") {
         let open = config.server.environment == Environment::Development && config.server.is_loopback();
-        config.auth.mode = if open { AuthMode::Development } else { AuthMode::Required };
+        config.auth.mode = if open {
+            AuthMode::Development
+        } else {
+            AuthMode::Required
+        };
         show(config, "auth.mode", config.auth.mode.as_str());
     }
     if config.server.debug && !is_given(config, "log.level") {
@@ -61,7 +68,9 @@ fn check_safety(config: &Config) -> Result<(), ConfigError> {
     let environment = config.server.environment;
     let refuse = |text: String| Err(ConfigError::Together(text));
     if environment == Environment::Production && config.auth.mode == AuthMode::Development {
-        return refuse("AUTH_MODE=development is not allowed with ENVIRONMENT=production: use AUTH_MODE=required".into());
+        return refuse(
+            "AUTH_MODE=development is not allowed with ENVIRONMENT=production: use AUTH_MODE=required".into(),
+        );
     }
     if environment == Environment::Production && config.server.allowed_hosts.iter().any(|host| host == "*") {
         return refuse("ALLOWED_HOSTS=[\"*\"] is not allowed with ENVIRONMENT=production: list the origins".into());
@@ -71,10 +80,12 @@ fn check_safety(config: &Config) -> Result<(), ConfigError> {
     }
     let environment = environment.as_str();
     match &config.auth.secret_key {
-        None => refuse(format!("SECRET_KEY must be set with ENVIRONMENT={environment}: at least {MIN_SECRET_BYTES} random bytes")),
-        Some(key) if KNOWN_SECRETS.contains(&key.expose_secret()) => {
-            refuse(format!("SECRET_KEY=*** is a published default, not allowed with ENVIRONMENT={environment}: make a random one"))
-        }
+        None => refuse(format!(
+            "SECRET_KEY must be set with ENVIRONMENT={environment}: at least {MIN_SECRET_BYTES} random bytes"
+        )),
+        Some(key) if KNOWN_SECRETS.contains(&key.expose_secret()) => refuse(format!(
+            "SECRET_KEY=*** is a published default, not allowed with ENVIRONMENT={environment}: make a random one"
+        )),
         Some(key) if key.expose_secret().len() < MIN_SECRET_BYTES => refuse(format!(
             "SECRET_KEY=*** has {} bytes, with ENVIRONMENT={environment} it must have at least {MIN_SECRET_BYTES}",
             key.expose_secret().len()
@@ -104,12 +115,19 @@ fn warn(config: &mut Config) {
     }
     if config.auth.mode == AuthMode::Development && !config.server.is_loopback() {
         let host = &config.server.host;
-        warnings.push(format!("AUTH_MODE=development on HOST={host}: everybody who reaches it is served as a guest"));
+        warnings.push(format!(
+            "AUTH_MODE=development on HOST={host}: everybody who reaches it is served as a guest"
+        ));
     }
     if config.auth.mode == AuthMode::Required && config.auth.secret_key.is_none() {
         warnings.push("SECRET_KEY is not set: tokens end with this process".to_owned());
     }
-    if config.auth.secret_key.as_ref().is_some_and(|key| key.expose_secret().len() < MIN_SECRET_BYTES) {
+    if config
+        .auth
+        .secret_key
+        .as_ref()
+        .is_some_and(|key| key.expose_secret().len() < MIN_SECRET_BYTES)
+    {
         warnings.push(format!("SECRET_KEY=*** has less than {MIN_SECRET_BYTES} bytes"));
     }
     if config.gemini.api_key.is_none() && !config.simulator.start {

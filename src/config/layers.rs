@@ -48,7 +48,12 @@ impl Layers {
         let environment = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
             .collect();
-        Ok(Self { file, dotenv: read_dotenv(Path::new(".env"))?, environment, flags })
+        Ok(Self {
+            file,
+            dotenv: read_dotenv(Path::new(".env"))?,
+            environment,
+            flags,
+        })
     }
 
     /// Makes the configuration: each setting from its strongest layer, then the checks between settings.
@@ -60,7 +65,13 @@ impl Layers {
         let mut config = Config::default();
         for setting in settings::all() {
             let given = self.strongest(setting, file.as_ref());
-            let mask = |text: &str| if setting.kind.is_secret() { MASK.to_owned() } else { text.to_owned() };
+            let mask = |text: &str| {
+                if setting.kind.is_secret() {
+                    MASK.to_owned()
+                } else {
+                    text.to_owned()
+                }
+            };
             if let Some(given) = &given
                 && !setting.kind.apply(&mut config, &given.text)
             {
@@ -75,7 +86,12 @@ impl Layers {
                 Some(given) => (mask(&given.text), given.source),
                 None => (setting.default.to_owned(), Source::Default),
             };
-            config.effective.push(Effective { key: setting.key, env: setting.env, value, source });
+            config.effective.push(Effective {
+                key: setting.key,
+                env: setting.env,
+                value,
+                source,
+            });
         }
         checks::finish(&mut config)?;
         Ok(config)
@@ -83,19 +99,33 @@ impl Layers {
 
     fn strongest(&self, setting: &settings::Setting, file: Option<&FileValues>) -> Option<Given> {
         if let Some((flag, text)) = self.flags.iter().find(|(flag, _)| Some(*flag) == setting.flag) {
-            return Some(Given { text: text.clone(), name: (*flag).to_owned(), source: Source::Flag(flag) });
+            return Some(Given {
+                text: text.clone(),
+                name: (*flag).to_owned(),
+                source: Source::Flag(flag),
+            });
         }
         // A variable that is set to nothing counts as not set: `GEMINI_API_KEY=` in a template is no key.
         let variable = |layer: &HashMap<String, String>, source: Source| {
             let text = layer.get(setting.env)?.trim();
-            (!text.is_empty()).then(|| Given { text: text.to_owned(), name: setting.env.to_owned(), source })
+            (!text.is_empty()).then(|| Given {
+                text: text.to_owned(),
+                name: setting.env.to_owned(),
+                source,
+            })
         };
-        variable(&self.environment, Source::Environment).or_else(|| variable(&self.dotenv, Source::DotEnv)).or_else(|| {
-            let file = file?;
-            let text = file.values.get(setting.key)?.trim();
-            let source = Source::File(file.path.clone());
-            (!text.is_empty()).then(|| Given { text: text.to_owned(), name: setting.key.to_owned(), source })
-        })
+        variable(&self.environment, Source::Environment)
+            .or_else(|| variable(&self.dotenv, Source::DotEnv))
+            .or_else(|| {
+                let file = file?;
+                let text = file.values.get(setting.key)?.trim();
+                let source = Source::File(file.path.clone());
+                (!text.is_empty()).then(|| Given {
+                    text: text.to_owned(),
+                    name: setting.key.to_owned(),
+                    source,
+                })
+            })
     }
 
     fn read_file(&self) -> Result<Option<FileValues>, ConfigError> {
@@ -118,7 +148,10 @@ pub fn client_token() -> Option<String> {
 }
 
 fn unreadable(path: &Path, cause: &dyn std::fmt::Display) -> ConfigError {
-    ConfigError::File { path: path.display().to_string(), cause: cause.to_string() }
+    ConfigError::File {
+        path: path.display().to_string(),
+        cause: cause.to_string(),
+    }
 }
 
 /// Reads `.env`. An error names the line's number, never the line: it may hold a secret.
@@ -139,13 +172,20 @@ fn read_dotenv(path: &Path) -> Result<HashMap<String, String>, ConfigError> {
 /// Flattens a `kronos.toml` to `section.key` and text. Every section and key must exist.
 fn read_toml(path: &Path, text: &str) -> Result<HashMap<String, String>, ConfigError> {
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-        let line = error.span().map_or(1, |span| text.bytes().take(span.start).filter(|b| *b == b'\n').count() + 1);
+        let line = error.span().map_or(1, |span| {
+            text.bytes().take(span.start).filter(|b| *b == b'\n').count() + 1
+        });
         unreadable(path, &format!("line {line}: {}", error.message().replace('\n', " ")))
     })?;
-    let unknown = |key: String| ConfigError::UnknownKey { path: path.display().to_string(), key };
+    let unknown = |key: String| ConfigError::UnknownKey {
+        path: path.display().to_string(),
+        key,
+    };
     let mut values = HashMap::new();
     for (section, entries) in table {
-        let toml::Value::Table(entries) = entries else { return Err(unknown(section)) };
+        let toml::Value::Table(entries) = entries else {
+            return Err(unknown(section));
+        };
         if !settings::all().any(|setting| setting.section() == section) {
             return Err(unknown(format!("[{section}]")));
         }
@@ -154,7 +194,11 @@ fn read_toml(path: &Path, text: &str) -> Result<HashMap<String, String>, ConfigE
             let setting = settings::by_key(&key).ok_or_else(|| unknown(key.clone()))?;
             let text = flatten(&value).ok_or_else(|| ConfigError::Value {
                 name: key.clone(),
-                value: if setting.kind.is_secret() { MASK.to_owned() } else { value.to_string() },
+                value: if setting.kind.is_secret() {
+                    MASK.to_owned()
+                } else {
+                    value.to_string()
+                },
                 origin: path.display().to_string(),
                 allowed: setting.kind.allowed(),
             })?;

@@ -30,7 +30,14 @@ pub(crate) struct Setting {
 
 impl Setting {
     const fn new(key: &'static str, env: &'static str, default: &'static str, kind: Kind, doc: &'static str) -> Self {
-        Self { key, env, flag: None, default, kind, doc }
+        Self {
+            key,
+            env,
+            flag: None,
+            default,
+            kind,
+            doc,
+        }
     }
 
     const fn flag(mut self, flag: &'static str) -> Self {
@@ -51,9 +58,16 @@ impl Setting {
 
 /// Returns every setting, section by section.
 pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
-    [server::SETTINGS, auth::SETTINGS, store::SETTINGS, session::SETTINGS, connection::SETTINGS, gemini::SETTINGS]
-        .into_iter()
-        .flatten()
+    [
+        server::SETTINGS,
+        auth::SETTINGS,
+        store::SETTINGS,
+        session::SETTINGS,
+        connection::SETTINGS,
+        gemini::SETTINGS,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// Returns the setting with this `section.key`.
@@ -89,7 +103,11 @@ mod rows {
     pub(super) const GIB: u64 = 1 << 30;
 
     pub(super) const fn span(min_ms: u64, max_ms: u64, set: fn(&mut Config, Duration)) -> Kind {
-        Kind::Span { min: Duration::from_millis(min_ms), max: Duration::from_millis(max_ms), set }
+        Kind::Span {
+            min: Duration::from_millis(min_ms),
+            max: Duration::from_millis(max_ms),
+            set,
+        }
     }
 
     pub(super) const fn integer(min: u64, max: u64, set: fn(&mut Config, u64)) -> Kind {
@@ -115,9 +133,22 @@ mod tests {
     fn names_are_unique_and_well_formed() {
         let mut seen = HashSet::new();
         for setting in all() {
-            assert!(seen.insert(setting.key) && seen.insert(setting.env), "{} twice", setting.key);
-            assert!(setting.env.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_'));
-            assert!(!setting.section().is_empty() && !setting.name().is_empty(), "{}", setting.key);
+            assert!(
+                seen.insert(setting.key) && seen.insert(setting.env),
+                "{} twice",
+                setting.key
+            );
+            assert!(
+                setting
+                    .env
+                    .bytes()
+                    .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+            );
+            assert!(
+                !setting.section().is_empty() && !setting.name().is_empty(),
+                "{}",
+                setting.key
+            );
             assert!(setting.doc.ends_with('.'), "{} has no sentence", setting.key);
         }
     }
@@ -125,7 +156,11 @@ mod tests {
     #[test]
     fn every_default_is_allowed() {
         for setting in all().filter(|setting| !setting.default.is_empty()) {
-            assert!(setting.kind.apply(&mut Config::default(), setting.default), "{}", setting.key);
+            assert!(
+                setting.kind.apply(&mut Config::default(), setting.default),
+                "{}",
+                setting.key
+            );
         }
     }
 
@@ -135,7 +170,12 @@ mod tests {
         let mut config = Config::default();
         for setting in all().filter(|setting| !setting.default.is_empty()) {
             assert!(setting.kind.apply(&mut config, setting.default));
-            assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()), "{}", setting.key);
+            assert_eq!(
+                format!("{config:?}"),
+                format!("{:?}", Config::default()),
+                "{}",
+                setting.key
+            );
         }
     }
 }

@@ -5,11 +5,18 @@ use std::{collections::HashMap, path::PathBuf, time::Duration};
 use super::*;
 
 fn variables(pairs: &[(&str, &str)]) -> HashMap<String, String> {
-    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    pairs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
 }
 
 fn environment(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
-    Layers { environment: variables(pairs), ..Layers::default() }.load()
+    Layers {
+        environment: variables(pairs),
+        ..Layers::default()
+    }
+    .load()
 }
 
 fn refusal(pairs: &[(&str, &str)]) -> String {
@@ -26,13 +33,22 @@ fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
 }
 
 fn source(config: &Config, key: &str) -> Source {
-    config.effective.iter().find(|effective| effective.key == key).unwrap().source.clone()
+    config
+        .effective
+        .iter()
+        .find(|effective| effective.key == key)
+        .unwrap()
+        .source
+        .clone()
 }
 
 #[test]
 fn each_layer_wins_over_the_one_below() {
     let (_folder, path) = file("[server]\nport = 1\n");
-    let mut layers = Layers { file: Some(path.clone()), ..Layers::default() };
+    let mut layers = Layers {
+        file: Some(path.clone()),
+        ..Layers::default()
+    };
     let port = |layers: &Layers| {
         let config = layers.load().unwrap();
         (config.server.port, source(&config, "server.port"))
@@ -76,7 +92,10 @@ fn a_bad_value_is_one_line_with_name_value_and_what_is_allowed() {
         ("JWT_ALGORITHM", "none", "HS256"),
     ] {
         let text = refusal(&[(name, value)]);
-        assert!(text.contains(name) && text.contains(value) && text.contains(allowed), "{text}");
+        assert!(
+            text.contains(name) && text.contains(value) && text.contains(allowed),
+            "{text}"
+        );
         assert!(text.contains("environment"), "{text}");
     }
 }
@@ -102,7 +121,12 @@ fn files_may_hold_native_values_and_bad_ones_name_their_key() {
     let (_folder, path) = file(
         "[server]\ndebug = true\nallowed_hosts = [\"https://a.example\"]\n[gemini]\ntemperature = 0.5\n[session]\nrun_deadline = \"5m\"\n",
     );
-    let config = Layers { file: Some(path), ..Layers::default() }.load().unwrap();
+    let config = Layers {
+        file: Some(path),
+        ..Layers::default()
+    }
+    .load()
+    .unwrap();
     assert!(config.server.debug);
     assert_eq!(config.server.allowed_hosts, ["https://a.example"]);
     assert_eq!(config.gemini.temperature, Some(0.5));
@@ -116,7 +140,13 @@ fn files_may_hold_native_values_and_bad_ones_name_their_key() {
         ("[server]\nport =\n", "line 2"),
     ] {
         let (_folder, path) = file(text);
-        let error = Layers { file: Some(path), ..Layers::default() }.load().unwrap_err().to_string();
+        let error = Layers {
+            file: Some(path),
+            ..Layers::default()
+        }
+        .load()
+        .unwrap_err()
+        .to_string();
         assert!(error.contains(expected) && error.contains("kronos.toml"), "{error}");
         assert_eq!(error.lines().count(), 1, "{error}");
     }
@@ -124,20 +154,38 @@ fn files_may_hold_native_values_and_bad_ones_name_their_key() {
 
 #[test]
 fn a_file_that_was_named_must_exist() {
-    let error = Layers { file: Some("/nowhere/kronos.toml".into()), ..Layers::default() }.load().unwrap_err();
+    let error = Layers {
+        file: Some("/nowhere/kronos.toml".into()),
+        ..Layers::default()
+    }
+    .load()
+    .unwrap_err();
     assert!(matches!(error, ConfigError::File { .. }), "{error}");
 }
 
 #[test]
 fn secrets_are_never_printed() {
     let secret = "0123456789abcdef0123456789abcdef";
-    let config = environment(&[("SECRET_KEY", secret), ("GEMINI_API_KEY", secret), ("COMPOSIO_API_KEY", secret)]).unwrap();
-    for text in [config.table(), config.json().to_string(), format!("{config:?}"), config.warnings.join("\n")] {
+    let config = environment(&[
+        ("SECRET_KEY", secret),
+        ("GEMINI_API_KEY", secret),
+        ("COMPOSIO_API_KEY", secret),
+    ])
+    .unwrap();
+    for text in [
+        config.table(),
+        config.json().to_string(),
+        format!("{config:?}"),
+        config.warnings.join("\n"),
+    ] {
         assert!(!text.contains(secret), "{text}");
     }
     assert!(config.table().contains("***   "));
     let text = refusal(&[("SECRET_KEY", "short-secret"), ("ENVIRONMENT", "production")]);
-    assert!(!text.contains("short-secret") && text.contains("SECRET_KEY=***"), "{text}");
+    assert!(
+        !text.contains("short-secret") && text.contains("SECRET_KEY=***"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -196,19 +244,33 @@ fn what_does_nothing_is_said() {
 #[test]
 fn debug_lowers_the_level_unless_one_is_given() {
     assert_eq!(environment(&[("DEBUG", "true")]).unwrap().log.level, "debug");
-    assert_eq!(environment(&[("DEBUG", "true"), ("LOG_LEVEL", "WARNING")]).unwrap().log.level, "warn");
+    assert_eq!(
+        environment(&[("DEBUG", "true"), ("LOG_LEVEL", "WARNING")])
+            .unwrap()
+            .log
+            .level,
+        "warn"
+    );
 }
 
 #[test]
 fn the_reference_file_is_current() {
     let committed = include_str!("reference.toml");
-    assert!(committed == reference(), "run: cargo run -- config --reference > src/config/reference.toml");
+    assert!(
+        committed == reference(),
+        "run: cargo run -- config --reference > src/config/reference.toml"
+    );
 }
 
 #[test]
 fn the_reference_file_changes_nothing() {
     let (_folder, path) = file(&reference());
-    let from_file = Layers { file: Some(path), ..Layers::default() }.load().unwrap();
+    let from_file = Layers {
+        file: Some(path),
+        ..Layers::default()
+    }
+    .load()
+    .unwrap();
     let mut from_nothing = Layers::default().load().unwrap();
     from_nothing.effective.clone_from(&from_file.effective);
     assert_eq!(format!("{from_file:?}"), format!("{from_nothing:?}"));
@@ -219,5 +281,9 @@ fn the_table_has_a_line_for_every_setting() {
     let config = Layers::default().load().unwrap();
     let lines: Vec<String> = config.table().lines().map(str::to_owned).collect();
     assert_eq!(lines.len(), config.effective.len());
-    assert!(lines.iter().any(|line| line.starts_with("auth.mode") && line.contains("= development") && line.ends_with("# default")));
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.starts_with("auth.mode") && line.contains("= development") && line.ends_with("# default"))
+    );
 }

@@ -81,10 +81,20 @@ impl Accounts {
         on_revoked: OnRevoked,
     ) -> Result<Self, AccountsError> {
         let revoked = Revoked::load(&store).await?;
-        let passwords = Passwords::new(config.password_concurrency, config.password_waiting).map_err(AccountsError::Hash)?;
+        let passwords =
+            Passwords::new(config.password_concurrency, config.password_waiting).map_err(AccountsError::Hash)?;
         let keys = Keys::new(config.secret_key.as_ref());
         let tickets = Tickets::new(clock.clone(), config.ticket_expire, config.max_tickets);
-        let accounts = Self(Arc::new(Inner { config, clock, store, keys, passwords, revoked, tickets, on_revoked }));
+        let accounts = Self(Arc::new(Inner {
+            config,
+            clock,
+            store,
+            keys,
+            passwords,
+            revoked,
+            tickets,
+            on_revoked,
+        }));
         if accounts.takes_guests() {
             accounts.ensure_demo().await;
         }
@@ -106,20 +116,32 @@ impl Accounts {
             return Err(AuthError::Missing);
         }
         let user = UserId::try_from(user.unwrap_or(GUEST)).map_err(|_rule| AuthError::Invalid)?;
-        Ok(Principal { user, name: None, superuser: false, token_id: None, expires_at_ms: None })
+        Ok(Principal {
+            user,
+            name: None,
+            superuser: false,
+            token_id: None,
+            expires_at_ms: None,
+        })
     }
 
     /// Uses a ticket up; `None` when it is unknown, used or too old.
     #[must_use]
     pub fn redeem(&self, ticket: &str) -> Option<Principal> {
         let principal = self.0.tickets.redeem(ticket)?;
-        let revoked = principal.token_id.as_deref().is_some_and(|id| self.0.revoked.contains(id));
+        let revoked = principal
+            .token_id
+            .as_deref()
+            .is_some_and(|id| self.0.revoked.contains(id));
         (!revoked).then_some(principal)
     }
 
     /// Makes a ticket for a caller.
     pub(super) fn ticket(&self, principal: Principal) -> Result<Value, ApiError> {
-        let full = || ApiError { after_ms: Some(1000), ..ApiError::new(ErrorCode::Overloaded, "Too many tickets are waiting") };
+        let full = || ApiError {
+            after_ms: Some(1000),
+            ..ApiError::new(ErrorCode::Overloaded, "Too many tickets are waiting")
+        };
         let ticket = self.0.tickets.issue(principal).ok_or_else(full)?;
         Ok(json!({"ticket": ticket, "expires_in": self.0.config.ticket_expire.as_secs()}))
     }
@@ -160,10 +182,22 @@ impl Accounts {
             write("username", user.username.to_lowercase(), Some(id()), Expect::Absent),
             write("email", user.email.to_lowercase(), Some(id()), Expect::Absent),
         ];
-        match self.0.store.commit(Request { documents, ..Request::default() }).await {
+        match self
+            .0
+            .store
+            .commit(Request {
+                documents,
+                ..Request::default()
+            })
+            .await
+        {
             Ok(()) => Ok(()),
             Err(StoreError::Refused(Refusal::Condition { family, .. })) => Err(taken(family)),
-            Err(cause) => Err(StoreFailure { operation: "signup", cause }.into()),
+            Err(cause) => Err(StoreFailure {
+                operation: "signup",
+                cause,
+            }
+            .into()),
         }
     }
 
@@ -175,14 +209,33 @@ impl Accounts {
         let good = self.0.passwords.verify(login.password, stored).await?;
         let Some((bytes, user)) = found.filter(|(_, user)| good && user.is_active) else {
             metrics::counter!(names::LOGINS, "result" => "refused").increment(1);
-            return Err(ApiError::new(ErrorCode::Unauthenticated, "Incorrect username or password"));
+            return Err(ApiError::new(
+                ErrorCode::Unauthenticated,
+                "Incorrect username or password",
+            ));
         };
         metrics::counter!(names::LOGINS, "result" => "ok").increment(1);
         let now = self.0.clock.now_ms();
-        let seen = User { last_login_ms: Some(now), ..user };
-        let documents = vec![write("user", seen.id.clone(), Some(encode(&seen)?), Expect::Value(bytes))];
+        let seen = User {
+            last_login_ms: Some(now),
+            ..user
+        };
+        let documents = vec![write(
+            "user",
+            seen.id.clone(),
+            Some(encode(&seen)?),
+            Expect::Value(bytes),
+        )];
         // Somebody else changed the user meanwhile: theirs counts, and the time of a login is not worth a retry.
-        if let Err(error) = self.0.store.commit(Request { documents, ..Request::default() }).await {
+        if let Err(error) = self
+            .0
+            .store
+            .commit(Request {
+                documents,
+                ..Request::default()
+            })
+            .await
+        {
             tracing::debug!(%error, "time of login not kept");
         }
         self.start_family(&seen.id).await
@@ -191,7 +244,13 @@ impl Accounts {
     async fn find(&self, name: &str) -> Result<Option<(Bytes, User)>, ApiError> {
         let family = if name.contains('@') { "email" } else { "username" };
         match self.lookup(family, name).await? {
-            Some(id) => self.user(&id).await.map_err(|cause| StoreFailure { operation: "login", cause }.into()),
+            Some(id) => self.user(&id).await.map_err(|cause| {
+                StoreFailure {
+                    operation: "login",
+                    cause,
+                }
+                .into()
+            }),
             None => Ok(None),
         }
     }
@@ -203,7 +262,10 @@ impl Accounts {
             return Ok(None);
         }
         let found = self.0.store.document(family, &name).await;
-        let bytes = found.map_err(|cause| StoreFailure { operation: "find_user", cause })?;
+        let bytes = found.map_err(|cause| StoreFailure {
+            operation: "find_user",
+            cause,
+        })?;
         Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
 
@@ -211,7 +273,10 @@ impl Accounts {
         let Some(bytes) = self.0.store.document("user", id).await? else {
             return Ok(None);
         };
-        let damaged = |what: serde_json::Error| StoreError::Corrupt { at: "user".to_owned(), what: what.to_string() };
+        let damaged = |what: serde_json::Error| StoreError::Corrupt {
+            at: "user".to_owned(),
+            what: what.to_string(),
+        };
         let user = serde_json::from_slice(&bytes).map_err(damaged)?;
         Ok(Some((bytes, user)))
     }
@@ -219,7 +284,10 @@ impl Accounts {
     /// Returns the caller's profile with `user_id` and `roles`.
     pub(super) async fn me(&self, principal: &Principal) -> Result<Value, ApiError> {
         let id = principal.user.as_str();
-        let found = self.user(id).await.map_err(|cause| StoreFailure { operation: "me", cause })?;
+        let found = self
+            .user(id)
+            .await
+            .map_err(|cause| StoreFailure { operation: "me", cause })?;
         let mut profile = match found {
             Some((_, user)) => user.profile(),
             None => json!({"id": id, "username": id, "email": null, "full_name": null, "bio": null,
@@ -295,7 +363,12 @@ impl Authenticator for Accounts {
 }
 
 fn write(family: &'static str, key: String, value: Option<Bytes>, expect: Expect) -> DocumentWrite {
-    DocumentWrite { family, key, value, expect }
+    DocumentWrite {
+        family,
+        key,
+        value,
+        expect,
+    }
 }
 
 fn encode(value: &impl serde::Serialize) -> Result<Bytes, ApiError> {

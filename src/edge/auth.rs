@@ -43,7 +43,11 @@ fn bearer(request: &HttpRequest) -> Result<Option<String>, AuthError> {
     let Some(value) = request.headers().get(header::AUTHORIZATION) else {
         return Ok(None);
     };
-    let (scheme, token) = value.to_str().ok().and_then(|text| text.split_once(' ')).ok_or(AuthError::Invalid)?;
+    let (scheme, token) = value
+        .to_str()
+        .ok()
+        .and_then(|text| text.split_once(' '))
+        .ok_or(AuthError::Invalid)?;
     if !scheme.eq_ignore_ascii_case("bearer") || token.trim().is_empty() {
         return Err(AuthError::Invalid);
     }
@@ -75,7 +79,11 @@ pub(super) async fn refresh(state: web::Data<EdgeState>, body: Body) -> Result<H
     Ok(no_store(state.accounts.refresh(body.0).await?))
 }
 
-pub(super) async fn logout(state: web::Data<EdgeState>, caller: Caller, body: OptionalBody) -> Result<HttpResponse, ApiError> {
+pub(super) async fn logout(
+    state: web::Data<EdgeState>,
+    caller: Caller,
+    body: OptionalBody,
+) -> Result<HttpResponse, ApiError> {
     if let Some(token) = &caller.token {
         state.accounts.logout(&caller.principal, token, body.0).await?;
     }
@@ -83,7 +91,9 @@ pub(super) async fn logout(state: web::Data<EdgeState>, caller: Caller, body: Op
 }
 
 pub(super) async fn ticket(state: web::Data<EdgeState>, caller: Caller) -> Result<HttpResponse, ApiError> {
-    std::future::ready(state.accounts.ticket(caller.principal)).await.map(no_store)
+    std::future::ready(state.accounts.ticket(caller.principal))
+        .await
+        .map(no_store)
 }
 
 pub(super) async fn me(state: web::Data<EdgeState>, caller: Caller) -> Result<HttpResponse, ApiError> {
@@ -92,5 +102,7 @@ pub(super) async fn me(state: web::Data<EdgeState>, caller: Caller) -> Result<Ht
 
 /// An answer with a token in it: no cache may keep it.
 fn no_store(body: serde_json::Value) -> HttpResponse {
-    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(body)
+    HttpResponse::Ok()
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .json(body)
 }

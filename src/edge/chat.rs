@@ -51,12 +51,19 @@ impl Turn {
         let run = RunOptions {
             model: fields.text("model", 1, 128),
             temperature: fields.number("temperature", 0.0, 2.0),
-            max_tokens: fields.integer("max_tokens", 1, 65_536).and_then(|tokens| u32::try_from(tokens).ok()),
+            max_tokens: fields
+                .integer("max_tokens", 1, 65_536)
+                .and_then(|tokens| u32::try_from(tokens).ok()),
             system_prompt: fields.text("system_prompt", 0, limits::SYSTEM_PROMPT_CHARS),
             ..RunOptions::default()
         };
         fields.finish()?;
-        Ok(Self { user, session, text, run })
+        Ok(Self {
+            user,
+            session,
+            text,
+            run,
+        })
     }
 }
 
@@ -81,7 +88,12 @@ async fn take_turn(directory: &DirectoryRef, caller: Arc<Principal>, turn: Turn)
     let id = session.id().clone();
     let message_id = ids::user_message();
     let content = UserContent::Text(turn.text);
-    let submit = Submit { id: message_id.clone(), content, mode: SendMode::Queue, run: turn.run };
+    let submit = Submit {
+        id: message_id.clone(),
+        content,
+        mode: SendMode::Queue,
+        run: turn.run,
+    };
     let (session, reply) = ask(directory, session, &caller, SessionCommand::Submit(submit)).await?;
     let SessionReply::Sent { seq, .. } = reply else {
         tracing::error!("a submit was answered with something else");
@@ -151,7 +163,9 @@ impl ListCursor {
 /// The caller's conversations, newest first.
 pub(super) async fn list(state: web::Data<EdgeState>, caller: Caller, query: Query) -> Result<HttpResponse, ApiError> {
     let mut fields = Fields::new("query", query.0);
-    let limit = fields.integer("limit", 1, 100).map_or(50, |limit| usize::try_from(limit).unwrap_or(50));
+    let limit = fields
+        .integer("limit", 1, 100)
+        .map_or(50, |limit| usize::try_from(limit).unwrap_or(50));
     let user = fields.id("user_id");
     let after = fields.text("cursor", 1, 512).and_then(|text| {
         let position = ListCursor::decode(&text);
@@ -162,8 +176,15 @@ pub(super) async fn list(state: web::Data<EdgeState>, caller: Caller, query: Que
     });
     fields.finish()?;
     let caller = caller.acting_as(&state, user)?;
-    let page = state.wiring.store.list(Some(&caller.user), after.as_ref(), limit + 1).await;
-    let mut page = page.map_err(|cause| StoreFailure { operation: "list_conversations", cause })?;
+    let page = state
+        .wiring
+        .store
+        .list(Some(&caller.user), after.as_ref(), limit + 1)
+        .await;
+    let mut page = page.map_err(|cause| StoreFailure {
+        operation: "list_conversations",
+        cause,
+    })?;
     let more = page.len() > limit;
     page.truncate(limit);
     let last = page.last().filter(|_| more);
@@ -231,7 +252,13 @@ mod tests {
     fn a_cursor_comes_back_as_it_went() {
         let session = SessionId::try_from("0192-a").unwrap();
         let text = ListCursor(1_700_000_000_123, session.clone()).encode();
-        assert_eq!(ListCursor::decode(&text), Some(ListPosition { updated_at_ms: 1_700_000_000_123, session }));
+        assert_eq!(
+            ListCursor::decode(&text),
+            Some(ListPosition {
+                updated_at_ms: 1_700_000_000_123,
+                session
+            })
+        );
         for bad in ["", "x", "!!", "W10", &URL_SAFE_NO_PAD.encode(r#"[1,"new"]"#)] {
             assert!(ListCursor::decode(bad).is_none(), "{bad}");
         }
@@ -250,7 +277,10 @@ mod tests {
             (json!({"message": "123456"}), "body.message"),
             (json!({"message": "1", "temperature": 2.1}), "body.temperature"),
             (json!({"message": "1", "max_tokens": 0}), "body.max_tokens"),
-            (json!({"message": "1", "conversation_id": "new"}), "body.conversation_id"),
+            (
+                json!({"message": "1", "conversation_id": "new"}),
+                "body.conversation_id",
+            ),
             (json!({"message": "1", "user_id": 7}), "body.user_id"),
         ] {
             let error = read(body).map(|_| ()).unwrap_err();

@@ -37,24 +37,62 @@ pub struct Mapped {
 #[must_use]
 pub const fn map(code: ErrorCode) -> Mapped {
     let (name, status, close) = match code {
-        ErrorCode::Validation | ErrorCode::Unsupported | ErrorCode::BadFrame => {
-            ("VALIDATION_ERROR", StatusCode::UNPROCESSABLE_ENTITY, CloseCode::BadFrame)
-        }
-        ErrorCode::Unauthenticated => ("AUTHENTICATION_ERROR", StatusCode::UNAUTHORIZED, CloseCode::Unauthenticated),
+        ErrorCode::Validation | ErrorCode::Unsupported | ErrorCode::BadFrame => (
+            "VALIDATION_ERROR",
+            StatusCode::UNPROCESSABLE_ENTITY,
+            CloseCode::BadFrame,
+        ),
+        ErrorCode::Unauthenticated => (
+            "AUTHENTICATION_ERROR",
+            StatusCode::UNAUTHORIZED,
+            CloseCode::Unauthenticated,
+        ),
         ErrorCode::Forbidden => ("AUTHORIZATION_ERROR", StatusCode::FORBIDDEN, CloseCode::Forbidden),
         ErrorCode::NotFound => ("NOT_FOUND", StatusCode::NOT_FOUND, CloseCode::Forbidden),
         ErrorCode::Conflict => ("CONFLICT", StatusCode::CONFLICT, CloseCode::BadFrame),
         ErrorCode::Busy => ("CONFLICT", StatusCode::CONFLICT, CloseCode::TryLater),
         ErrorCode::TooLarge => ("PAYLOAD_TOO_LARGE", StatusCode::PAYLOAD_TOO_LARGE, CloseCode::TooLarge),
-        ErrorCode::RateLimited => ("RATE_LIMIT_EXCEEDED", StatusCode::TOO_MANY_REQUESTS, CloseCode::RateLimited),
-        ErrorCode::Overloaded => ("SERVICE_UNAVAILABLE", StatusCode::SERVICE_UNAVAILABLE, CloseCode::TryLater),
-        ErrorCode::ShuttingDown => ("SERVICE_UNAVAILABLE", StatusCode::SERVICE_UNAVAILABLE, CloseCode::Restart),
-        ErrorCode::Parked => ("SERVICE_UNAVAILABLE", StatusCode::SERVICE_UNAVAILABLE, CloseCode::Internal),
-        ErrorCode::NotConfigured => ("CONFIGURATION_ERROR", StatusCode::SERVICE_UNAVAILABLE, CloseCode::TryLater),
-        ErrorCode::Upstream => ("EXTERNAL_SERVICE_ERROR", StatusCode::SERVICE_UNAVAILABLE, CloseCode::TryLater),
-        ErrorCode::UpstreamTimeout => ("EXTERNAL_SERVICE_ERROR", StatusCode::GATEWAY_TIMEOUT, CloseCode::TryLater),
+        ErrorCode::RateLimited => (
+            "RATE_LIMIT_EXCEEDED",
+            StatusCode::TOO_MANY_REQUESTS,
+            CloseCode::RateLimited,
+        ),
+        ErrorCode::Overloaded => (
+            "SERVICE_UNAVAILABLE",
+            StatusCode::SERVICE_UNAVAILABLE,
+            CloseCode::TryLater,
+        ),
+        ErrorCode::ShuttingDown => (
+            "SERVICE_UNAVAILABLE",
+            StatusCode::SERVICE_UNAVAILABLE,
+            CloseCode::Restart,
+        ),
+        ErrorCode::Parked => (
+            "SERVICE_UNAVAILABLE",
+            StatusCode::SERVICE_UNAVAILABLE,
+            CloseCode::Internal,
+        ),
+        ErrorCode::NotConfigured => (
+            "CONFIGURATION_ERROR",
+            StatusCode::SERVICE_UNAVAILABLE,
+            CloseCode::TryLater,
+        ),
+        ErrorCode::Upstream => (
+            "EXTERNAL_SERVICE_ERROR",
+            StatusCode::SERVICE_UNAVAILABLE,
+            CloseCode::TryLater,
+        ),
+        ErrorCode::UpstreamTimeout => (
+            "EXTERNAL_SERVICE_ERROR",
+            StatusCode::GATEWAY_TIMEOUT,
+            CloseCode::TryLater,
+        ),
         ErrorCode::Storage => ("DATABASE_ERROR", StatusCode::SERVICE_UNAVAILABLE, CloseCode::TryLater),
-        ErrorCode::Internal => ("INTERNAL_SERVER_ERROR", StatusCode::INTERNAL_SERVER_ERROR, CloseCode::Internal),
+        ErrorCode::Internal => (
+            "INTERNAL_SERVER_ERROR",
+            StatusCode::INTERNAL_SERVER_ERROR,
+            CloseCode::Internal,
+        ),
     };
     Mapped { name, status, close }
 }
@@ -81,7 +119,14 @@ impl ApiError {
     /// An error of the domain with a text.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         let Mapped { name, status, .. } = map(code);
-        Self { name, status, message: message.into(), details: json!({}), after_ms: None, hint: None }
+        Self {
+            name,
+            status,
+            message: message.into(),
+            details: json!({}),
+            after_ms: None,
+            hint: None,
+        }
     }
 
     /// The same with details.
@@ -116,22 +161,34 @@ impl ApiError {
 
     /// A body over its limit.
     pub fn too_large(limit: usize) -> Self {
-        Self::new(ErrorCode::TooLarge, format!("The body is larger than {limit} bytes")).with_details(json!({"limit": limit}))
+        Self::new(ErrorCode::TooLarge, format!("The body is larger than {limit} bytes"))
+            .with_details(json!({"limit": limit}))
     }
 
     /// A path that exists for other methods only.
     pub fn method_not_allowed(allowed: &[Method]) -> Self {
         let names: Vec<&str> = allowed.iter().map(Method::as_str).collect();
-        let hint = HeaderValue::from_str(&names.join(", ")).ok().map(|value| Box::new((header::ALLOW, value)));
+        let hint = HeaderValue::from_str(&names.join(", "))
+            .ok()
+            .map(|value| Box::new((header::ALLOW, value)));
         let error = Self::new(ErrorCode::Validation, "Method not allowed").with_details(json!({ "allowed": names }));
-        Self { name: "METHOD_NOT_ALLOWED", status: StatusCode::METHOD_NOT_ALLOWED, hint, ..error }
+        Self {
+            name: "METHOD_NOT_ALLOWED",
+            status: StatusCode::METHOD_NOT_ALLOWED,
+            hint,
+            ..error
+        }
     }
 
     /// A body that is not JSON.
     pub fn unsupported_media_type() -> Self {
         let error = Self::new(ErrorCode::Validation, "The body must be application/json")
             .with_details(json!({"expected": "application/json"}));
-        Self { name: "UNSUPPORTED_MEDIA_TYPE", status: StatusCode::UNSUPPORTED_MEDIA_TYPE, ..error }
+        Self {
+            name: "UNSUPPORTED_MEDIA_TYPE",
+            status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            ..error
+        }
     }
 
     /// A failure that a library met before any of our code ran: keeps its status where it has a meaning here.
@@ -193,23 +250,36 @@ impl ResponseError for ApiError {
 impl From<SessionError> for ApiError {
     fn from(error: SessionError) -> Self {
         let after_ms = error.after_ms;
-        Self { after_ms, ..Self::new(error.code, error.message).with_details(error.details) }
+        Self {
+            after_ms,
+            ..Self::new(error.code, error.message).with_details(error.details)
+        }
     }
 }
 
 impl From<UpgradeError> for ApiError {
     fn from(error: UpgradeError) -> Self {
-        let hint = error.hint.map(|(name, value)| Box::new((name, HeaderValue::from_static(value))));
+        let hint = error
+            .hint
+            .map(|(name, value)| Box::new((name, HeaderValue::from_static(value))));
         let after_ms = error.retry_after.map(|seconds| u64::from(seconds) * 1000);
         let base = Self::new(ErrorCode::Validation, error.message);
-        Self { name: error.code, status: error.status, after_ms, hint, ..base }
+        Self {
+            name: error.code,
+            status: error.status,
+            after_ms,
+            hint,
+            ..base
+        }
     }
 }
 
 impl From<AuthError> for ApiError {
     fn from(error: AuthError) -> Self {
         let code = match error {
-            AuthError::Missing | AuthError::Invalid | AuthError::Expired | AuthError::Revoked => ErrorCode::Unauthenticated,
+            AuthError::Missing | AuthError::Invalid | AuthError::Expired | AuthError::Revoked => {
+                ErrorCode::Unauthenticated
+            }
             AuthError::Unavailable => ErrorCode::Storage,
         };
         let text = error.to_string();
@@ -230,8 +300,12 @@ impl From<StoreFailure> for ApiError {
     fn from(failure: StoreFailure) -> Self {
         let StoreFailure { operation, cause } = failure;
         let (code, text) = match &cause {
-            StoreError::Refused(Refusal::Condition { .. }) => (ErrorCode::Conflict, "Changed by somebody else meanwhile"),
-            StoreError::Refused(Refusal::OutOfOrder { .. } | Refusal::UnknownSession { .. } | Refusal::Malformed { .. })
+            StoreError::Refused(Refusal::Condition { .. }) => {
+                (ErrorCode::Conflict, "Changed by somebody else meanwhile")
+            }
+            StoreError::Refused(
+                Refusal::OutOfOrder { .. } | Refusal::UnknownSession { .. } | Refusal::Malformed { .. },
+            )
             | StoreError::Io(_)
             | StoreError::Corrupt { .. }
             | StoreError::Locked { .. }
@@ -271,7 +345,10 @@ pub fn from_run(error: &TurnError) -> ApiError {
         _ => json!({"service": "Gemini", "operation": "generate", "retryable": run.retry(), "reason": run.as_str(),
             "upstream_status": error.upstream_status}),
     };
-    ApiError { after_ms: error.after_ms, ..ApiError::new(mapped, error.message.clone()).with_details(details) }
+    ApiError {
+        after_ms: error.after_ms,
+        ..ApiError::new(mapped, error.message.clone()).with_details(details)
+    }
 }
 
 #[cfg(test)]
@@ -282,8 +359,14 @@ mod tests {
     fn every_code_has_an_error_status_and_the_rest_name_of_the_contract() {
         for code in ErrorCode::ALL {
             let mapped = map(*code);
-            assert!(mapped.status.is_client_error() || mapped.status.is_server_error(), "{code}");
-            assert!(mapped.name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'), "{code}");
+            assert!(
+                mapped.status.is_client_error() || mapped.status.is_server_error(),
+                "{code}"
+            );
+            assert!(
+                mapped.name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'),
+                "{code}"
+            );
         }
         assert_eq!(map(ErrorCode::UpstreamTimeout).status, 504);
         assert_eq!(map(ErrorCode::Unauthenticated).close.code(), 4401);
@@ -298,7 +381,12 @@ mod tests {
             ("something_new", "INTERNAL_SERVER_ERROR", 500),
         ] {
             let (code, message) = (code.to_owned(), "text".to_owned());
-            let error = from_run(&TurnError { code, message, after_ms: Some(1), upstream_status: None });
+            let error = from_run(&TurnError {
+                code,
+                message,
+                after_ms: Some(1),
+                upstream_status: None,
+            });
             assert_eq!((error.name, error.status.as_u16()), (name, status));
         }
     }
@@ -306,7 +394,10 @@ mod tests {
     #[test]
     fn what_the_store_says_stays_inside() {
         let cause = StoreError::Io("/var/lib/kronos/db: no space left".to_owned());
-        let error = ApiError::from(StoreFailure { operation: "signup", cause });
+        let error = ApiError::from(StoreFailure {
+            operation: "signup",
+            cause,
+        });
         assert_eq!(error.name, "DATABASE_ERROR");
         assert!(!error.message.contains("/var") && !error.details.to_string().contains("/var"));
     }

@@ -31,7 +31,10 @@ pub(crate) fn secure(map: &mut HeaderMap, hsts: bool) {
         map.insert(name, HeaderValue::from_static(value));
     }
     // The mark of `keep_small` has done its work.
-    if map.get(header::CONTENT_ENCODING).is_some_and(|value| value == "identity") {
+    if map
+        .get(header::CONTENT_ENCODING)
+        .is_some_and(|value| value == "identity")
+    {
         map.remove(header::CONTENT_ENCODING);
     }
     if !map.contains_key(header::CONTENT_SECURITY_POLICY) {
@@ -56,8 +59,14 @@ impl Origins {
     /// Reads the list: `*`, `https://app.example.com` or `app.example.com[:port]`.
     #[must_use]
     pub(crate) fn new(allowed: &[String]) -> Self {
-        let known = allowed.iter().map(|entry| entry.trim_end_matches('/').to_ascii_lowercase()).collect();
-        Self { any: allowed.iter().any(|entry| entry == "*"), known }
+        let known = allowed
+            .iter()
+            .map(|entry| entry.trim_end_matches('/').to_ascii_lowercase())
+            .collect();
+        Self {
+            any: allowed.iter().any(|entry| entry == "*"),
+            known,
+        }
     }
 
     /// Whether a page of `origin` may call a server that it knows as `host`.
@@ -71,7 +80,9 @@ impl Origins {
             || authority == host.to_ascii_lowercase()
             || self.known.contains(&origin)
             || self.known.contains(authority)
-            || authority.rsplit_once(':').is_some_and(|(name, _port)| self.known.contains(name))
+            || authority
+                .rsplit_once(':')
+                .is_some_and(|(name, _port)| self.known.contains(name))
     }
 }
 
@@ -84,10 +95,12 @@ pub(crate) async fn cors<B: MessageBody + 'static>(
         return Ok(next.call(request).await?.map_into_left_body());
     };
     let allowed = request.app_data::<web::Data<EdgeState>>().is_some_and(|state| {
-        origin.to_str().is_ok_and(|origin| state.origins.allow(origin, request.connection_info().host()))
+        origin
+            .to_str()
+            .is_ok_and(|origin| state.origins.allow(origin, request.connection_info().host()))
     });
-    let preflight = request.method() == Method::OPTIONS
-        && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    let preflight =
+        request.method() == Method::OPTIONS && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
     if preflight {
         let mut response = request.into_response(HttpResponse::NoContent().finish());
         if allowed {
@@ -96,7 +109,9 @@ pub(crate) async fn cors<B: MessageBody + 'static>(
         return Ok(response.map_into_right_body());
     }
     let mut response = next.call(request).await?.map_into_left_body();
-    response.headers_mut().append(header::VARY, HeaderValue::from_static("Origin"));
+    response
+        .headers_mut()
+        .append(header::VARY, HeaderValue::from_static("Origin"));
     if allowed {
         expose(response.headers_mut(), origin);
     }
@@ -113,10 +128,15 @@ pub(crate) async fn keep_small<B: MessageBody + 'static>(
 ) -> Result<ServiceResponse<B>, Error> {
     let mut response = next.call(request).await?;
     let small = matches!(response.response().body().size(), BodySize::Sized(bytes) if bytes < SMALL);
-    let content_type = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let content_type = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
     let stream = content_type.is_some_and(|content_type| content_type.starts_with("text/event-stream"));
     if small || stream {
-        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("identity"));
+        response
+            .headers_mut()
+            .insert(header::CONTENT_ENCODING, HeaderValue::from_static("identity"));
     }
     Ok(response)
 }
@@ -124,7 +144,10 @@ pub(crate) async fn keep_small<B: MessageBody + 'static>(
 fn permit(map: &mut HeaderMap, origin: HeaderValue) {
     const FIXED: [(HeaderName, &str); 4] = [
         (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PUT, PATCH, DELETE"),
-        (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type, last-event-id, x-request-id"),
+        (
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            "authorization, content-type, last-event-id, x-request-id",
+        ),
         (header::ACCESS_CONTROL_MAX_AGE, "600"),
         (header::VARY, "Origin"),
     ];
@@ -151,7 +174,14 @@ mod tests {
         assert!(allow("https://app.example.com") && allow("HTTPS://APP.example.com"));
         assert!(allow("http://dev.example.com") && allow("http://dev.example.com:3000"));
         assert!(allow("http://kronos.example.com:8000"));
-        for bad in ["http://app.example.com", "https://app.example.com.evil.com", "https://evil.com", "null", "", "http://kronos.example.com"] {
+        for bad in [
+            "http://app.example.com",
+            "https://app.example.com.evil.com",
+            "https://evil.com",
+            "null",
+            "",
+            "http://kronos.example.com",
+        ] {
             assert!(!allow(bad), "{bad}");
         }
         assert!(Origins::new(&["*".to_owned()]).allow("https://evil.com", "h"));

@@ -25,14 +25,22 @@ pub(super) async fn ready(state: web::Data<EdgeState>) -> Result<HttpResponse, A
     match reason {
         None => Ok(json_now(json!({"status": "ready"})).await),
         Some(reason) => {
-            let code = if reason == "store" { ErrorCode::Storage } else { ErrorCode::ShuttingDown };
+            let code = if reason == "store" {
+                ErrorCode::Storage
+            } else {
+                ErrorCode::ShuttingDown
+            };
             Err(ApiError::new(code, "The server is not ready").with_details(json!({"reason": reason})))
         }
     }
 }
 
 pub(super) async fn detailed(state: web::Data<EdgeState>) -> HttpResponse {
-    let (database, gemini, composio) = (database_state(&state), json!(state.wiring.gemini_health()), composio_state());
+    let (database, gemini, composio) = (
+        database_state(&state),
+        json!(state.wiring.gemini_health()),
+        composio_state(),
+    );
     let status = match (database["status"].as_str(), gemini["status"].as_str()) {
         (Some("healthy"), Some("healthy" | "simulated" | "not_configured")) => "healthy",
         (Some("healthy"), _) => "degraded",
@@ -77,13 +85,22 @@ fn composio_state() -> Value {
 }
 
 async fn json_now(body: Value) -> HttpResponse {
-    std::future::ready(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(body)).await
+    std::future::ready(
+        HttpResponse::Ok()
+            .insert_header((header::CACHE_CONTROL, "no-store"))
+            .json(body),
+    )
+    .await
 }
 
 /// The metrics in Prometheus' text format.
 pub(super) async fn metrics() -> Result<HttpResponse, ApiError> {
     let handle = telemetry::recorder().ok_or_else(|| ApiError::new(ErrorCode::NotConfigured, "Metrics are off"))?;
     // Rendering takes milliseconds with many series: not on a thread that serves sockets.
-    let text = web::block(|| handle.render()).await.map_err(|_canceled| ApiError::internal())?;
-    Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
+    let text = web::block(|| handle.render())
+        .await
+        .map_err(|_canceled| ApiError::internal())?;
+    Ok(HttpResponse::Ok()
+        .content_type("text/plain; version=0.0.4; charset=utf-8")
+        .body(text))
 }

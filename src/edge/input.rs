@@ -23,7 +23,9 @@ impl FromRequest for Body {
     type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let limit = request.app_data::<web::Data<EdgeState>>().map_or(1 << 20, |state| state.body_bytes);
+        let limit = request
+            .app_data::<web::Data<EdgeState>>()
+            .map_or(1 << 20, |state| state.body_bytes);
         let head = check_head(request, limit);
         let payload = payload.take();
         Box::pin(async move {
@@ -34,8 +36,18 @@ impl FromRequest for Body {
 }
 
 fn check_head(request: &HttpRequest, limit: usize) -> Result<(), ApiError> {
-    let text = |name| request.headers().get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
-    let essence = text(header::CONTENT_TYPE).unwrap_or("application/json").split(';').next().unwrap_or("").trim();
+    let text = |name| {
+        request
+            .headers()
+            .get(name)
+            .and_then(|value: &header::HeaderValue| value.to_str().ok())
+    };
+    let essence = text(header::CONTENT_TYPE)
+        .unwrap_or("application/json")
+        .split(';')
+        .next()
+        .unwrap_or("")
+        .trim();
     if !essence.eq_ignore_ascii_case("application/json") || text(header::CONTENT_ENCODING).is_some() {
         return Err(ApiError::unsupported_media_type());
     }
@@ -72,7 +84,11 @@ fn read_object(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {
 }
 
 fn one(field: &str, message: &str, kind: &'static str) -> ApiError {
-    ApiError::validation(&[Row { field: field.to_owned(), message: message.to_owned(), kind }])
+    ApiError::validation(&[Row {
+        field: field.to_owned(),
+        message: message.to_owned(),
+        kind,
+    }])
 }
 
 /// The body where it may be left out altogether.
@@ -84,7 +100,9 @@ impl FromRequest for OptionalBody {
     type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let limit = request.app_data::<web::Data<EdgeState>>().map_or(1 << 20, |state| state.body_bytes);
+        let limit = request
+            .app_data::<web::Data<EdgeState>>()
+            .map_or(1 << 20, |state| state.body_bytes);
         let head = check_head(request, limit);
         let payload = payload.take();
         Box::pin(async move {
@@ -108,8 +126,17 @@ impl FromRequest for Query {
 
     fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
         let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string());
-        let map = pairs.map(|pairs| pairs.into_inner().into_iter().map(|(k, v)| (k, Value::String(v))).collect());
-        std::future::ready(map.map(Self).map_err(|_text| one("query", "the query could not be read", "query_invalid")))
+        let map = pairs.map(|pairs| {
+            pairs
+                .into_inner()
+                .into_iter()
+                .map(|(k, v)| (k, Value::String(v)))
+                .collect()
+        });
+        std::future::ready(
+            map.map(Self)
+                .map_err(|_text| one("query", "the query could not be read", "query_invalid")),
+        )
     }
 }
 
@@ -123,17 +150,29 @@ pub(crate) struct Fields {
 impl Fields {
     /// Starts on an object; `place` is `body` or `query`.
     pub(crate) fn new(place: &'static str, map: Map<String, Value>) -> Self {
-        Self { place, map, rows: Vec::new() }
+        Self {
+            place,
+            map,
+            rows: Vec::new(),
+        }
     }
 
     /// Notes that a field is wrong.
     pub(crate) fn refuse(&mut self, name: &str, message: impl Into<String>, kind: &'static str) {
-        self.rows.push(Row { field: format!("{}.{name}", self.place), message: message.into(), kind });
+        self.rows.push(Row {
+            field: format!("{}.{name}", self.place),
+            message: message.into(),
+            kind,
+        });
     }
 
     /// Ends: an error with all rows when there is any.
     pub(crate) fn finish(&mut self) -> Result<(), ApiError> {
-        if self.rows.is_empty() { Ok(()) } else { Err(ApiError::validation(&self.rows)) }
+        if self.rows.is_empty() {
+            Ok(())
+        } else {
+            Err(ApiError::validation(&self.rows))
+        }
     }
 
     /// Takes a field; null counts as absent.
@@ -152,9 +191,17 @@ impl Fields {
         };
         let count = text.chars().count();
         if count < min {
-            self.refuse(name, format!("String should have at least {min} characters"), "string_too_short");
+            self.refuse(
+                name,
+                format!("String should have at least {min} characters"),
+                "string_too_short",
+            );
         } else if count > max {
-            self.refuse(name, format!("String should have at most {max} characters"), "string_too_long");
+            self.refuse(
+                name,
+                format!("String should have at most {max} characters"),
+                "string_too_long",
+            );
         } else {
             return Some(text);
         }
@@ -179,8 +226,16 @@ impl Fields {
             _ => None,
         };
         match number {
-            Some(number) if number < min => self.refuse(name, format!("Input should be greater than or equal to {min}"), "greater_than_equal"),
-            Some(number) if number > max => self.refuse(name, format!("Input should be less than or equal to {max}"), "less_than_equal"),
+            Some(number) if number < min => self.refuse(
+                name,
+                format!("Input should be greater than or equal to {min}"),
+                "greater_than_equal",
+            ),
+            Some(number) if number > max => self.refuse(
+                name,
+                format!("Input should be less than or equal to {max}"),
+                "less_than_equal",
+            ),
             Some(number) if number.is_finite() => return Some(number),
             _ => self.refuse(name, "Input should be a valid number", "float_type"),
         }
@@ -200,9 +255,17 @@ impl Fields {
             return None;
         };
         match u64::try_from(number) {
-            Ok(number) if number > max => self.refuse(name, format!("Input should be less than or equal to {max}"), "less_than_equal"),
+            Ok(number) if number > max => self.refuse(
+                name,
+                format!("Input should be less than or equal to {max}"),
+                "less_than_equal",
+            ),
             Ok(number) if number >= min => return Some(number),
-            _ => self.refuse(name, format!("Input should be greater than or equal to {min}"), "greater_than_equal"),
+            _ => self.refuse(
+                name,
+                format!("Input should be greater than or equal to {min}"),
+                "greater_than_equal",
+            ),
         }
         None
     }
@@ -210,8 +273,14 @@ impl Fields {
     /// Takes a JSON object that may be absent, within a number of encoded bytes.
     pub(crate) fn object(&mut self, name: &str, max_bytes: usize) -> Option<Map<String, Value>> {
         match self.take(name)? {
-            Value::Object(map) if serde_json::to_vec(&map).is_ok_and(|bytes| bytes.len() <= max_bytes) => return Some(map),
-            Value::Object(_) => self.refuse(name, format!("Object should have at most {max_bytes} bytes"), "too_long"),
+            Value::Object(map) if serde_json::to_vec(&map).is_ok_and(|bytes| bytes.len() <= max_bytes) => {
+                return Some(map);
+            }
+            Value::Object(_) => self.refuse(
+                name,
+                format!("Object should have at most {max_bytes} bytes"),
+                "too_long",
+            ),
             _ => self.refuse(name, "Input should be a valid dictionary", "dict_type"),
         }
         None
@@ -223,7 +292,9 @@ impl Fields {
             self.refuse(name, "Input should be a valid string", "string_type");
             return None;
         };
-        T::try_from(text).map_err(|error| self.refuse(name, error.to_string(), "value_error")).ok()
+        T::try_from(text)
+            .map_err(|error| self.refuse(name, error.to_string(), "value_error"))
+            .ok()
     }
 }
 
@@ -233,8 +304,12 @@ pub(crate) fn path_id<T: TryFrom<String, Error: std::fmt::Display>>(name: &str, 
 }
 
 /// Runs `work` to its end even when the client that asked goes away meanwhile.
-pub(crate) async fn detached<T: 'static>(work: impl Future<Output = Result<T, ApiError>> + 'static) -> Result<T, ApiError> {
-    actix_web::rt::spawn(work).await.map_err(|_panicked| ApiError::internal())?
+pub(crate) async fn detached<T: 'static>(
+    work: impl Future<Output = Result<T, ApiError>> + 'static,
+) -> Result<T, ApiError> {
+    actix_web::rt::spawn(work)
+        .await
+        .map_err(|_panicked| ApiError::internal())?
 }
 
 #[cfg(test)]
@@ -244,7 +319,9 @@ mod tests {
     use super::*;
 
     fn fields(value: Value) -> Fields {
-        let Value::Object(map) = value else { panic!("not an object") };
+        let Value::Object(map) = value else {
+            panic!("not an object")
+        };
         Fields::new("body", map)
     }
 
@@ -254,9 +331,13 @@ mod tests {
 
     #[test]
     fn text_is_counted_in_characters_at_its_bounds() {
-        for (text, min, max, good) in
-            [("ä", 1, 1, true), ("", 1, 2, false), ("äöü", 1, 2, false), ("äö", 1, 2, true), ("äö", 3, 4, false)]
-        {
+        for (text, min, max, good) in [
+            ("ä", 1, 1, true),
+            ("", 1, 2, false),
+            ("äöü", 1, 2, false),
+            ("äö", 1, 2, true),
+            ("äö", 3, 4, false),
+        ] {
             let mut fields = fields(json!({"a": text}));
             assert_eq!(fields.text("a", min, max).is_some(), good, "{text}");
         }
@@ -273,7 +354,12 @@ mod tests {
         assert_eq!(f.integer("f", 1, 100), None);
         assert_eq!(f.integer("g", 1, 100), None);
         let rows = kinds(&mut f);
-        let expected = [("body.c", "less_than_equal"), ("body.e", "int_type"), ("body.f", "greater_than_equal"), ("body.g", "less_than_equal")];
+        let expected = [
+            ("body.c", "less_than_equal"),
+            ("body.e", "int_type"),
+            ("body.f", "greater_than_equal"),
+            ("body.g", "less_than_equal"),
+        ];
         assert_eq!(rows, expected.map(|(field, kind)| (field.to_owned(), kind)));
     }
 

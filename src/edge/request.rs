@@ -57,7 +57,10 @@ pub(crate) async fn observe<B: MessageBody + 'static>(
     let result = match outcome {
         Ok(Ok(mut response)) => {
             finish(response.response_mut().headers_mut(), &id, taken, hsts);
-            let route = response.request().match_pattern().unwrap_or_else(|| "unmatched".to_owned());
+            let route = response
+                .request()
+                .match_pattern()
+                .unwrap_or_else(|| "unmatched".to_owned());
             record(method, route, response.status().as_u16(), taken);
             return Ok(response);
         }
@@ -103,7 +106,8 @@ fn record(method: &'static str, route: String, status: u16, taken: Duration) {
         4 => "4xx",
         _ => "5xx",
     };
-    metrics::counter!(names::HTTP_REQUESTS, "method" => method, "route" => route.clone(), "status" => status).increment(1);
+    metrics::counter!(names::HTTP_REQUESTS, "method" => method, "route" => route.clone(), "status" => status)
+        .increment(1);
     metrics::histogram!(names::HTTP_DURATION, "method" => method, "route" => route).record(taken.as_secs_f64());
 }
 
@@ -130,7 +134,10 @@ fn request_id(headers: &HeaderMap) -> String {
 }
 
 fn is_sane(id: &str) -> bool {
-    (1..=MAX_ID).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+    (1..=MAX_ID).contains(&id.len())
+        && id
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
 #[cfg(test)]

@@ -41,6 +41,9 @@ pub trait TicketTaker: Send + Sync {
 /// Whether a page of an origin (`https://app.example.com`) may call a server that it knows as a host.
 pub type OriginRule = Arc<dyn Fn(&str, &str) -> bool + Send + Sync>;
 
+/// Who a guest is that names itself in the query; an error where guests are not served.
+pub type GuestRule = Arc<dyn Fn(&str) -> Result<Principal, AuthError> + Send + Sync>;
+
 /// What the upgrade needs; one per process.
 pub struct WsState {
     /// What connections share.
@@ -49,6 +52,8 @@ pub struct WsState {
     pub connections: ConnectionsRef,
     /// The tickets of browsers.
     pub tickets: Arc<dyn TicketTaker>,
+    /// Makes a guest of a name, where guests are served.
+    pub guests: GuestRule,
     /// The origins of browsers.
     pub origins: OriginRule,
 }
@@ -71,7 +76,13 @@ pub struct UpgradeError {
 
 impl UpgradeError {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), hint: None, retry_after: None }
+        Self {
+            status,
+            code,
+            message: message.into(),
+            hint: None,
+            retry_after: None,
+        }
     }
 
     fn bad(message: &'static str) -> Self {
@@ -113,7 +124,11 @@ pub async fn upgrade(
     check_origin(request.headers(), &state.origins)?;
     let codec = negotiate(request.headers())?;
     let credentials = credentials(&request, &state).await;
-    let user = credentials.as_ref().ok().and_then(|proven| proven.as_ref()).map(|principal| &principal.user);
+    let user = credentials
+        .as_ref()
+        .ok()
+        .and_then(|proven| proven.as_ref())
+        .map(|principal| &principal.user);
     let permit = state.connections.admit(user).map_err(|full| UpgradeError {
         retry_after: Some(FULL_RETRY_SECONDS),
         ..UpgradeError::new(StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", full.to_string())
@@ -121,7 +136,11 @@ pub async fn upgrade(
     if let Some(codec) = codec {
         response.insert_header((header::SEC_WEBSOCKET_PROTOCOL, codec.subprotocol()));
     }
-    let upgrade = Upgrade { codec: codec.unwrap_or_default(), credentials, permit };
+    let upgrade = Upgrade {
+        codec: codec.unwrap_or_default(),
+        credentials,
+        permit,
+    };
     Ok(response.streaming(connection::serve(state.deps.clone(), upgrade, payload)))
 }
 
@@ -134,28 +153,45 @@ fn handshake(request: &HttpRequest) -> Result<HttpResponseBuilder, UpgradeError>
     match headers.get(header::SEC_WEBSOCKET_VERSION) {
         None => return Err(UpgradeError::bad("Sec-WebSocket-Version is missing")),
         Some(version) if version != VERSION => {
-            let error = UpgradeError::new(StatusCode::UPGRADE_REQUIRED, "VALIDATION_ERROR", "the version must be 13");
-            return Err(UpgradeError { hint: Some((header::SEC_WEBSOCKET_VERSION, VERSION)), ..error });
+            let error = UpgradeError::new(
+                StatusCode::UPGRADE_REQUIRED,
+                "VALIDATION_ERROR",
+                "the version must be 13",
+            );
+            return Err(UpgradeError {
+                hint: Some((header::SEC_WEBSOCKET_VERSION, VERSION)),
+                ..error
+            });
         }
         Some(_) => {}
     }
     let key = headers.get(header::SEC_WEBSOCKET_KEY).and_then(|key| {
-        base64::engine::general_purpose::STANDARD.decode(key.as_bytes().trim_ascii()).ok()
+        base64::engine::general_purpose::STANDARD
+            .decode(key.as_bytes().trim_ascii())
+            .ok()
     });
     if key.is_none_or(|key| key.len() != 16) {
         return Err(UpgradeError::bad("Sec-WebSocket-Key must be 16 bytes in base64"));
     }
-    ws::handshake(request).map_err(|error| UpgradeError::new(StatusCode::BAD_REQUEST, "VALIDATION_ERROR", error.to_string()))
+    ws::handshake(request)
+        .map_err(|error| UpgradeError::new(StatusCode::BAD_REQUEST, "VALIDATION_ERROR", error.to_string()))
 }
 
 /// Lets pass what is no browser, and pages of allowed origins.
 fn check_origin(headers: &HeaderMap, rule: &OriginRule) -> Result<(), UpgradeError> {
     let mut origins = headers.get_all(header::ORIGIN);
     let Some(origin) = origins.next() else { return Ok(()) };
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok())
+        .unwrap_or_default();
     match origin.to_str() {
         Ok(origin) if origins.next().is_none() && rule(origin, host) => Ok(()),
-        _ => Err(UpgradeError::new(StatusCode::FORBIDDEN, "AUTHORIZATION_ERROR", "this origin is not allowed")),
+        _ => Err(UpgradeError::new(
+            StatusCode::FORBIDDEN,
+            "AUTHORIZATION_ERROR",
+            "this origin is not allowed",
+        )),
     }
 }
 
@@ -180,25 +216,41 @@ fn negotiate(headers: &HeaderMap) -> Result<Option<Codec>, UpgradeError> {
 #[derive(Deserialize)]
 struct TicketQuery {
     ticket: Option<String>,
+    user: Option<String>,
 }
 
 /// Who the request says is calling, if it says it already: the header first, then the ticket.
 async fn credentials(request: &HttpRequest, state: &WsState) -> Result<Option<Principal>, AuthError> {
     if let Some(value) = request.headers().get(header::AUTHORIZATION) {
         let token = value.to_str().ok().and_then(bearer).ok_or(AuthError::Invalid)?;
-        return state.deps.authenticator.authenticate(Some(token.to_owned())).await.map(Some);
+        return state
+            .deps
+            .authenticator
+            .authenticate(Some(token.to_owned()))
+            .await
+            .map(Some);
     }
     let query = web::Query::<TicketQuery>::from_query(request.query_string());
-    match query.map(|query| query.into_inner().ticket) {
-        Ok(Some(ticket)) => state.tickets.take(&ticket).await.map(Some),
-        Ok(None) => Ok(None),
+    match query.map(web::Query::into_inner) {
+        Ok(TicketQuery {
+            ticket: Some(ticket), ..
+        }) => state.tickets.take(&ticket).await.map(Some),
+        Ok(TicketQuery { user: Some(user), .. }) => match (state.guests)(&user) {
+            // Where there are no guests the name counts for nothing: `hello` brings a token.
+            Err(AuthError::Missing) => Ok(None),
+            guest => guest.map(Some),
+        },
+        Ok(_) => Ok(None),
         Err(_) => Err(AuthError::Invalid),
     }
 }
 
 fn bearer(value: &str) -> Option<&str> {
     let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).filter(|token| !token.is_empty())
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then(|| token.trim())
+        .filter(|token| !token.is_empty())
 }
 
 /// Sets what a websocket needs of its socket; for `HttpServer::on_connect`.
@@ -243,18 +295,32 @@ mod tests {
         let accept = response.headers().get(header::SEC_WEBSOCKET_ACCEPT).unwrap();
         assert_eq!(accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
         let version = |version: &'static str| status(request().insert_header((header::SEC_WEBSOCKET_VERSION, version)));
-        assert_eq!([version("13"), version("8"), version("14")].map(|code| code.as_u16()), [101, 426, 426]);
+        assert_eq!(
+            [version("13"), version("8"), version("14")].map(|code| code.as_u16()),
+            [101, 426, 426]
+        );
         let key = |key: &'static str| status(request().insert_header((header::SEC_WEBSOCKET_KEY, key)));
-        assert_eq!([key("short"), key("dGhlIHNhbXBsZQ==")].map(|code| code.as_u16()), [400, 400]);
+        assert_eq!(
+            [key("short"), key("dGhlIHNhbXBsZQ==")].map(|code| code.as_u16()),
+            [400, 400]
+        );
         assert_eq!(status(TestRequest::get()), StatusCode::BAD_REQUEST);
-        assert_eq!(status(request().insert_header((header::UPGRADE, "h2c"))), StatusCode::BAD_REQUEST);
+        assert_eq!(
+            status(request().insert_header((header::UPGRADE, "h2c"))),
+            StatusCode::BAD_REQUEST
+        );
         assert_eq!(status(request().method(Method::POST)), StatusCode::BAD_REQUEST);
         assert_eq!(status(request().version(Version::HTTP_10)), StatusCode::BAD_REQUEST);
     }
 
     #[test]
     fn a_refused_version_names_the_right_one() {
-        let error = handshake(&request().insert_header((header::SEC_WEBSOCKET_VERSION, "8")).to_http_request()).err();
+        let error = handshake(
+            &request()
+                .insert_header((header::SEC_WEBSOCKET_VERSION, "8"))
+                .to_http_request(),
+        )
+        .err();
         let response = error.unwrap().error_response();
         assert_eq!(response.headers().get(header::SEC_WEBSOCKET_VERSION).unwrap(), "13");
     }
@@ -269,7 +335,10 @@ mod tests {
         };
         assert_eq!(choose(&[]), Ok(None));
         assert_eq!(choose(&["kronos.v1.json"]), Ok(Some(Codec::Json)));
-        assert_eq!(choose(&["graphql-ws, kronos.v1.msgpack ,kronos.v1.json"]), Ok(Some(Codec::Msgpack)));
+        assert_eq!(
+            choose(&["graphql-ws, kronos.v1.msgpack ,kronos.v1.json"]),
+            Ok(Some(Codec::Msgpack))
+        );
         assert_eq!(choose(&["graphql-ws", "kronos.v1.json"]), Ok(Some(Codec::Json)));
         assert_eq!(choose(&["kronos.v2.json"]), Err(400));
     }
@@ -279,8 +348,9 @@ mod tests {
         let rule: OriginRule = Arc::new(|origin, host| origin == format!("https://{host}"));
         let check = |origins: &[&'static str]| {
             let request = request().insert_header((header::HOST, "kronos.test"));
-            let request =
-                origins.iter().fold(request, |request, origin| request.append_header((header::ORIGIN, *origin)));
+            let request = origins.iter().fold(request, |request, origin| {
+                request.append_header((header::ORIGIN, *origin))
+            });
             check_origin(request.to_http_request().headers(), &rule).map_err(|error| error.status.as_u16())
         };
         assert_eq!(check(&[]), Ok(()));

@@ -40,16 +40,25 @@ impl Edge {
         config.auth.secret_key = Some(SECRET.into());
         change(&mut config);
         let clock = Clock::default();
-        let server = Server::bind_with(config, clock.clone()).await.expect("the server starts");
+        let server = Server::bind_with(config, clock.clone())
+            .await
+            .expect("the server starts");
         let (addr, stop) = (server.addr(), Stop::default());
         let task = actix_web::rt::spawn(server.run(stop.clone()));
-        let edge = Self { addr, clock, stop, task };
+        let edge = Self {
+            addr,
+            clock,
+            stop,
+            task,
+        };
         edge.ready().await;
         edge
     }
 
     pub async fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&Value>) -> HttpReply {
-        request(self.addr, method, path, headers, body).await.expect("the server answers")
+        request(self.addr, method, path, headers, body)
+            .await
+            .expect("the server answers")
     }
 
     pub async fn get(&self, path: &str, token: Option<&str>) -> HttpReply {
@@ -62,7 +71,10 @@ impl Edge {
 
     async fn as_caller(&self, method: &str, path: &str, token: Option<&str>, body: Option<&Value>) -> HttpReply {
         match token {
-            Some(token) => self.call(method, path, &[("Authorization", &format!("Bearer {token}"))], body).await,
+            Some(token) => {
+                self.call(method, path, &[("Authorization", &format!("Bearer {token}"))], body)
+                    .await
+            }
             None => self.call(method, path, &[], body).await,
         }
     }
@@ -70,7 +82,10 @@ impl Edge {
     /// Waits until the server says that it is ready.
     pub async fn ready(&self) {
         let limit = Duration::from_secs(10);
-        kronos_testkit::eventually(limit, "the server is ready", async || self.get("/health/ready", None).await.status == 200).await;
+        kronos_testkit::eventually(limit, "the server is ready", async || {
+            self.get("/health/ready", None).await.status == 200
+        })
+        .await;
     }
 
     /// Signs a user up and in.
@@ -85,7 +100,10 @@ impl Edge {
     pub async fn finish(self) {
         self.stop.signal();
         let ended = tokio::time::timeout(Duration::from_secs(10), self.task).await;
-        ended.expect("the server stops in time").expect("the server does not panic").expect("the server ends well");
+        ended
+            .expect("the server stops in time")
+            .expect("the server does not panic")
+            .expect("the server ends well");
     }
 }
 
@@ -98,6 +116,9 @@ pub struct Pair {
 impl Pair {
     pub fn of(body: &Value) -> Self {
         let text = |name: &str| body[name].as_str().expect("a token").to_owned();
-        Self { access: text("access_token"), refresh: text("refresh_token") }
+        Self {
+            access: text("access_token"),
+            refresh: text("refresh_token"),
+        }
     }
 }

@@ -40,13 +40,15 @@ async fn a_cursor_that_cannot_be_served_gets_a_snapshot_and_goes_on() {
     let mut client = kronos.client("ann").await;
     let session = client.attach_new().await;
     client.ask(&session, "m_1", "Hello!").await;
-    client.send(&session, "m_2", "[[tokens 60]] tell me more", SendMode::Queue).await;
+    client
+        .send(&session, "m_2", "[[tokens 60]] tell me more", SendMode::Queue)
+        .await;
     client
         .until("some text", |client| client.transcript(&session).lines().len() >= 4)
         .await;
     let epoch = client.cursor(&session).expect("a cursor").epoch;
-    let foreign = Cursor::new("e_of_another_history".parse::<kronos_protocol::EpochId>().unwrap(), 2);
-    let future = Cursor::new(epoch, 1_000_000);
+    let foreign = Cursor::new("e_of_another_history".parse::<kronos_protocol::EpochId>().unwrap(), 2_u64);
+    let future = Cursor::new(epoch, 1_000_000_u64);
     for cursor in [foreign, future] {
         let (mut other, recovered) = second_device(&kronos, session.as_str(), Some(cursor)).await;
         assert!(!recovered);
@@ -65,12 +67,20 @@ async fn a_tail_is_the_last_events_of_history() {
     client.ask(&session, "m_1", "Hello!").await;
     let head = client.cursor(&session).expect("a cursor").seq;
     let mut other = kronos.client("ann").await;
-    let attach = Attach { tail: Some(2), ..Attach::new(AttachTarget::of(session.clone())) };
+    let attach = Attach {
+        tail: Some(2),
+        ..Attach::new(AttachTarget::of(session.clone()))
+    };
     let attached = other.try_attach(attach).await.expect("attached");
     assert_eq!(attached.head, head);
     let frame = other.next_frame(Duration::from_secs(5)).await;
-    let ServerFrame::Events(events) = frame else { panic!("{frame:?}") };
-    assert_eq!(events.events.first().map(kronos_protocol::LogEntry::first_seq), Some(head - 1));
+    let ServerFrame::Events(events) = frame else {
+        panic!("{frame:?}")
+    };
+    assert_eq!(
+        events.events.first().map(kronos_protocol::LogEntry::first_seq),
+        Some(head - 1)
+    );
 }
 
 #[tokio::test]
@@ -83,14 +93,20 @@ async fn the_feed_tells_of_new_conversations_on_every_device() {
     for client in [&mut one, &mut two] {
         let id = session.clone();
         client
-            .until("the feed's event", |client| client.cursor("@me").is_some_and(|cursor| cursor.seq >= 1))
+            .until("the feed's event", |client| {
+                client.cursor("@me").is_some_and(|cursor| cursor.seq >= 1)
+            })
             .await;
         drop(id);
     }
     let mut other = kronos.client("bob").await;
     other.attach("@me", None).await;
     other.until_caught_up("@me").await;
-    assert_eq!(other.cursor("@me").map_or(0, |cursor| cursor.seq), 0, "a feed is its user's alone");
+    assert_eq!(
+        other.cursor("@me").map_or(0, |cursor| cursor.seq),
+        0,
+        "a feed is its user's alone"
+    );
 }
 
 #[tokio::test]
@@ -99,7 +115,9 @@ async fn devices_see_each_other_type() {
     let (mut one, mut two) = (kronos.client("ann").await, kronos.client("ann").await);
     let session = one.attach_new().await;
     two.attach(&session, None).await;
-    two.request(serde_json::json!({"op": "typing", "session": session, "on": true})).await.expect("typing");
+    two.request(serde_json::json!({"op": "typing", "session": session, "on": true}))
+        .await
+        .expect("typing");
     loop {
         let frame = one.next_frame(Duration::from_secs(5)).await;
         if let ServerFrame::Presence(presence) = frame
@@ -122,13 +140,13 @@ async fn somebody_elses_conversation_is_not_found() {
         let error = bob.try_attach(attach).await.unwrap_err();
         assert_eq!(error.code, ErrorCode::NotFound, "{target}");
     }
-    let error = bob.try_send(&session, "m_2", "mine", SendMode::Queue).await.unwrap_err();
+    let error = bob
+        .try_send(&session, "m_2", "mine", SendMode::Queue)
+        .await
+        .unwrap_err();
     assert_eq!(error.code, ErrorCode::NotFound);
-    bob.ask(&bob_session(&mut bob).await, "m_1", "still works").await;
-}
-
-async fn bob_session(bob: &mut WsClient) -> String {
-    bob.attach_new().await.to_string()
+    let own = bob.attach_new().await;
+    bob.ask(&own, "m_1", "still works").await;
 }
 
 #[tokio::test]
@@ -141,7 +159,8 @@ async fn an_idle_conversation_leaves_memory_and_comes_back() {
     kronos_testkit::eventually(Duration::from_secs(10), "the session leaves memory", || async {
         let metrics = kronos.server.get("/metrics", &[]).await.text();
         metrics.lines().any(|line| {
-            line.strip_prefix("kronos_session_passivations_total ").is_some_and(|count| count.trim() != "0")
+            line.strip_prefix("kronos_session_passivations_total ")
+                .is_some_and(|count| count.trim() != "0")
         })
     })
     .await;

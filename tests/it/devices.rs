@@ -14,7 +14,9 @@ const DEVICES: usize = 3;
 const STEPS: usize = 25;
 
 fn seed() -> u64 {
-    std::env::var_os("KRONOS_SEED").and_then(|seed| seed.to_str()?.parse().ok()).unwrap_or(7)
+    std::env::var_os("KRONOS_SEED")
+        .and_then(|seed| seed.to_str()?.parse().ok())
+        .unwrap_or(7)
 }
 
 async fn chat(kronos: &Kronos, number: u64, seed: u64) {
@@ -23,7 +25,10 @@ async fn chat(kronos: &Kronos, number: u64, seed: u64) {
     let mut devices: Vec<WsClient> = Vec::new();
     for device in 0..DEVICES {
         let codec = if device == 1 { Codec::Msgpack } else { Codec::Json };
-        let options = ConnectOptions { limit: Duration::from_secs(40), ..ConnectOptions::user(&user).codec(codec) };
+        let options = ConnectOptions {
+            limit: Duration::from_secs(40),
+            ..ConnectOptions::user(&user).codec(codec)
+        };
         devices.push(kronos.server.connect(options).await);
     }
     let session = devices[0].attach_new().await;
@@ -44,7 +49,11 @@ async fn chat(kronos: &Kronos, number: u64, seed: u64) {
             3..=6 => {
                 sent += 1;
                 let id = format!("m_{sent}");
-                let mode = if random.random_bool(0.3) { SendMode::Interrupt } else { SendMode::Queue };
+                let mode = if random.random_bool(0.3) {
+                    SendMode::Interrupt
+                } else {
+                    SendMode::Queue
+                };
                 let text = format!("[[tokens {}]] step {sent}", random.random_range(1..60));
                 // A full inbox is a correct answer; the message is then simply not said.
                 if client.try_send(&session, &id, &text, mode).await.is_ok() && random.random_bool(0.5) {
@@ -55,7 +64,11 @@ async fn chat(kronos: &Kronos, number: u64, seed: u64) {
             }
             7 => drop(client.cancel(&session).await.expect("cancel is answered")),
             _ => {
-                drop(client.try_next_frame(Duration::from_millis(random.random_range(1..20))).await);
+                drop(
+                    client
+                        .try_next_frame(Duration::from_millis(random.random_range(1..20)))
+                        .await,
+                );
             }
         }
     }
@@ -64,17 +77,29 @@ async fn chat(kronos: &Kronos, number: u64, seed: u64) {
     }
     let last = devices[0].send(&session, "m_last", "Hello!", SendMode::Queue).await;
     for device in &mut devices {
-        device.until("the last answer", |client| client.cursor(&session).is_some_and(|cursor| cursor.seq > last.seq)).await;
+        device
+            .until("the last answer", |client| {
+                client.cursor(&session).is_some_and(|cursor| cursor.seq > last.seq)
+            })
+            .await;
         device.until_idle(&session).await;
     }
     for device in &devices[1..] {
-        assert_eq!(device.transcript(&session), devices[0].transcript(&session), "chat {number}");
+        assert_eq!(
+            device.transcript(&session),
+            devices[0].transcript(&session),
+            "chat {number}"
+        );
         assert_eq!(device.cursor(&session), devices[0].cursor(&session), "chat {number}");
     }
     let mut fresh = kronos.client(&user).await;
     fresh.attach(&session, None).await;
     fresh.until_caught_up(&session).await;
-    assert_eq!(fresh.transcript(&session), devices[0].transcript(&session), "a new device sees the same");
+    assert_eq!(
+        fresh.transcript(&session),
+        devices[0].transcript(&session),
+        "a new device sees the same"
+    );
 }
 
 #[tokio::test]

@@ -19,7 +19,11 @@ pub(crate) async fn kronos() -> Kronos {
 
 /// Starts a server whose model writes `tokens_per_second`, with more environment.
 pub(crate) async fn kronos_with(tokens_per_second: f64, env: &[(&str, &str)]) -> Kronos {
-    let config = SimConfig { tokens_per_second, first_token_ms: 5, ..SimConfig::default() };
+    let config = SimConfig {
+        tokens_per_second,
+        first_token_ms: 5,
+        ..SimConfig::default()
+    };
     let gemini = GeminiSim::start(config).expect("the simulator starts");
     let mut options = KronosOptions::new(env!("CARGO_BIN_EXE_kronos"))
         .env("GEMINI_BASE_URL", gemini.url())
@@ -28,7 +32,10 @@ pub(crate) async fn kronos_with(tokens_per_second: f64, env: &[(&str, &str)]) ->
     for (name, value) in env {
         options = options.env(*name, *value);
     }
-    Kronos { server: KronosProc::start(options).await, gemini }
+    Kronos {
+        server: KronosProc::start(options).await,
+        gemini,
+    }
 }
 
 impl Kronos {
@@ -39,7 +46,9 @@ impl Kronos {
 
     /// Connects as a development guest with MessagePack.
     pub(crate) async fn msgpack(&self, user: &str) -> WsClient {
-        self.server.connect(ConnectOptions::user(user).codec(Codec::Msgpack)).await
+        self.server
+            .connect(ConnectOptions::user(user).codec(Codec::Msgpack))
+            .await
     }
 
     /// The conversation as REST shows it: `role: text` lines.
@@ -51,7 +60,11 @@ impl Kronos {
             .expect("messages")
             .iter()
             .map(|message| {
-                format!("{}: {}", message["role"].as_str().unwrap(), message["content"].as_str().unwrap_or_default())
+                format!(
+                    "{}: {}",
+                    message["role"].as_str().unwrap(),
+                    message["content"].as_str().unwrap_or_default()
+                )
             })
             .collect()
     }

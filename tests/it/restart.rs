@@ -14,7 +14,9 @@ async fn in_mid_run(kronos: &Kronos) -> (WsClient, kronos_protocol::SessionId) {
     let session = client.attach_new().await;
     client.send(&session, "m_1", LONG, SendMode::Queue).await;
     client
-        .until("some text", |client| client.transcript(&session).last_answer().len() > 20)
+        .until("some text", |client| {
+            client.transcript(&session).last_answer().len() > 20
+        })
         .await;
     (client, session)
 }
@@ -29,12 +31,21 @@ async fn taken_up_again(kronos: &Kronos, mut client: WsClient, session: &str) {
     client
         .until("the turn tried again", |client| {
             let transcript = client.transcript(session);
-            transcript.messages.iter().filter(|message| message.role == "assistant").count() >= 2
+            transcript
+                .messages
+                .iter()
+                .filter(|message| message.role == "assistant")
+                .count()
+                >= 2
         })
         .await;
     client.until_idle(session).await;
     let transcript = client.transcript(session);
-    let answers: Vec<_> = transcript.messages.iter().filter(|message| message.role == "assistant").collect();
+    let answers: Vec<_> = transcript
+        .messages
+        .iter()
+        .filter(|message| message.role == "assistant")
+        .collect();
     assert_eq!(answers.len(), 2, "the interrupted answer and the new one");
     assert!(answers[0].text.starts_with(&shown), "what was shown is still there");
     assert!(answers[1].text.len() > answers[0].text.len(), "the new one is complete");
@@ -67,7 +78,9 @@ async fn a_run_that_ends_within_the_drain_deadline_is_not_interrupted() {
     let mut kronos = kronos_with(100.0, &[("DRAIN_DEADLINE", "10s")]).await;
     let mut client = kronos.client("ann").await;
     let session = client.attach_new().await;
-    client.send(&session, "m_1", "[[tokens 60]] a short story", SendMode::Queue).await;
+    client
+        .send(&session, "m_1", "[[tokens 60]] a short story", SendMode::Queue)
+        .await;
     client.until_running(&session).await;
     kronos.server.sigterm();
     client.until_idle(&session).await;
@@ -90,15 +103,23 @@ async fn kill_9_in_mid_run_takes_nothing_back_and_the_turn_is_taken_up_again() {
 async fn queued_messages_survive_kill_9_in_their_order() {
     let mut kronos = kronos_with(40.0, &[]).await;
     let (mut client, session) = in_mid_run(&kronos).await;
-    client.send(&session, "m_2", "[[tokens 2]] second", SendMode::Queue).await;
-    client.send(&session, "m_3", "[[tokens 2]] third", SendMode::Queue).await;
+    client
+        .send(&session, "m_2", "[[tokens 2]] second", SendMode::Queue)
+        .await;
+    client
+        .send(&session, "m_3", "[[tokens 2]] third", SendMode::Queue)
+        .await;
     kronos.server.kill9();
     client.cut();
     kronos.gemini.set_config(|config| config.tokens_per_second = 0.0);
     kronos.server.restart().await;
     client.reconnect(&kronos.server.ws_url()).await;
     client.reattach(&session).await;
-    client.until("the third answer", |client| client.transcript(&session).message("m_3").is_some()).await;
+    client
+        .until("the third answer", |client| {
+            client.transcript(&session).message("m_3").is_some()
+        })
+        .await;
     client.until_idle(&session).await;
     let asked: Vec<_> = client
         .transcript(&session)

@@ -15,7 +15,10 @@ async fn a_turn_is_the_same_over_json_msgpack_rest_and_the_terminal_client() {
     let mut json = kronos.client("ann").await;
     let session = json.attach_new().await;
     let answer = json.ask(&session, "m_1", QUESTION).await;
-    assert!(answer.contains("Bern"), "the simulator answers what was asked: {answer}");
+    assert!(
+        answer.contains("Bern"),
+        "the simulator answers what was asked: {answer}"
+    );
     stored.push(kronos.stored("ann", session.as_str()).await);
 
     let mut msgpack = kronos.msgpack("ann").await;
@@ -29,7 +32,15 @@ async fn a_turn_is_the_same_over_json_msgpack_rest_and_the_terminal_client() {
     stored.push(kronos.stored("ann", reply["conversation_id"].as_str().unwrap()).await);
 
     let once = std::process::Command::new(env!("CARGO_BIN_EXE_kronos"))
-        .args(["chat", "--url", &kronos.server.ws_url(), "--user", "ann", "--once", QUESTION])
+        .args([
+            "chat",
+            "--url",
+            &kronos.server.ws_url(),
+            "--user",
+            "ann",
+            "--once",
+            QUESTION,
+        ])
         .output()
         .expect("kronos chat runs");
     assert!(once.status.success(), "{}", String::from_utf8_lossy(&once.stderr));
@@ -52,10 +63,11 @@ async fn a_message_over_rest_appears_live_on_an_attached_socket() {
     let session = socket.attach_new().await;
     let body = json!({"message": "Hello!", "user_id": "ann", "conversation_id": session});
     let reply = kronos.server.post("/api/v1/chat/message", &[], &body).await.expect(200);
-    socket.until("the answer on the socket", |client| {
-        client.transcript(&session).last_answer() == reply["message"].as_str().unwrap()
-    })
-    .await;
+    socket
+        .until("the answer on the socket", |client| {
+            client.transcript(&session).last_answer() == reply["message"].as_str().unwrap()
+        })
+        .await;
 }
 
 #[tokio::test]
@@ -67,9 +79,16 @@ async fn the_model_reads_the_turns_before_and_the_usage_is_told() {
     client.ask(&session, "m_2", "What did I say before?").await;
     let requests = kronos.gemini.requests();
     let contents = requests.last().unwrap().body["contents"].as_array().unwrap().clone();
-    let roles: Vec<_> = contents.iter().map(|content| content["role"].as_str().unwrap().to_owned()).collect();
+    let roles: Vec<_> = contents
+        .iter()
+        .map(|content| content["role"].as_str().unwrap().to_owned())
+        .collect();
     assert_eq!(roles, ["user", "model", "user"]);
-    let signed = contents[1]["parts"].as_array().unwrap().iter().any(|part| part["thoughtSignature"].is_string());
+    let signed = contents[1]["parts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .any(|part| part["thoughtSignature"].is_string());
     assert!(signed, "the thought signature went back unchanged");
     let events = client.transcript(&session);
     let shown = format!("{events:?}");
@@ -82,9 +101,15 @@ async fn the_ack_of_a_send_comes_before_its_events() {
     let mut client = kronos.client("ann").await;
     let session = client.attach_new().await;
     for n in 0..20 {
-        let sent = client.send(&session, &format!("m_{n}"), "[[tokens 3]] go", SendMode::Queue).await;
+        let sent = client
+            .send(&session, &format!("m_{n}"), "[[tokens 3]] go", SendMode::Queue)
+            .await;
         let before = client.cursor(&session).map_or(0, |cursor| cursor.seq);
-        assert!(before < sent.seq, "event {} was shown before its send was acknowledged", sent.seq);
+        assert!(
+            before < sent.seq,
+            "event {} was shown before its send was acknowledged",
+            sent.seq
+        );
         client.until_idle(&session).await;
     }
 }

@@ -11,10 +11,10 @@ use tokio::time::timeout;
 use super::answer::Answer;
 use super::failure::{self, Failure};
 use super::generation::{Generation, Stop};
-use crate::metrics::GEMINI_FIRST_TOKEN;
 use super::stream::EventReader;
 use super::wire::ErrorStatus;
 use super::{Finished, Progress};
+use crate::metrics::GEMINI_FIRST_TOKEN;
 use crate::upstream::Pass;
 
 /// Most bytes of an error's body that are read: Google's have a few hundred.

@@ -13,9 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::client;
 use super::failure::{self, Failure, Retry};
-use crate::metrics::{GEMINI_REQUESTS, GEMINI_RETRIES, GEMINI_TOKENS};
 use super::shared::GeminiShared;
 use super::{Finished, GenerateRequest, GenerationEvent, Progress, Usage};
+use crate::metrics::{GEMINI_REQUESTS, GEMINI_RETRIES, GEMINI_TOKENS};
 
 /// Where the events of a generation go.
 #[derive(Clone)]

@@ -246,17 +246,22 @@ fn deliver(
                 entries,
             },
         ),
-        Form::Frame(codec) => {
-            match encode(codec, wire, epoch, &entries, snapshot) {
-                Some(bytes) => hand(id, reader, Payload::Frame { upto, bytes }),
-                None => Served::Gone,
-            }
-        }
+        Form::Frame(codec) => match encode(codec, wire, epoch, &entries, snapshot) {
+            Some(bytes) => hand(id, reader, Payload::Frame { upto, bytes }),
+            None => Served::Gone,
+        },
     }
 }
 
 fn encode(codec: Codec, wire: &SessionId, epoch: &EpochId, entries: &[LogEntry], snapshot: bool) -> Option<Bytes> {
-    codec.encode(&EventsRef { session: wire, epoch, snapshot, events: entries }).ok()
+    codec
+        .encode(&EventsRef {
+            session: wire,
+            epoch,
+            snapshot,
+            events: entries,
+        })
+        .ok()
 }
 
 fn hand(id: &AttachmentId, reader: &mut Reader, payload: Payload) -> Served {

@@ -33,14 +33,18 @@ pub(super) static SETTINGS: &[Setting] = &[
         "auth.access_token_expire_minutes",
         "ACCESS_TOKEN_EXPIRE_MINUTES",
         "30",
-        integer(1, 1440, |c, v| c.auth.access_token_ms = i64::try_from(v).unwrap_or(1) * 60_000),
+        integer(1, 1440, |c, v| {
+            c.auth.access_token_ms = i64::try_from(v).unwrap_or(1) * 60_000
+        }),
         "Life of an access token in minutes.",
     ),
     Setting::new(
         "auth.refresh_token_expire_days",
         "REFRESH_TOKEN_EXPIRE_DAYS",
         "30",
-        integer(1, 365, |c, v| c.auth.refresh_token_ms = i64::try_from(v).unwrap_or(1) * 86_400_000),
+        integer(1, 365, |c, v| {
+            c.auth.refresh_token_ms = i64::try_from(v).unwrap_or(1) * 86_400_000
+        }),
         "Life of a refresh token in days; each use starts it again.",
     ),
     Setting::new(

@@ -29,7 +29,11 @@ pub(super) static SETTINGS: &[Setting] = &[
         "gemini.temperature",
         "GEMINI_TEMPERATURE",
         "",
-        Kind::Float { min: 0.0, max: 2.0, set: |c, v| c.gemini.temperature = Some(v) },
+        Kind::Float {
+            min: 0.0,
+            max: 2.0,
+            set: |c, v| c.gemini.temperature = Some(v),
+        },
         "Temperature of a run that names none; unset: the model's own.",
     ),
     Setting::new(
@@ -157,7 +161,11 @@ pub(super) static SETTINGS: &[Setting] = &[
         "gemini_sim.tokens_per_second",
         "GEMINI_SIM_TOKENS_PER_SECOND",
         "60",
-        Kind::Float { min: 0.0, max: 100_000.0, set: |c, v| c.simulator.tokens_per_second = v },
+        Kind::Float {
+            min: 0.0,
+            max: 100_000.0,
+            set: |c, v| c.simulator.tokens_per_second = v,
+        },
         "Pace of the simulated model, in tokens per second; 0 for as fast as it can.",
     ),
     Setting::new(

@@ -12,7 +12,9 @@ pub(super) static SETTINGS: &[Setting] = &[
         "server.environment",
         "ENVIRONMENT",
         "development",
-        word(Environment::WORDS, |c, v| c.server.environment = Environment::from_word(v)),
+        word(Environment::WORDS, |c, v| {
+            c.server.environment = Environment::from_word(v)
+        }),
         "What the server is run as. `production` refuses what is convenient and unsafe.",
     ),
     Setting::new(
@@ -100,7 +102,11 @@ pub(super) static SETTINGS: &[Setting] = &[
         "info",
         Kind::Other {
             allowed: "one of trace, debug, info, warning, error, critical, off, or a filter such as info,kronos=debug",
-            read: |c, v| crate::telemetry::read_level(v).map(|level| c.log.level = level).is_some(),
+            read: |c, v| {
+                crate::telemetry::read_level(v)
+                    .map(|level| c.log.level = level)
+                    .is_some()
+            },
         },
         "Which log lines are written: a level, or levels by module.",
     )

@@ -52,7 +52,14 @@ impl Accounts {
         let sign = |typ, life_ms: Millis| {
             let jti = token::unguessable();
             let (sub, fam) = (user.to_owned(), id.to_owned());
-            let claims = Claims { sub, jti: jti.clone(), iat: now / 1000, exp: (now + life_ms) / 1000, typ, fam };
+            let claims = Claims {
+                sub,
+                jti: jti.clone(),
+                iat: now / 1000,
+                exp: (now + life_ms) / 1000,
+                typ,
+                fam,
+            };
             let token = self.0.keys.sign(&claims).map_err(|error| {
                 tracing::error!(%error, "token cannot be signed");
                 ApiError::internal()
@@ -69,7 +76,15 @@ impl Accounts {
             "refresh_expires_in": seconds(config.refresh_token_ms),
         });
         let expires_at_ms = now + config.refresh_token_ms;
-        Ok((Family { user: user.to_owned(), refresh, access, expires_at_ms }, answer))
+        Ok((
+            Family {
+                user: user.to_owned(),
+                refresh,
+                access,
+                expires_at_ms,
+            },
+            answer,
+        ))
     }
 
     /// Uses a refresh token up for a new pair. One that was used before ends its whole family: somebody has a copy.
@@ -91,7 +106,11 @@ impl Accounts {
     }
 
     async fn rotate(&self, token: &str) -> Result<Value, Refused> {
-        let claims = self.0.keys.check(token, Kind::Refresh, self.0.clock.now_ms()).map_err(ApiError::from)?;
+        let claims = self
+            .0
+            .keys
+            .check(token, Kind::Refresh, self.0.clock.now_ms())
+            .map_err(ApiError::from)?;
         let Some((bytes, family)) = self.family(&claims.fam).await? else {
             return Err(ApiError::from(AuthError::Revoked).into());
         };
@@ -100,27 +119,50 @@ impl Accounts {
             self.end_family(&claims.fam, Some(&family)).await?;
             return Err(Refused::Reused);
         }
-        let user = self.user(&claims.sub).await.map_err(|cause| ApiError::from(StoreFailure { operation: "refresh", cause }))?;
+        let user = self.user(&claims.sub).await.map_err(|cause| {
+            ApiError::from(StoreFailure {
+                operation: "refresh",
+                cause,
+            })
+        })?;
         if user.is_none_or(|(_, user)| !user.is_active) {
             self.end_family(&claims.fam, Some(&family)).await?;
             return Err(ApiError::from(AuthError::Revoked).into());
         }
         let (next, answer) = self.pair(&claims.sub, &claims.fam)?;
         let document = write(FAMILY, claims.fam.clone(), Some(encode(&next)?), Expect::Value(bytes));
-        match self.0.store.commit(Request { documents: vec![document], ..Request::default() }).await {
+        match self
+            .0
+            .store
+            .commit(Request {
+                documents: vec![document],
+                ..Request::default()
+            })
+            .await
+        {
             Ok(()) => Ok(answer),
             // Two came at once with the same token: that is twice, too.
             Err(StoreError::Refused(Refusal::Condition { .. })) => {
                 let current = self.family(&claims.fam).await?;
-                self.end_family(&claims.fam, current.as_ref().map(|(_, family)| family)).await?;
+                self.end_family(&claims.fam, current.as_ref().map(|(_, family)| family))
+                    .await?;
                 Err(Refused::Reused)
             }
-            Err(cause) => Err(ApiError::from(StoreFailure { operation: "refresh", cause }).into()),
+            Err(cause) => Err(ApiError::from(StoreFailure {
+                operation: "refresh",
+                cause,
+            })
+            .into()),
         }
     }
 
     /// Ends the caller's login: its access token, its family, its websockets.
-    pub(in crate::edge) async fn logout(&self, principal: &Principal, token: &str, body: Map<String, Value>) -> Result<(), ApiError> {
+    pub(in crate::edge) async fn logout(
+        &self,
+        principal: &Principal,
+        token: &str,
+        body: Map<String, Value>,
+    ) -> Result<(), ApiError> {
         let mut fields = Fields::new("body", body);
         let refresh = fields.text("refresh_token", 1, 4096);
         fields.finish()?;
@@ -132,20 +174,25 @@ impl Accounts {
             && other.fam != claims.fam
         {
             let family = self.family(&other.fam).await?;
-            self.end_family(&other.fam, family.as_ref().map(|(_, family)| family)).await?;
+            self.end_family(&other.fam, family.as_ref().map(|(_, family)| family))
+                .await?;
         }
         let document = self.0.revoked.add(&claims.jti, claims.exp.saturating_mul(1000));
         self.commit(vec![document], "logout").await?;
         (self.0.on_revoked)(&claims.jti);
         let family = self.family(&claims.fam).await?;
-        self.end_family(&claims.fam, family.as_ref().map(|(_, family)| family)).await
+        self.end_family(&claims.fam, family.as_ref().map(|(_, family)| family))
+            .await
     }
 
     /// Refuses everything that descends from a login from now on.
     async fn end_family(&self, id: &str, family: Option<&Family>) -> Result<(), ApiError> {
         // Access tokens of the family live on at most this long.
         let until = self.0.clock.now_ms() + self.0.config.access_token_ms;
-        let documents = vec![self.0.revoked.add(id, until), write(FAMILY, id.to_owned(), None, Expect::Any)];
+        let documents = vec![
+            self.0.revoked.add(id, until),
+            write(FAMILY, id.to_owned(), None, Expect::Any),
+        ];
         self.commit(documents, "revoke").await?;
         if let Some(family) = family {
             (self.0.on_revoked)(&family.access);
@@ -154,14 +201,24 @@ impl Accounts {
     }
 
     async fn family(&self, id: &str) -> Result<Option<(Bytes, Family)>, ApiError> {
-        let fail = |cause| StoreFailure { operation: "refresh", cause };
+        let fail = |cause| StoreFailure {
+            operation: "refresh",
+            cause,
+        };
         let found = self.0.store.document(FAMILY, id).await.map_err(fail)?;
         Ok(found.and_then(|bytes| serde_json::from_slice(&bytes).ok().map(|family| (bytes, family))))
     }
 
     async fn commit(&self, documents: Vec<DocumentWrite>, operation: &'static str) -> Result<(), ApiError> {
-        let request = Request { documents, ..Request::default() };
-        self.0.store.commit(request).await.map_err(|cause| StoreFailure { operation, cause }.into())
+        let request = Request {
+            documents,
+            ..Request::default()
+        };
+        self.0
+            .store
+            .commit(request)
+            .await
+            .map_err(|cause| StoreFailure { operation, cause }.into())
     }
 
     /// Deletes what has expired: tickets, revocations, logins. Called now and then.
@@ -182,7 +239,10 @@ impl Accounts {
                 }
             }
             if !documents.is_empty() {
-                let request = Request { documents: std::mem::take(&mut documents), ..Request::default() };
+                let request = Request {
+                    documents: std::mem::take(&mut documents),
+                    ..Request::default()
+                };
                 if let Err(error) = self.0.store.commit(request).await {
                     tracing::warn!(%error, "expired tokens not deleted");
                     return;
@@ -194,10 +254,19 @@ impl Accounts {
         }
     }
 
-    async fn expired(&self, now: Millis, after: Option<&str>) -> Result<(Vec<DocumentWrite>, Option<String>), StoreError> {
+    async fn expired(
+        &self,
+        now: Millis,
+        after: Option<&str>,
+    ) -> Result<(Vec<DocumentWrite>, Option<String>), StoreError> {
         let page = self.0.store.documents(FAMILY, "", after, PAGE).await?;
-        let next = if page.len() == PAGE { page.last().map(|(key, _)| key.clone()) } else { None };
-        let is_over = |bytes: &Bytes| serde_json::from_slice::<Family>(bytes).is_ok_and(|family| family.expires_at_ms <= now);
+        let next = if page.len() == PAGE {
+            page.last().map(|(key, _)| key.clone())
+        } else {
+            None
+        };
+        let is_over =
+            |bytes: &Bytes| serde_json::from_slice::<Family>(bytes).is_ok_and(|family| family.expires_at_ms <= now);
         let expired = page
             .into_iter()
             .filter(|(_, bytes)| is_over(bytes))

@@ -24,7 +24,11 @@ impl Passwords {
     pub(super) fn new(concurrency: usize, waiting: usize) -> Result<Self, argon2::password_hash::Error> {
         let dummy = hash(&SecretString::from(super::token::unguessable()))?;
         let running = Arc::new(Semaphore::new(concurrency));
-        Ok(Self { running, places: Arc::new(Semaphore::new(concurrency + waiting)), dummy })
+        Ok(Self {
+            running,
+            places: Arc::new(Semaphore::new(concurrency + waiting)),
+            dummy,
+        })
     }
 
     /// Hashes a new password.
@@ -44,7 +48,10 @@ impl Passwords {
     }
 
     async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
-        let busy = || ApiError { after_ms: Some(1000), ..ApiError::new(ErrorCode::Overloaded, "Too many logins are waiting") };
+        let busy = || ApiError {
+            after_ms: Some(1000),
+            ..ApiError::new(ErrorCode::Overloaded, "Too many logins are waiting")
+        };
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_full| busy())?;
         let waiting = metrics::gauge!(names::PASSWORD_WAITING);
         waiting.increment(1.0);
@@ -67,8 +74,11 @@ fn hash(password: &SecretString) -> Result<String, argon2::password_hash::Error>
 }
 
 fn verify(password: &SecretString, stored: &str) -> bool {
-    PasswordHash::new(stored)
-        .is_ok_and(|hash| Argon2::default().verify_password(password.expose_secret().as_bytes(), &hash).is_ok())
+    PasswordHash::new(stored).is_ok_and(|hash| {
+        Argon2::default()
+            .verify_password(password.expose_secret().as_bytes(), &hash)
+            .is_ok()
+    })
 }
 
 #[cfg(test)]

@@ -54,19 +54,36 @@ impl Revoked {
 
     /// Refuses an id from now on in this process, and returns the write that makes it last.
     pub(super) fn add(&self, id: &str, expires_at_ms: Millis) -> DocumentWrite {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), expires_at_ms);
+        self.0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id.to_owned(), expires_at_ms);
         let value = serde_json::to_vec(&Entry { expires_at_ms }).unwrap_or_default();
-        DocumentWrite { family: FAMILY, key: id.to_owned(), value: Some(Bytes::from(value)), expect: Expect::Any }
+        DocumentWrite {
+            family: FAMILY,
+            key: id.to_owned(),
+            value: Some(Bytes::from(value)),
+            expect: Expect::Any,
+        }
     }
 
     /// Forgets what has expired and returns the writes that delete it, one page at most.
     pub(super) fn sweep(&self, now: Millis) -> Vec<DocumentWrite> {
         let mut set = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let gone: Vec<String> =
-            set.iter().filter(|(_, expires)| **expires <= now).map(|(id, _)| id.clone()).take(PAGE).collect();
+        let gone: Vec<String> = set
+            .iter()
+            .filter(|(_, expires)| **expires <= now)
+            .map(|(id, _)| id.clone())
+            .take(PAGE)
+            .collect();
         let delete = |id: &String| {
             set.remove(id);
-            DocumentWrite { family: FAMILY, key: id.clone(), value: None, expect: Expect::Any }
+            DocumentWrite {
+                family: FAMILY,
+                key: id.clone(),
+                value: None,
+                expect: Expect::Any,
+            }
         };
         gone.iter().map(delete).collect()
     }

@@ -24,7 +24,12 @@ pub(super) struct Tickets {
 
 impl Tickets {
     pub(super) fn new(clock: Clock, life: Duration, bound: usize) -> Self {
-        Self { clock, life, bound, waiting: Mutex::default() }
+        Self {
+            clock,
+            life,
+            bound,
+            waiting: Mutex::default(),
+        }
     }
 
     /// Makes a ticket for a caller; `None` when too many wait.
@@ -73,7 +78,13 @@ mod tests {
 
     fn principal() -> Principal {
         let user = UserId::try_from("u").unwrap();
-        Principal { user, name: None, superuser: false, token_id: None, expires_at_ms: None }
+        Principal {
+            user,
+            name: None,
+            superuser: false,
+            token_id: None,
+            expires_at_ms: None,
+        }
     }
 
     #[test]

@@ -44,12 +44,19 @@ pub(super) struct Keys {
 impl Keys {
     /// Takes the configured secret, or makes a random one for this process.
     pub(super) fn new(secret: Option<&SecretString>) -> Self {
-        let bytes = secret.map_or_else(|| random::<32>().to_vec(), |secret| secret.expose_secret().as_bytes().to_vec());
+        let bytes = secret.map_or_else(
+            || random::<32>().to_vec(),
+            |secret| secret.expose_secret().as_bytes().to_vec(),
+        );
         let mut validation = Validation::new(Algorithm::HS256);
         // Checked here against the injected clock, without leeway.
         validation.validate_exp = false;
         validation.validate_aud = false;
-        Self { encoding: EncodingKey::from_secret(&bytes), decoding: DecodingKey::from_secret(&bytes), validation }
+        Self {
+            encoding: EncodingKey::from_secret(&bytes),
+            decoding: DecodingKey::from_secret(&bytes),
+            validation,
+        }
     }
 
     /// Signs claims.
@@ -87,7 +94,14 @@ mod tests {
 
     fn claims() -> Claims {
         let text = |t: &str| t.to_owned();
-        Claims { sub: text("u"), jti: text("j"), iat: 1000, exp: 2000, typ: Kind::Access, fam: text("f") }
+        Claims {
+            sub: text("u"),
+            jti: text("j"),
+            iat: 1000,
+            exp: 2000,
+            typ: Kind::Access,
+            fam: text("f"),
+        }
     }
 
     fn keys() -> Keys {
@@ -96,7 +110,11 @@ mod tests {
 
     fn forged(header: &str, signature: &str) -> String {
         let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
-        format!("{}.{}.{signature}", part(header), part(&serde_json::to_string(&claims()).unwrap()))
+        format!(
+            "{}.{}.{signature}",
+            part(header),
+            part(&serde_json::to_string(&claims()).unwrap())
+        )
     }
 
     #[test]
@@ -108,7 +126,12 @@ mod tests {
 
     #[test]
     fn a_refresh_token_is_no_access_token() {
-        let token = keys().sign(&Claims { typ: Kind::Refresh, ..claims() }).unwrap();
+        let token = keys()
+            .sign(&Claims {
+                typ: Kind::Refresh,
+                ..claims()
+            })
+            .unwrap();
         assert_eq!(keys().check(&token, Kind::Access, 0), Err(AuthError::Invalid));
         assert!(keys().check(&token, Kind::Refresh, 0).is_ok());
     }
@@ -131,7 +154,11 @@ mod tests {
             String::new(),
             "a.b.c".to_owned(),
         ] {
-            assert_eq!(keys().check(&token, Kind::Access, 0), Err(AuthError::Invalid), "{token}");
+            assert_eq!(
+                keys().check(&token, Kind::Access, 0),
+                Err(AuthError::Invalid),
+                "{token}"
+            );
         }
     }
 

@@ -74,7 +74,11 @@ impl Signup {
         let mut fields = Fields::new("body", body);
         let username = fields.required_text("username", 3, 50);
         if username.as_deref().is_some_and(|name| !name.bytes().all(is_name_byte)) {
-            fields.refuse("username", "Letters, digits, '_', '.' and '-' only", "string_pattern_mismatch");
+            fields.refuse(
+                "username",
+                "Letters, digits, '_', '.' and '-' only",
+                "string_pattern_mismatch",
+            );
         }
         let email = fields.required_text("email", 3, EMAIL_CHARS);
         if email.as_deref().is_some_and(|email| !is_email(email)) {
@@ -92,9 +96,14 @@ impl Signup {
         let preferences = fields.object("preferences", PREFERENCES_BYTES).unwrap_or_default();
         fields.finish()?;
         match (username, email, password) {
-            (Some(username), Some(email), Some(password)) => {
-                Ok(Self { username, email, password: password.into(), full_name, bio, preferences })
-            }
+            (Some(username), Some(email), Some(password)) => Ok(Self {
+                username,
+                email,
+                password: password.into(),
+                full_name,
+                bio,
+                preferences,
+            }),
             _ => Err(ApiError::internal()),
         }
     }
@@ -119,7 +128,10 @@ impl Login {
         let password = fields.required_text("password", 1, 1000);
         fields.finish()?;
         match (name, password) {
-            (Some(name), Some(password)) => Ok(Self { name, password: password.into() }),
+            (Some(name), Some(password)) => Ok(Self {
+                name,
+                password: password.into(),
+            }),
             _ => Err(ApiError::internal()),
         }
     }
@@ -134,12 +146,18 @@ fn is_email(text: &str) -> bool {
         return false;
     };
     let label = |label: &str| {
-        !label.is_empty() && !label.starts_with('-') && !label.ends_with('-')
+        !label.is_empty()
+            && !label.starts_with('-')
+            && !label.ends_with('-')
             && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
     };
     let local_is_good = (1..=64).contains(&local.len())
-        && !local.starts_with('.') && !local.ends_with('.') && !local.contains("..")
-        && local.chars().all(|c| c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~.".contains(c));
+        && !local.starts_with('.')
+        && !local.ends_with('.')
+        && !local.contains("..")
+        && local
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~.".contains(c));
     local_is_good && domain.contains('.') && domain.split('.').all(label)
 }
 
@@ -159,7 +177,9 @@ mod tests {
         for good in ["a@b.ch", "first.last+tag@mail.example.com", "o'neill@example.ie"] {
             assert!(is_email(good), "{good}");
         }
-        for bad in ["", "a", "@b.ch", "a@", "a@b", "a b@c.ch", "a@b..ch", ".a@b.ch", "a@-b.ch", "a@b@c.ch", "a@b.ch\n"] {
+        for bad in [
+            "", "a", "@b.ch", "a@", "a@b", "a b@c.ch", "a@b..ch", ".a@b.ch", "a@-b.ch", "a@b@c.ch", "a@b.ch\n",
+        ] {
             assert!(!is_email(bad), "{bad}");
         }
     }
@@ -169,8 +189,20 @@ mod tests {
         let body = json!({"username": "a b c", "email": "x", "password": "1234567", "confirm_password": "other", "bio": 1, "preferences": []});
         let error = Signup::read(object(body)).unwrap_err();
         let rows = error.details["errors"].as_array().unwrap().clone();
-        let fields: Vec<_> = rows.iter().map(|row| row["field"].as_str().unwrap().to_owned()).collect();
-        assert_eq!(fields, ["body.username", "body.email", "body.password", "body.bio", "body.preferences"]);
+        let fields: Vec<_> = rows
+            .iter()
+            .map(|row| row["field"].as_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(
+            fields,
+            [
+                "body.username",
+                "body.email",
+                "body.password",
+                "body.bio",
+                "body.preferences"
+            ]
+        );
     }
 
     #[test]

@@ -10,9 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    queue::{Next, Pending, Queue, extent},
-};
+use super::queue::{Next, Pending, Queue, extent};
 use crate::{
     clock::Clock,
     store::{Refusal, Request, SessionStore, StoreError},
