@@ -206,6 +206,7 @@ fn listed(meta: &SessionMeta) -> Value {
 
 /// One conversation with its last messages, or those before `before`.
 pub(super) async fn show(
+    state: web::Data<EdgeState>,
     directory: web::Data<DirectoryRef>,
     caller: Caller,
     path: web::Path<String>,
@@ -214,8 +215,9 @@ pub(super) async fn show(
     let id: SessionId = path_id("id", path.into_inner())?;
     let mut fields = Fields::new("query", query.0);
     let before: Option<MessageId> = fields.id("before");
+    let user = fields.id("user_id");
     fields.finish()?;
-    let caller = Arc::new(caller.principal);
+    let caller = caller.acting_as(&state, user)?;
     let session = directory.resolve(&id).await?;
     let (_, reply) = ask(&directory, session, &caller, SessionCommand::View).await?;
     let SessionReply::View(view) = reply else {
