@@ -23,6 +23,9 @@ use super::view::{Remark, View};
 /// How long a client without a user in front of it tries to come back.
 const GIVE_UP: Duration = Duration::from_secs(60);
 
+/// How long the user waits for a connection amid an answer before he may type the next line.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// How long the new attempt of an interrupted turn is waited for before leaving.
 const TRIED_AGAIN: Duration = Duration::from_secs(10);
 
@@ -144,7 +147,7 @@ impl Driver {
             if let Some(leave) = self.may_leave() {
                 break leave;
             }
-            self.ask_for_a_line();
+            self.ask_for_a_line()?;
             let happened = self.next().await;
             if let Some(leave) = self.handle(happened).await? {
                 break leave;
@@ -153,11 +156,21 @@ impl Driver {
         self.leave(leave).await
     }
 
-    fn ask_for_a_line(&mut self) {
-        let busy = self.conversation.is_opening() || self.conversation.is_answering();
-        if !self.ended && self.reached && !busy && self.keyboard.ask() {
+    /// Lets the user type, unless an answer to him is on its way; one that a lost connection holds up for long is not.
+    fn ask_for_a_line(&mut self) -> anyhow::Result<()> {
+        let held_up = self.gone_since.is_some_and(|since| since.elapsed() < PATIENCE) && self.conversation.is_busy();
+        let busy = held_up || self.conversation.is_opening() || self.conversation.is_answering();
+        if self.ended || !self.reached || busy || self.keyboard.is_asked() {
+            return Ok(());
+        }
+        if self.is_interactive() {
+            let pieces = self.view.end_line();
+            self.screen.print(pieces)?;
+        }
+        if self.keyboard.ask() {
             self.screen.editing();
         }
+        Ok(())
     }
 
     /// Whether everything that was said is answered, and nothing more will be said.
@@ -407,7 +420,11 @@ impl Driver {
     }
 
     fn remark(&mut self, remark: &Remark) -> anyhow::Result<()> {
-        let pieces = self.view.remarked(remark);
+        let mut pieces = self.view.remarked(remark);
+        if self.is_interactive() && self.keyboard.is_asked() {
+            // Above a line that is edited only whole lines can stand.
+            pieces.extend(self.view.end_remark());
+        }
         self.screen.print(pieces).context("the output is gone")
     }
 

@@ -222,7 +222,8 @@ impl View {
         }
     }
 
-    fn end_remark(&mut self) -> Vec<Piece> {
+    /// Ends the remark that the cursor stands in, if it does.
+    pub(super) fn end_remark(&mut self) -> Vec<Piece> {
         if std::mem::take(&mut self.open_remark) {
             vec![Piece::Remark("\n".to_owned())]
         } else {
