@@ -1,7 +1,5 @@
 //! AG-UI's own vectors: sequences that the official clients were run on.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
-
 use std::fs;
 use std::path::Path;
 

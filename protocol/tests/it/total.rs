@@ -1,7 +1,5 @@
 //! Reading is total: whatever comes, there is a frame or an error, and the error is the right one.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use std::fs;
 use std::path::Path;
 
