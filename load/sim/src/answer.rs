@@ -189,6 +189,12 @@ const ASKING: &[&str] = &[
     "want",
     "know",
     "compare",
+    "work",
+    "works",
+    "function",
+    "code",
+    "program",
+    "script",
 ];
 
 /// Returns the telling words of a text, at most six.

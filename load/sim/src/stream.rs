@@ -17,7 +17,7 @@ use crate::record::Ticket;
 
 /// Bytes per write of the split framing.
 const SPLIT: usize = 7;
-/// Lets the connection write what it has before it is dropped.
+/// Lets the connection write what it has before it is dropped, and a bare error arrive in a read of its own.
 const FLUSH: Duration = Duration::from_millis(5);
 
 /// An answer ready to be sent.
@@ -43,8 +43,9 @@ pub(crate) enum Wrapping {
 #[derive(Debug)]
 enum Step {
     Chunk(Chunk),
-    Bytes(Bytes),
-    Break(Break),
+    /// Bytes, and when they are due.
+    Bytes(Bytes, Duration),
+    Break(Break, Duration),
 }
 
 struct Writer {
@@ -107,29 +108,26 @@ impl Reply {
             .directives
             .broken
             .map(|(after, broken)| (after.min(self.chunks.len().saturating_sub(1)), broken));
-        let mut steps: VecDeque<Step> = self.chunks.into_iter().map(Step::Chunk).collect();
+        let mut chunks = self.chunks;
+        let mut steps = VecDeque::new();
         match broken {
             Some((after, broken)) => {
-                // The chunk that is cut is needed for its first half.
-                let cut = steps.get(after).and_then(|step| match step {
-                    Step::Chunk(chunk)
-                        if matches!(broken, Break::Cut | Break::Stall) && wrapping == Wrapping::Single =>
-                    {
-                        Some(chunk.clone())
-                    }
-                    Step::Chunk(chunk) if broken == Break::Cut => Some(chunk.clone()),
-                    Step::Chunk(_) | Step::Bytes(_) | Step::Break(_) => None,
-                });
-                steps.truncate(after);
-                if let Some(half) = cut.map(|chunk| self.envelope.half(&chunk, wrapping)) {
-                    steps.push_back(Step::Bytes(half));
-                }
-                steps.push_back(Step::Break(broken));
+                let next = chunks.get(after).cloned();
+                let due = next.as_ref().map_or(Duration::ZERO, |chunk| chunk.due);
+                let halves = broken == Break::Cut || (broken == Break::Stall && wrapping == Wrapping::Single);
+                let half = next
+                    .filter(|_| halves)
+                    .map(|chunk| self.envelope.half(&chunk, wrapping));
+                chunks.truncate(after);
+                steps.extend(chunks.into_iter().map(Step::Chunk));
+                steps.extend(half.map(|half| Step::Bytes(half, due)));
+                steps.push_back(Step::Break(broken, due));
             }
-            None if framing == Framing::Done => {
-                steps.push_back(Step::Bytes(Bytes::from_static(b"data: [DONE]\r\n\r\n")))
+            None => {
+                steps.extend(chunks.into_iter().map(Step::Chunk));
+                let done = Bytes::from_static(b"data: [DONE]\r\n\r\n");
+                steps.extend((framing == Framing::Done).then_some(Step::Bytes(done, Duration::ZERO)));
             }
-            None => {}
         }
         let model = self.envelope.model.clone();
         let writer = Writer {
@@ -186,8 +184,14 @@ impl Writer {
                 }
                 Some(Ok(bytes))
             }
-            Step::Bytes(bytes) => Some(Ok(bytes)),
-            Step::Break(broken) => self.break_off(broken).await,
+            Step::Bytes(bytes, due) => {
+                sleep_until(self.ticket.started() + due).await;
+                Some(Ok(bytes))
+            }
+            Step::Break(broken, due) => {
+                sleep_until(self.ticket.started() + due).await;
+                self.break_off(broken).await
+            }
         }
     }
 
@@ -200,6 +204,7 @@ impl Writer {
 
     async fn break_off(&mut self, broken: Break) -> Option<io::Result<Bytes>> {
         self.ended = true;
+        sleep(FLUSH).await;
         match broken {
             Break::Stall => std::future::pending().await,
             Break::CleanEnd => {
@@ -207,7 +212,6 @@ impl Writer {
                 None
             }
             Break::Cut | Break::Drop => {
-                sleep(FLUSH).await;
                 self.ticket
                     .failed(if broken == Break::Cut { "cut" } else { "truncate" });
                 Some(Err(io::Error::other("dropped on purpose")))

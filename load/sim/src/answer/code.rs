@@ -87,7 +87,8 @@ pub(super) fn answer(talk: &Talk<'_>) -> Option<String> {
         "example",
     ]);
     let named = LANGUAGES.iter().find(|(_, names, _)| talk.says(names));
-    if !verbs || !(things || named.is_some_and(|(tag, _, _)| *tag != "go" && *tag != "c")) {
+    let other_form = talk.says(&["tips", "list", "table", "poem", "story", "reasons", "words"]);
+    if other_form || !verbs || !(things || named.is_some_and(|(tag, _, _)| *tag != "go" && *tag != "c")) {
         return None;
     }
     if named.is_none() && !talk.says(&["code", "function", "program", "script", "snippet"]) {
