@@ -175,10 +175,11 @@ pub struct Pass {
 }
 
 impl Pass {
-    /// The upstream answered.
+    /// The upstream answered; cheap to repeat.
     pub fn succeed(&mut self) {
-        self.breaker.succeeded(self.probe && !self.told);
-        self.told = true;
+        if !std::mem::replace(&mut self.told, true) {
+            self.breaker.succeeded(self.probe);
+        }
     }
 
     /// The upstream failed; may follow [`Pass::succeed`] when the answer broke off later.

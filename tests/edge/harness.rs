@@ -45,12 +45,14 @@ impl Edge {
             .expect("the server starts");
         let (addr, stop) = (server.addr(), Stop::default());
         let task = actix_web::rt::spawn(server.run(stop.clone()));
-        Self {
+        let edge = Self {
             addr,
             clock,
             stop,
             task,
-        }
+        };
+        edge.ready().await;
+        edge
     }
 
     pub async fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&Value>) -> HttpReply {
@@ -75,6 +77,15 @@ impl Edge {
             }
             None => self.call(method, path, &[], body).await,
         }
+    }
+
+    /// Waits until the server says that it is ready.
+    pub async fn ready(&self) {
+        let limit = Duration::from_secs(10);
+        kronos_testkit::eventually(limit, "the server is ready", async || {
+            self.get("/health/ready", None).await.status == 200
+        })
+        .await;
     }
 
     /// Signs a user up and in.

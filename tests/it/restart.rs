@@ -24,7 +24,6 @@ async fn in_mid_run(kronos: &Kronos) -> (WsClient, kronos_protocol::SessionId) {
 /// The client's own checker has verified by then that nothing was taken back, repeated or left out.
 async fn taken_up_again(kronos: &Kronos, mut client: WsClient, session: &str) {
     let shown = client.transcript(session).last_answer().to_owned();
-    kronos.gemini.set_config(|config| config.tokens_per_second = 0.0);
     client.reconnect(&kronos.server.ws_url()).await;
     let attached = client.reattach(session).await;
     assert!(attached.recovered, "the cursor survives a restart");
@@ -69,6 +68,7 @@ async fn sigterm_in_mid_run_is_told_and_the_turn_is_taken_up_again() {
     assert!(closed.reason().is_some_and(|reason| reason.retry));
     let status = kronos.server.wait(Duration::from_secs(10)).await;
     assert!(status.success(), "a drained server exits with 0: {status}");
+    kronos.gemini.set_config(|config| config.tokens_per_second = 0.0);
     kronos.server.restart().await;
     taken_up_again(&kronos, client, session.as_str()).await;
 }
@@ -95,6 +95,7 @@ async fn kill_9_in_mid_run_takes_nothing_back_and_the_turn_is_taken_up_again() {
     let (mut client, session) = in_mid_run(&kronos).await;
     kronos.server.kill9();
     client.cut();
+    kronos.gemini.set_config(|config| config.tokens_per_second = 0.0);
     kronos.server.restart().await;
     taken_up_again(&kronos, client, session.as_str()).await;
 }

@@ -88,12 +88,15 @@ impl Endpoint {
     /// Makes a client with connections of its own.
     ///
     /// There is no time-out for a whole answer (a long one is not a fault) and no redirect (the key would travel along).
+    /// HTTP/1.1, because each generation then has a connection for itself: over HTTP/2 the answers that slow sessions do
+    /// not read would use up the window that all share, and beyond 100 streams the rest would wait unseen.
     pub(crate) fn client(&self) -> Result<Client, GeminiConfigError> {
         let builder = Client::builder()
             .user_agent(concat!("kronos/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(self.connect_timeout)
             .pool_idle_timeout(IDLE_CONNECTION)
             .redirect(redirect::Policy::none())
+            .http1_only()
             .tcp_nodelay(true);
         // Whoever was first to install a provider is right: any of them can make these connections.
         drop(rustls::crypto::ring::default_provider().install_default());

@@ -168,6 +168,10 @@ impl Generation {
         if !self.shared.is_configured() {
             return Err(Failure::not_configured().into());
         }
+        // The time-out round this asks for the answer first and looks at the clock then: too late for a request.
+        if self.request.deadline <= self.shared.clock.instant() {
+            return Err(Failure::deadline().into());
+        }
         let path = client::model_path(&self.model).ok_or_else(Failure::bad_model_name)?;
         let body = client::body(&self.request, &self.shared.config)?;
         // The conversation is in the body now: waiting generations should not hold it twice.
