@@ -5,7 +5,7 @@ use std::time::Duration;
 use kronos_testkit::{ConnectOptions, RawWs, WsClient};
 use serde_json::{Value, json};
 
-use crate::harness::Edge;
+use crate::harness::{Answer as _, Edge};
 
 async fn simulated(required: bool) -> Edge {
     Edge::with(|config| {
@@ -82,16 +82,10 @@ async fn what_is_somebody_elses_is_not_found() {
         .await
         .expect(200);
     let id = turn["conversation_id"].as_str().expect("an id");
-    edge.get(&format!("/api/v1/chat/{id}"), Some(&ada.access))
-        .await
-        .expect(200);
-    edge.get(&format!("/api/v1/chat/{id}"), Some(&eve.access))
-        .await
-        .expect(404);
+    edge.get(&format!("/api/v1/chat/{id}"), Some(&ada.access)).await.is(200);
+    edge.get(&format!("/api/v1/chat/{id}"), Some(&eve.access)).await.is(404);
     let body = json!({"message": "hi", "conversation_id": id});
-    edge.post("/api/v1/chat/message", Some(&eve.access), body)
-        .await
-        .expect(404);
+    edge.post("/api/v1/chat/message", Some(&eve.access), body).await.is(404);
     assert_eq!(
         edge.get("/api/v1/chat/", Some(&eve.access)).await.expect(200)["items"],
         json!([])
@@ -107,7 +101,7 @@ async fn the_list_continues_after_its_cursor() {
     for _ in 0..3 {
         edge.post("/api/v1/chat/message", token, json!({"message": "hi"}))
             .await
-            .expect(200);
+            .is(200);
     }
     let mut seen = Vec::new();
     let mut path = "/api/v1/chat/?limit=2".to_owned();
@@ -214,7 +208,7 @@ async fn logout_closes_the_websockets_of_its_token() {
     let mut socket = WsClient::connect(&url(&edge), options).await;
     edge.post("/api/v1/auth/logout", Some(&pair.access), json!({}))
         .await
-        .expect(200);
+        .is(200);
     assert_eq!(socket.close_code().await, 4401);
     edge.finish().await;
 }

@@ -91,7 +91,7 @@ impl Edge {
     /// Signs a user up and in.
     pub async fn login(&self, name: &str) -> Pair {
         let body = json!({"username": name, "email": format!("{name}@example.com"), "password": "correct horse"});
-        self.post("/api/v1/auth/signup", None, body).await.expect(201);
+        self.post("/api/v1/auth/signup", None, body).await.is(201);
         let body = json!({"username": name, "password": "correct horse"});
         Pair::of(&self.post("/api/v1/auth/login", None, body).await.expect(200))
     }
@@ -104,6 +104,18 @@ impl Edge {
             .expect("the server stops in time")
             .expect("the server does not panic")
             .expect("the server ends well");
+    }
+}
+
+/// What a test asks of an answer whose body does not matter.
+pub trait Answer {
+    /// Checks the status.
+    fn is(&self, status: u16);
+}
+
+impl Answer for HttpReply {
+    fn is(&self, status: u16) {
+        assert_eq!(self.status, status, "{}", self.text());
     }
 }
 
