@@ -17,6 +17,16 @@ use crate::wire::tree::{self, Strict};
 
 words! {
     /// How frames are written; chosen by the websocket's subprotocol.
+    ///
+    /// ```
+    /// use kronos_protocol::{Codec, Command, OkBody, ServerFrame};
+    ///
+    /// let frame = Codec::Json.decode_client(br#"{"op":"ping","ref":"7","later":1}"#)?;
+    /// assert_eq!(frame.command, Command::Ping);
+    /// let reply = Codec::Json.encode(&ServerFrame::ok(frame.reference, OkBody::Done))?;
+    /// assert_eq!(reply, r#"{"op":"ok","ref":"7"}"#);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[derive(Default)]
     pub enum Codec: "a codec" {
         /// Text frames of JSON.

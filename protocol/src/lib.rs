@@ -6,8 +6,9 @@
 //! * **Unknown fields are ignored** everywhere. An unknown `op` is refused with `unsupported`, and the connection
 //!   goes on. Unknown event types and unknown members of AG-UI's unions are dropped by tolerant reading.
 //! * **Null**: in AG-UI events absent means absent, and null is an error for every optional field but the four that
-//!   AG-UI forgives (`parentMessageId`, `outcome`, `result`, `rawEvent`), which read as absent. In commands null reads as
-//!   absent, except within `settings`. Nothing is ever written as null but `ref` of an error to a frame without one.
+//!   AG-UI forgives (`parentMessageId`, `outcome`, `result`, `rawEvent`), which read as absent; so do `state`, `forwardedProps`,
+//!   `tools` and `context` of an input, and `payload` of an answer. In commands null reads as absent, except within
+//!   `settings`. Nothing is ever written as null but `ref` of an error to a frame without one.
 //! * **Same in both codecs**: a frame has the same fields in JSON and in MessagePack.
 //! * **Reading is total**: it never panics, recurses at most [`limits::DEPTH`] levels, and its errors never repeat
 //!   what was read.

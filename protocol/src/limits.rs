@@ -1,6 +1,7 @@
 //! Default bounds of the protocol. A server tells its own in `welcome`; these are what it starts from.
 
-/// Largest websocket message in either direction, in bytes: 32,000 characters of 4 bytes, escaped, with room around.
+/// Largest websocket message in either direction, in bytes: [`MESSAGE_CHARS`] fit with room to spare as UTF-8 (128,000 at
+/// most) and with every character escaped as `\u1234` (192,000).
 pub const FRAME_BYTES: usize = 262_144;
 
 /// Largest websocket message before `hello` was accepted, in bytes: a token fits, a stranger's memory does not.

@@ -2,13 +2,14 @@
 
 use std::fmt;
 
+use crate::wire::macros::object_enums;
 use serde::de::{Deserialize, Deserializer, Error};
 use serde::{Deserialize as DeriveDeserialize, Serialize};
 use serde_json::Value;
 
 /// One operation of a patch: an object with `op`.
 #[derive(Debug, Clone, PartialEq, Serialize, DeriveDeserialize)]
-#[serde(tag = "op", rename_all = "lowercase")]
+#[serde(remote = "Self", tag = "op", rename_all = "lowercase")]
 pub enum PatchOp {
     /// Puts a value where none was, or into a list.
     Add {
@@ -101,3 +102,5 @@ impl<'de> Deserialize<'de> for Pointer {
         Self::try_from(String::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }
+
+object_enums!(PatchOp);

@@ -107,7 +107,7 @@ impl From<FrameError> for WireError {
 }
 
 wire_struct! {
-    /// `events`: one or more entries of a session's log.
+    /// `events`: one or more entries of a session's log. Without `op`: send it as a [`ServerFrame`].
     #[derive(Debug, Clone, PartialEq)]
     pub struct Events {
         required {
@@ -155,7 +155,7 @@ impl<E: Serialize> Serialize for EventsRef<'_, E> {
 }
 
 wire_struct! {
-    /// `caught_up`: the attached client has everything up to here.
+    /// `caught_up`: the attached client has everything up to here. Without `op`: send it as a [`ServerFrame`].
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct CaughtUp {
         required {
@@ -168,7 +168,7 @@ wire_struct! {
 }
 
 wire_struct! {
-    /// `presence`: who else follows a session.
+    /// `presence`: who else follows a session. Without `op`: send it as a [`ServerFrame`].
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct Presence {
         required {
@@ -199,18 +199,8 @@ wire_struct! {
     }
 }
 
-words! {
-    /// Why the server goes away.
-    pub enum GoawayReason: "a reason to go away" {
-        /// It stops or restarts.
-        Drain = "drain",
-        /// It has too much to do; another one has less.
-        Overload = "overload",
-    }
-}
-
 wire_struct! {
-    /// `goaway`: the server goes away.
+    /// `goaway`: the server goes away. Without `op`: send it as a [`ServerFrame`].
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct Goaway {
         required {
@@ -221,6 +211,18 @@ wire_struct! {
         }
     }
 }
+
+macro_rules! frame_of {
+    ($($name:ident),*) => {$(
+        impl From<$name> for ServerFrame {
+            fn from(frame: $name) -> Self {
+                Self::$name(frame)
+            }
+        }
+    )*};
+}
+
+frame_of!(Events, CaughtUp, Presence, Goaway);
 
 impl ServerFrame {
     /// Returns a reply that the command was done.

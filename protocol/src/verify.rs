@@ -2,7 +2,8 @@
 //!
 //! A port of the verifier and the chunk expansion of the official client 1.0.0: what this accepts, that client does not
 //! throw on. Where several things are wrong at once, which one is named may differ. Schema rules are not here: a value
-//! that became an [`Event`] has kept them.
+//! that was read as an [`Event`] has kept them. One made in Rust can still break two: an interrupt outcome must have an
+//! interrupt, and integers (`timestamp`, token counts) must stay within ±(2^53 - 1).
 //!
 //! Events outside a run are not for it: entries of a log without `run` must not be fed to it.
 
@@ -14,10 +15,11 @@ mod brackets;
 mod chunks;
 mod closers;
 mod error;
+mod open;
 mod owners;
 
-pub use brackets::{OpenEntity, OpenKind};
 pub use error::OrderError;
+pub use open::{OpenEntity, OpenKind};
 
 use brackets::Brackets;
 use chunks::Lanes;
@@ -25,6 +27,24 @@ use chunks::Lanes;
 /// Follows one stream of AG-UI events and says whether the next one may come.
 ///
 /// Cheap per event: a scan over what is open. Chunk events, which we only read, cost copies of the state.
+///
+/// ```
+/// use kronos_protocol::event::{RunFinished, RunStarted, TextMessageStart};
+/// use kronos_protocol::{MessageId, RunId, Verifier};
+///
+/// let run: RunId = "r_1".parse()?;
+/// let message: MessageId = "m_1".parse()?;
+/// let finished = RunFinished::new("s_1", &run).into();
+/// let mut verifier = Verifier::new();
+/// verifier.accept(&RunStarted::new("s_1", &run).into())?;
+/// verifier.accept(&TextMessageStart::new(&message).into())?;
+/// assert!(verifier.check(&finished).is_err());
+/// for closer in verifier.closers(1_790_000_000_000) {
+///     verifier.accept(&closer)?;
+/// }
+/// verifier.accept(&finished)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Verifier {
     brackets: Brackets,

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::event;
 use crate::ids::RunId;
 use crate::message::{Interrupt, RunInput};
-use crate::wire::macros::wire_struct;
+use crate::wire::macros::{object_enums, wire_struct};
 use crate::wire::{Tagged, not_null};
 
 event! {
@@ -91,7 +91,12 @@ event! {
 
 /// How a run ended, when it did not fail: an object with `type`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "lowercase", rename_all_fields = "camelCase")]
+#[serde(
+    remote = "Self",
+    tag = "type",
+    rename_all = "lowercase",
+    rename_all_fields = "camelCase"
+)]
 pub enum Outcome {
     /// It is done.
     Success {
@@ -149,3 +154,5 @@ wire_struct! {
         }
     }
 }
+
+object_enums!(Outcome);

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::event;
 use crate::ids::{InterruptId, MessageId};
+use crate::wire::macros::object_enums;
 use crate::wire::{Tagged, not_null};
 
 event! {
@@ -67,7 +68,12 @@ event! {
 
 /// How a subagent ended, when it did not fail: an object with `type`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "lowercase", rename_all_fields = "camelCase")]
+#[serde(
+    remote = "Self",
+    tag = "type",
+    rename_all = "lowercase",
+    rename_all_fields = "camelCase"
+)]
 pub enum SubagentOutcome {
     /// It is done.
     Success,
@@ -86,3 +92,5 @@ impl Tagged for SubagentOutcome {
         matches!(tag, "success" | "suspended")
     }
 }
+
+object_enums!(SubagentOutcome);

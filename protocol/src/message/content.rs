@@ -7,6 +7,7 @@ use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 use serde::{Deserialize as DeriveDeserialize, Serialize};
 use serde_json::Value;
 
+use crate::wire::macros::object_enums;
 use crate::wire::not_null;
 
 /// A text, or parts: on the wire a string or a list.
@@ -21,7 +22,7 @@ pub enum UserContent {
 
 /// One part of a message: an object with `type`. A type this version does not know is refused, not dropped.
 #[derive(Debug, Clone, PartialEq, Serialize, DeriveDeserialize)]
-#[serde(tag = "type", rename_all = "lowercase")]
+#[serde(remote = "Self", tag = "type", rename_all = "lowercase")]
 pub enum ContentPart {
     /// A text.
     Text {
@@ -64,7 +65,12 @@ pub enum ContentPart {
 
 /// Where the bytes of a part are: an object with `type`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, DeriveDeserialize)]
-#[serde(tag = "type", rename_all = "lowercase", rename_all_fields = "camelCase")]
+#[serde(
+    remote = "Self",
+    tag = "type",
+    rename_all = "lowercase",
+    rename_all_fields = "camelCase"
+)]
 pub enum Source {
     /// Here.
     Data {
@@ -184,3 +190,5 @@ impl<'de> Visitor<'de> for ContentVisitor {
         Ok(UserContent::Parts(parts))
     }
 }
+
+object_enums!(ContentPart, Source);

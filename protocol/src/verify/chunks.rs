@@ -2,7 +2,7 @@
 //! time; the next chunk without an id continues it, and most other events of the lane end it.
 
 use super::OrderError;
-use super::brackets::{OpenEntity, OpenKind};
+use super::open::{OpenEntity, OpenKind};
 use super::owners::Owner;
 use crate::event::{
     Event, EventKind, ReasoningMessageChunk, ReasoningMessageContent, ReasoningMessageEnd, ReasoningMessageStart,

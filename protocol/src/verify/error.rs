@@ -1,6 +1,6 @@
 //! Which ordering rule an event breaks.
 
-use super::brackets::OpenKind;
+use super::open::OpenKind;
 use super::owners::{Bucket, Owner};
 use crate::event::EventKind;
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::OrderError;
-use super::brackets::OpenKind;
+use super::open::OpenKind;
 use crate::event::EventKind;
 use crate::message::Message;
 

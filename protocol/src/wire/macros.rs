@@ -4,7 +4,8 @@
 ///
 /// Sections, each optional and in this order: `required` (must be there, and not null), `any`
 /// (required, any JSON with null), `listed` (required list; unknown union
-/// members are left out), `constant` (required, but `new` knows it), `defaulted` (absent reads as the given value; always written), `optional` (absent is `None`;
+/// members are left out), `constant` (required, but `new` knows it), `defaulted` (absent and null read as the given
+/// value; always written), `optional` (absent is `None`;
 /// null is refused), `nullable` (null reads as absent), `known` (like nullable; an unknown union member is absent too).
 macro_rules! wire_struct {
     (
@@ -90,7 +91,7 @@ macro_rules! wire_struct {
                 $( $( let mut $af: Option<$at> = None; )* )?
                 $( $( let mut $lf: Option<$crate::wire::KnownList<$lt>> = None; )* )?
                 $( $( let mut $cf: Option<$ct> = None; )* )?
-                $( $( let mut $df: Option<$dt> = None; )* )?
+                $( $( let mut $df: Option<Option<$dt>> = None; )* )?
                 $( $( let mut $of: Option<$crate::wire::NotNull<$ot>> = None; )* )?
                 $( $( let mut $nf: Option<Option<$nt>> = None; )* )?
                 $( $( let mut $kf: Option<$crate::wire::Known<$kt>> = None; )* )?
@@ -112,7 +113,7 @@ macro_rules! wire_struct {
                     $( $( $af: $af.ok_or_else(|| $crate::wire::missing($aw))?, )* )?
                     $( $( $lf: $lf.ok_or_else(|| $crate::wire::missing($lw))?.0, )* )?
                     $( $( $cf: $cf.ok_or_else(|| $crate::wire::missing($cw))?, )* )?
-                    $( $( $df: $df.unwrap_or_else(|| $dv), )* )?
+                    $( $( $df: $df.flatten().unwrap_or_else(|| $dv), )* )?
                     $( $( $of: $of.map(|value| value.0), )* )?
                     $( $( $nf: $nf.flatten(), )* )?
                     $( $( $kf: $kf.and_then(|known| known.0), )* )?
@@ -214,6 +215,27 @@ macro_rules! wire_enum {
     };
 }
 
+/// Implements serde for enums of struct variants with a telling field, whose derives are marked `remote = "Self"`.
+///
+/// The derive alone would also read a list of the fields, and the number of a variant instead of its name.
+macro_rules! object_enums {
+    ($( $name:ident ),* $(,)?) => {$(
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                Self::serialize(self, serializer)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let fields = <serde_json::Map<String, serde_json::Value> as serde::Deserialize>::deserialize(deserializer)?;
+                let tree = $crate::wire::tree::Tree(serde_json::Value::Object(fields));
+                Self::deserialize(tree).map_err(serde::de::Error::custom)
+            }
+        }
+    )*};
+}
+
 /// Declares a closed set of words: an enum with `as_str`, `ALL`, `Display`, `FromStr` and serde as a string.
 macro_rules! words {
     (
@@ -275,4 +297,4 @@ macro_rules! words {
     };
 }
 
-pub(crate) use {wire_enum, wire_struct, words};
+pub(crate) use {object_enums, wire_enum, wire_struct, words};

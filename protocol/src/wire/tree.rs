@@ -62,7 +62,7 @@ pub(crate) fn read<'de, T: Deserialize<'de>>(value: Value) -> Result<T, TreeErro
 }
 
 /// A [`Value`] to read from.
-struct Tree(Value);
+pub(crate) struct Tree(pub(crate) Value);
 
 impl<'de> IntoDeserializer<'de, TreeError> for Tree {
     type Deserializer = Self;
@@ -105,9 +105,19 @@ impl<'de> Deserializer<'de> for Tree {
         visitor.visit_newtype_struct(self)
     }
 
+    /// The name of a variant: the derive would take its number too.
+    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TreeError> {
+        match self.0 {
+            Value::String(text) => visitor.visit_string(text),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+                Err(TreeError::custom("expected a string"))
+            }
+        }
+    }
+
     serde::forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
-        tuple_struct map struct enum identifier ignored_any
+        tuple_struct map struct enum ignored_any
     }
 }
 
@@ -260,6 +270,18 @@ impl Visitor<'_> for StrictKey {
 
     fn visit_str<E>(self, text: &str) -> Result<String, E> {
         Ok(text.to_owned())
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<String, E> {
+        Err(E::custom("a key that is not a string"))
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<String, E> {
+        Err(E::custom("a key that is not a string"))
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<String, E> {
+        Err(E::custom("a key that is not a string"))
     }
 
     fn visit_string<E>(self, text: String) -> Result<String, E> {

@@ -1,12 +1,11 @@
 //! AG-UI's own vectors: sequences that the official clients were run on.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
-
 use std::fs;
 use std::path::Path;
 
-use kronos_protocol::{Codec, Event, Incoming, verify_stream};
-use serde_json::Value;
+use kronos_protocol::{Codec, Event, Incoming, LogEntry, RunId, Verifier, verify_stream};
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 fn fixture(name: &str) -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/ag-ui").join(name);
@@ -101,4 +100,58 @@ fn every_negative_vector_ends_as_with_the_official_client() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn a_list_or_a_number_is_no_tagged_object() {
+    let started = |content: Value| {
+        json!({ "type": "RUN_STARTED", "threadId": "t", "runId": "r", "input": {
+            "threadId": "t", "runId": "r", "messages": [{ "role": "user", "id": "m", "content": content }],
+        } })
+    };
+    let finished =
+        |outcome: Value| json!({ "type": "RUN_FINISHED", "threadId": "t", "runId": "r", "outcome": outcome });
+    let delta = |op: Value| json!({ "type": "STATE_DELTA", "delta": [op] });
+    let refused = [
+        started(json!([["text", "x"]])),
+        started(json!([{ "type": 0, "text": "x" }])),
+        started(json!([{ "type": "image", "source": ["url", "x"] }])),
+        finished(json!(["cancelled"])),
+        finished(json!({ "type": 2 })),
+        delta(json!(["remove", "/a"])),
+        delta(json!({ "op": 1, "path": "/a" })),
+        json!([["CUSTOM", "n", 1]]),
+        json!({ "type": 29, "name": "n", "value": 1 }),
+    ];
+    for value in refused {
+        assert!(Event::decode_value(value.clone()).is_err(), "{value}");
+    }
+}
+
+#[test]
+fn the_envelopes_of_the_proposal_are_entries_and_their_runs_are_accepted() {
+    let proposal = fixture("proposal_envelope_frames.json");
+    let entries: Vec<LogEntry> = proposal["frames"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|frame| LogEntry::deserialize(frame).unwrap())
+        .collect();
+    let projection = &proposal["projections"][0];
+    let mut verifier = Verifier::new();
+    let mut seqs = Vec::new();
+    for entry in entries
+        .iter()
+        .filter(|entry| entry.run.as_ref().map(RunId::as_str) == projection["run"].as_str())
+    {
+        verifier.accept(&entry.event).unwrap();
+        seqs.push(entry.seq);
+    }
+    assert_eq!(json!(seqs), projection["seqs"]);
+    assert!(!verifier.is_running());
+}
+
+#[test]
+fn events_stay_small() {
+    assert!(size_of::<Event>() <= 224, "{}", size_of::<Event>());
 }
