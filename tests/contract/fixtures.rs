@@ -17,11 +17,20 @@ pub(crate) fn user(id: &str) -> UserId {
     UserId::try_from(id).unwrap()
 }
 
-/// A record whose payload tells session and seq, so that a mix-up shows.
+/// A record whose payload tells session and seq, so that a mix-up shows, and cannot be compressed.
 pub(crate) fn record(id: &str, seq: Seq, bytes: usize) -> Record {
     let mut payload = format!("{id}:{seq};").into_bytes();
-    payload.extend((payload.len()..bytes).map(|n| (n as u64 * 31 + seq) as u8));
-    Record { seq, payload: Bytes::from(payload) }
+    let mut noise = seq;
+    payload.extend((payload.len()..bytes).map(|_| {
+        noise = noise
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (noise >> 56) as u8
+    }));
+    Record {
+        seq,
+        payload: Bytes::from(payload),
+    }
 }
 
 pub(crate) fn records(id: &str, seqs: std::ops::RangeInclusive<Seq>) -> Vec<Record> {
@@ -44,7 +53,10 @@ pub(crate) fn meta(id: &str, owner: &str, updated_at_ms: i64) -> SessionMeta {
 }
 
 pub(crate) fn with_meta(meta: SessionMeta) -> Request {
-    Request { meta: Some(meta), ..Request::default() }
+    Request {
+        meta: Some(meta),
+        ..Request::default()
+    }
 }
 
 pub(crate) fn append(id: &str, seqs: std::ops::RangeInclusive<Seq>) -> Request {
@@ -52,20 +64,40 @@ pub(crate) fn append(id: &str, seqs: std::ops::RangeInclusive<Seq>) -> Request {
 }
 
 pub(crate) fn append_records(id: &str, records: Vec<Record>) -> Request {
-    Request { append: Some(Append { session: session(id), records }), ..Request::default() }
+    Request {
+        append: Some(Append {
+            session: session(id),
+            records,
+        }),
+        ..Request::default()
+    }
 }
 
 pub(crate) fn pack(id: &str, seqs: std::ops::RangeInclusive<Seq>) -> Request {
-    Request { pack: Some(Pack { session: session(id), records: records(id, seqs) }), ..Request::default() }
+    Request {
+        pack: Some(Pack {
+            session: session(id),
+            records: records(id, seqs),
+        }),
+        ..Request::default()
+    }
 }
 
 pub(crate) fn document(key: &str, value: Option<&str>, expect: Expect) -> DocumentWrite {
     let value = value.map(|value| Bytes::copy_from_slice(value.as_bytes()));
-    DocumentWrite { family: "user", key: key.to_owned(), value, expect }
+    DocumentWrite {
+        family: "user",
+        key: key.to_owned(),
+        value,
+        expect,
+    }
 }
 
 pub(crate) fn documents(documents: Vec<DocumentWrite>) -> Request {
-    Request { documents, ..Request::default() }
+    Request {
+        documents,
+        ..Request::default()
+    }
 }
 
 /// Commits one request and returns its own result.

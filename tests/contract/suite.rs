@@ -11,23 +11,6 @@ use crate::fixtures::{
     user, with_meta,
 };
 
-/// Runs each named function over each backend as a test of its own.
-macro_rules! contract {
-    ($($promise:ident),* $(,)?) => {
-        mod memory {
-            use super::*;
-            $(#[test] fn $promise() { super::$promise(&MemoryStore::default()); })*
-        }
-        mod embedded {
-            use super::*;
-            $(#[test] fn $promise() {
-                let folder = tempfile::tempdir().unwrap();
-                super::$promise(&SledStore::open(folder.path(), CACHE_BYTES).unwrap());
-            })*
-        }
-    };
-}
-
 contract!(
     a_session_reads_back_as_it_was_written,
     a_request_is_all_or_nothing,
@@ -45,17 +28,17 @@ contract!(
     a_new_meta_moves_its_session_in_every_list,
     unlisted_sessions_are_not_listed,
     unfinished_marks_are_found,
-    documents_obey_their_conditions,
-    conditions_of_one_request_see_the_state_before_it,
-    documents_come_in_key_order_by_prefix,
-    documents_of_any_size_and_key_read_back,
 );
 
 fn a_session_reads_back_as_it_was_written(store: &dyn SessionStore) {
     assert_eq!(store.load(&session("a")).unwrap(), None);
     assert_eq!(store.meta(&session("a")).unwrap(), None);
     assert_eq!(store.read(&session("a"), 0, 1000).unwrap(), []);
-    let request = Request { meta: Some(meta("a", "ann", 7)), unfinished: Some(true), ..append("a", 1..=3) };
+    let request = Request {
+        meta: Some(meta("a", "ann", 7)),
+        unfinished: Some(true),
+        ..append("a", 1..=3)
+    };
     one(store, request).unwrap();
     one(store, append("a", 4..=4)).unwrap();
     let stored = store.load(&session("a")).unwrap().unwrap();
@@ -75,9 +58,18 @@ fn a_request_is_all_or_nothing(store: &dyn SessionStore) {
         documents: vec![document("other", Some("v"), Expect::Any), failing],
     };
     let refused = one(store, request).unwrap_err();
-    assert_eq!(refused, Refusal::Condition { family: "user", key: "k".to_owned() });
+    assert_eq!(
+        refused,
+        Refusal::Condition {
+            family: "user",
+            key: "k".to_owned()
+        }
+    );
     let stored = store.load(&session("a")).unwrap().unwrap();
-    assert_eq!((seqs(&stored.records), stored.packed_upto, stored.unfinished), (vec![1, 2], 0, false));
+    assert_eq!(
+        (seqs(&stored.records), stored.packed_upto, stored.unfinished),
+        (vec![1, 2], 0, false)
+    );
     assert_eq!(stored.meta.updated_at_ms, 1);
     assert_eq!(store.document("user", "other").unwrap(), None);
     assert_eq!(store.unfinished().unwrap(), []);
@@ -85,7 +77,13 @@ fn a_request_is_all_or_nothing(store: &dyn SessionStore) {
 
 fn records_are_contiguous_from_one(store: &dyn SessionStore) {
     begin(store, "a", 0);
-    let out_of_order = |expected, got| Err(Refusal::OutOfOrder { session: session("a"), expected, got });
+    let out_of_order = |expected, got| {
+        Err(Refusal::OutOfOrder {
+            session: session("a"),
+            expected,
+            got,
+        })
+    };
     assert_eq!(one(store, append("a", 0..=1)), out_of_order(1, 0));
     assert_eq!(one(store, append("a", 2..=2)), out_of_order(1, 2));
     assert_eq!(one(store, append("a", 1..=2)), Ok(()));
@@ -99,10 +97,16 @@ fn records_are_contiguous_from_one(store: &dyn SessionStore) {
 
 fn one_group_is_applied_in_order(store: &dyn SessionStore) {
     let group = [
-        Request { meta: Some(meta("a", "ann", 1)), ..append("a", 1..=2) },
+        Request {
+            meta: Some(meta("a", "ann", 1)),
+            ..append("a", 1..=2)
+        },
         append("a", 3..=3),
         append("a", 3..=4),
-        Request { pack: pack("a", 1..=5).pack, ..append("a", 4..=5) },
+        Request {
+            pack: pack("a", 1..=5).pack,
+            ..append("a", 4..=5)
+        },
         append("a", 6..=6),
         documents(vec![document("k", Some("1"), Expect::Absent)]),
         documents(vec![document("k", Some("2"), Expect::Absent)]),
@@ -119,8 +123,13 @@ fn one_group_is_applied_in_order(store: &dyn SessionStore) {
 fn a_refused_request_leaves_the_others_alone(store: &dyn SessionStore) {
     begin(store, "a", 1);
     begin(store, "b", 1);
-    let results = store.commit(&[append("a", 2..=2), append("b", 9..=9), append("a", 3..=3)]).unwrap();
-    assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
+    let results = store
+        .commit(&[append("a", 2..=2), append("b", 9..=9), append("a", 3..=3)])
+        .unwrap();
+    assert_eq!(
+        results.iter().map(Result::is_ok).collect::<Vec<_>>(),
+        [true, false, true]
+    );
     assert_eq!(store.commit(&[append("b", 9..=9)]).unwrap().len(), 1);
     assert_eq!(seqs(&store.load(&session("a")).unwrap().unwrap().records), [1, 2, 3]);
     assert_eq!(seqs(&store.load(&session("b")).unwrap().unwrap().records), [1]);
@@ -130,10 +139,16 @@ fn a_session_must_be_announced_first(store: &dyn SessionStore) {
     let unknown = Err(Refusal::UnknownSession { session: session("a") });
     assert_eq!(one(store, append("a", 1..=1)), unknown);
     assert_eq!(one(store, pack("a", 1..=1)), unknown);
-    let other = Request { meta: Some(meta("b", "ann", 1)), ..append("a", 1..=1) };
+    let other = Request {
+        meta: Some(meta("b", "ann", 1)),
+        ..append("a", 1..=1)
+    };
     assert_eq!(one(store, other), unknown);
     assert_eq!(store.meta(&session("b")).unwrap(), None);
-    let both = Request { meta: Some(meta("a", "ann", 1)), ..append("a", 1..=1) };
+    let both = Request {
+        meta: Some(meta("a", "ann", 1)),
+        ..append("a", 1..=1)
+    };
     assert_eq!(one(store, both), Ok(()));
 }
 
@@ -141,11 +156,19 @@ fn what_makes_no_sense_is_refused(store: &dyn SessionStore) {
     begin(store, "a", 1);
     let malformed = |request| matches!(one(store, request), Err(Refusal::Malformed { .. }));
     assert!(malformed(append_records("a", Vec::new())));
-    assert!(malformed(Request { unfinished: Some(true), ..Request::default() }));
+    assert!(malformed(Request {
+        unfinished: Some(true),
+        ..Request::default()
+    }));
     let keyed = |bytes| documents(vec![document(&"k".repeat(bytes), Some("v"), Expect::Any)]);
     assert!(malformed(keyed(257)));
     assert!(!malformed(keyed(256)));
-    let family = |family| documents(vec![DocumentWrite { family, ..document("k", Some("v"), Expect::Any) }]);
+    let family = |family| {
+        documents(vec![DocumentWrite {
+            family,
+            ..document("k", Some("v"), Expect::Any)
+        }])
+    };
     assert!(malformed(family("")) && malformed(family("User")) && malformed(family("abcdefghijklmnopqrstuvwxy")));
     assert!(!malformed(family("abcdefghijklmnopqrstuvwx")));
     assert_eq!(one(store, Request::default()), Ok(()));
@@ -155,21 +178,44 @@ fn packs_move_records_and_lose_none(store: &dyn SessionStore) {
     begin(store, "a", 5);
     one(store, pack("a", 1..=3)).unwrap();
     assert_eq!(store.load(&session("a")).unwrap().unwrap().packed_upto, 3);
-    one(store, Request { pack: pack("a", 4..=7).pack, ..append("a", 6..=8) }).unwrap();
+    one(
+        store,
+        Request {
+            pack: pack("a", 4..=7).pack,
+            ..append("a", 6..=8)
+        },
+    )
+    .unwrap();
     let stored = store.load(&session("a")).unwrap().unwrap();
     assert_eq!((stored.packed_upto, stored.records), (7, records("a", 1..=8)));
     one(store, pack("a", 8..=8)).unwrap();
     one(store, append("a", 9..=9)).unwrap();
     let stored = store.load(&session("a")).unwrap().unwrap();
     assert_eq!((stored.packed_upto, stored.records), (8, records("a", 1..=9)));
-    let empty = Pack { session: session("a"), records: Vec::new() };
-    one(store, Request { pack: Some(empty), ..Request::default() }).unwrap();
+    let empty = Pack {
+        session: session("a"),
+        records: Vec::new(),
+    };
+    one(
+        store,
+        Request {
+            pack: Some(empty),
+            ..Request::default()
+        },
+    )
+    .unwrap();
     assert_eq!(store.load(&session("a")).unwrap().unwrap().packed_upto, 8);
 }
 
 fn packs_follow_what_is_packed_and_stay_within_what_is_stored(store: &dyn SessionStore) {
     begin(store, "a", 5);
-    let out_of_order = |expected, got| Err(Refusal::OutOfOrder { session: session("a"), expected, got });
+    let out_of_order = |expected, got| {
+        Err(Refusal::OutOfOrder {
+            session: session("a"),
+            expected,
+            got,
+        })
+    };
     assert_eq!(one(store, pack("a", 2..=3)), out_of_order(1, 2));
     assert_eq!(one(store, pack("a", 1..=6)), out_of_order(6, 6));
     assert_eq!(one(store, pack("a", 1..=2)), Ok(()));
@@ -185,9 +231,19 @@ fn a_large_pack_reads_back(store: &dyn SessionStore) {
     for record in &large {
         one(store, append_records("a", vec![record.clone()])).unwrap();
     }
-    let pack = Pack { session: session("a"), records: large.clone() };
+    let pack = Pack {
+        session: session("a"),
+        records: large.clone(),
+    };
     assert_eq!(store.load(&session("a")).unwrap().unwrap().records, large);
-    one(store, Request { pack: Some(pack), ..Request::default() }).unwrap();
+    one(
+        store,
+        Request {
+            pack: Some(pack),
+            ..Request::default()
+        },
+    )
+    .unwrap();
     assert_eq!(store.load(&session("a")).unwrap().unwrap().records, large);
     assert_eq!(store.read(&session("a"), 3, usize::MAX).unwrap(), large[3..]);
 }
@@ -216,7 +272,14 @@ fn sessions_with_similar_ids_do_not_mix(store: &dyn SessionStore) {
         one(store, append(id, 1..=n as u64)).unwrap();
         one(store, pack(id, 1..=n as u64)).unwrap();
     }
-    one(store, Request { unfinished: Some(true), ..append("a", 2..=2) }).unwrap();
+    one(
+        store,
+        Request {
+            unfinished: Some(true),
+            ..append("a", 2..=2)
+        },
+    )
+    .unwrap();
     for (n, id) in (1..).zip(ids) {
         let stored = store.load(&session(id)).unwrap().unwrap();
         assert_eq!(stored.records, records(id, 1..=if id == "a" { 2 } else { n }));
@@ -230,10 +293,17 @@ fn sessions_with_similar_ids_do_not_mix(store: &dyn SessionStore) {
 fn lists_are_newest_first_and_page_without_gaps(store: &dyn SessionStore) {
     let times = [("d", 5), ("a", 9), ("c", 5), ("b", -3), ("e", 5), ("f", 100)];
     for (id, updated) in times {
-        one(store, with_meta(meta(id, if id == "f" { "bob" } else { "ann" }, updated))).unwrap();
+        one(
+            store,
+            with_meta(meta(id, if id == "f" { "bob" } else { "ann" }, updated)),
+        )
+        .unwrap();
     }
     let ids = |metas: Vec<kronos_actors::store::SessionMeta>| {
-        metas.into_iter().map(|meta| meta.session.as_str().to_owned()).collect::<String>()
+        metas
+            .into_iter()
+            .map(|meta| meta.session.as_str().to_owned())
+            .collect::<String>()
     };
     assert_eq!(ids(store.list(Some(&user("ann")), None, 10).unwrap()), "acdeb");
     assert_eq!(ids(store.list(None, None, 10).unwrap()), "facdeb");
@@ -245,29 +315,45 @@ fn lists_are_newest_first_and_page_without_gaps(store: &dyn SessionStore) {
             loop {
                 let page = store.list(owner, after.as_ref(), limit).unwrap();
                 let Some(last) = page.last() else { break };
-                after = Some(ListPosition { updated_at_ms: last.updated_at_ms, session: last.session.clone() });
+                after = Some(ListPosition {
+                    updated_at_ms: last.updated_at_ms,
+                    session: last.session.clone(),
+                });
                 paged.extend(page);
             }
             assert_eq!(paged, store.list(owner, None, 10).unwrap());
         }
     }
-    let gone = ListPosition { updated_at_ms: 5, session: session("cc") };
+    let gone = ListPosition {
+        updated_at_ms: 5,
+        session: session("cc"),
+    };
     assert_eq!(ids(store.list(None, Some(&gone), 10).unwrap()), "deb");
 }
 
 fn a_new_meta_moves_its_session_in_every_list(store: &dyn SessionStore) {
     one(store, with_meta(meta("a", "ann", 1))).unwrap();
     one(store, with_meta(meta("b", "ann", 2))).unwrap();
-    let group = [with_meta(meta("a", "ann", 3)), with_meta(meta("a", "ann", 4)), with_meta(meta("b", "bob", 9))];
+    let group = [
+        with_meta(meta("a", "ann", 3)),
+        with_meta(meta("a", "ann", 4)),
+        with_meta(meta("b", "bob", 9)),
+    ];
     store.commit(&group).unwrap();
     assert_eq!(store.list(Some(&user("ann")), None, 10).unwrap(), [meta("a", "ann", 4)]);
     assert_eq!(store.list(Some(&user("bob")), None, 10).unwrap(), [meta("b", "bob", 9)]);
-    assert_eq!(store.list(None, None, 10).unwrap(), [meta("b", "bob", 9), meta("a", "ann", 4)]);
+    assert_eq!(
+        store.list(None, None, 10).unwrap(),
+        [meta("b", "bob", 9), meta("a", "ann", 4)]
+    );
     assert_eq!(store.meta(&session("a")).unwrap(), Some(meta("a", "ann", 4)));
 }
 
 fn unlisted_sessions_are_not_listed(store: &dyn SessionStore) {
-    let feed = kronos_actors::store::SessionMeta { listed: false, ..meta("feed", "ann", 5) };
+    let feed = kronos_actors::store::SessionMeta {
+        listed: false,
+        ..meta("feed", "ann", 5)
+    };
     one(store, with_meta(feed.clone())).unwrap();
     assert_eq!(store.list(None, None, 10).unwrap(), []);
     one(store, with_meta(meta("feed", "ann", 6))).unwrap();
@@ -282,82 +368,51 @@ fn unfinished_marks_are_found(store: &dyn SessionStore) {
     for id in ["c", "a", "b"] {
         begin(store, id, 1);
     }
-    one(store, Request { unfinished: Some(true), ..append("a", 2..=2) }).unwrap();
-    one(store, Request { unfinished: Some(true), ..with_meta(meta("b", "ann", 2)) }).unwrap();
+    one(
+        store,
+        Request {
+            unfinished: Some(true),
+            ..append("a", 2..=2)
+        },
+    )
+    .unwrap();
+    one(
+        store,
+        Request {
+            unfinished: Some(true),
+            ..with_meta(meta("b", "ann", 2))
+        },
+    )
+    .unwrap();
     one(store, append("a", 3..=3)).unwrap();
     assert_eq!(store.unfinished().unwrap(), [session("a"), session("b")]);
     assert!(store.load(&session("a")).unwrap().unwrap().unfinished);
-    one(store, Request { unfinished: Some(false), ..pack("a", 1..=3) }).unwrap();
-    one(store, Request { unfinished: Some(false), ..append("c", 2..=2) }).unwrap();
+    one(
+        store,
+        Request {
+            unfinished: Some(false),
+            ..pack("a", 1..=3)
+        },
+    )
+    .unwrap();
+    one(
+        store,
+        Request {
+            unfinished: Some(false),
+            ..append("c", 2..=2)
+        },
+    )
+    .unwrap();
     assert_eq!(store.unfinished().unwrap(), [session("b")]);
     // The session of the append is meant, not the one of the meta.
     let created = Request {
-        append: Some(Append { session: session("c"), records: records("c", 3..=3) }),
+        append: Some(Append {
+            session: session("c"),
+            records: records("c", 3..=3),
+        }),
         unfinished: Some(true),
         ..with_meta(meta("d", "ann", 2))
     };
     one(store, created).unwrap();
     assert_eq!(store.unfinished().unwrap(), [session("b"), session("c")]);
-}
-
-fn documents_obey_their_conditions(store: &dyn SessionStore) {
-    let put = |value, expect| one(store, documents(vec![document("k", value, expect)])).is_ok();
-    let is = |value: &'static str| Expect::Value(Bytes::from_static(value.as_bytes()));
-    assert!(!put(Some("x"), is("")));
-    assert!(put(None, Expect::Absent) && put(None, Expect::Any));
-    assert!(put(Some("1"), Expect::Absent));
-    assert!(!put(Some("2"), Expect::Absent) && !put(Some("2"), is("2")) && !put(None, is("10")));
-    assert!(put(Some("2"), is("1")));
-    assert_eq!(store.document("user", "k").unwrap().unwrap(), "2");
-    assert_eq!(store.document("email", "k").unwrap(), None);
-    assert!(put(Some(""), Expect::Any) && put(Some("3"), is("")));
-    assert!(put(None, is("3")));
-    assert_eq!(store.document("user", "k").unwrap(), None);
-    assert!(put(Some("4"), Expect::Absent));
-}
-
-fn conditions_of_one_request_see_the_state_before_it(store: &dyn SessionStore) {
-    let twice = documents(vec![document("k", Some("1"), Expect::Absent), document("k", Some("2"), Expect::Absent)]);
-    assert_eq!(one(store, twice), Ok(()));
-    assert_eq!(store.document("user", "k").unwrap().unwrap(), "2");
-    let moved = documents(vec![
-        document("k", None, Expect::Value(Bytes::from_static(b"2"))),
-        document("other", Some("2"), Expect::Absent),
-    ]);
-    assert_eq!(one(store, moved), Ok(()));
-    assert_eq!(store.documents("user", "", None, 9).unwrap(), [("other".to_owned(), Bytes::from_static(b"2"))]);
-}
-
-fn documents_come_in_key_order_by_prefix(store: &dyn SessionStore) {
-    let keys = ["", "a", "a\0", "a\0b", "a/1", "a/10", "a/2", "a0", "b", "ä"];
-    let writes = keys.iter().rev().map(|key| document(key, Some(key), Expect::Any)).collect();
-    one(store, documents(writes)).unwrap();
-    one(store, documents(vec![DocumentWrite { family: "use", ..document("a/3", Some("x"), Expect::Any) }])).unwrap();
-    let found = |prefix: &str, after: Option<&str>, limit| {
-        let found = store.documents("user", prefix, after, limit).unwrap();
-        found.into_iter().map(|(key, value)| { assert_eq!(value, key); key }).collect::<Vec<_>>()
-    };
-    assert_eq!(found("", None, 99), keys);
-    assert_eq!(found("a", None, 99), keys[1..8]);
-    assert_eq!(found("a/1", None, 99), ["a/1", "a/10"]);
-    assert_eq!(found("a/", Some("a/1"), 99), ["a/10", "a/2"]);
-    assert_eq!(found("a/", Some("a/1"), 1), ["a/10"]);
-    assert_eq!(found("a/", Some("a"), 99), ["a/1", "a/10", "a/2"]);
-    assert_eq!(found("a/", Some("b"), 99), Vec::<String>::new());
-    assert_eq!(found("zz", None, 99), Vec::<String>::new());
-    assert_eq!(found("", Some("ä"), 99), Vec::<String>::new());
-}
-
-fn documents_of_any_size_and_key_read_back(store: &dyn SessionStore) {
-    let sizes = [0, 1, 8182, 8183, 8184, 20_000, 1_000_000, 100, 8183, 0];
-    for (n, bytes) in sizes.into_iter().enumerate() {
-        let value = vec![b'a' + n as u8; bytes];
-        let write = DocumentWrite { value: Some(Bytes::from(value.clone())), ..document("k", None, Expect::Any) };
-        let neighbour = document(&format!("k{n}"), Some("n"), Expect::Any);
-        one(store, documents(vec![write, neighbour])).unwrap();
-        assert_eq!(store.document("user", "k").unwrap().unwrap(), value);
-        assert_eq!(store.documents("user", "", None, 99).unwrap().len(), n + 2);
-    }
-    one(store, documents(vec![document("k", None, Expect::Any)])).unwrap();
-    assert_eq!(store.documents("user", "", None, 99).unwrap().len(), sizes.len());
 }
