@@ -10,5 +10,6 @@ mod harness;
 mod inbox;
 #[cfg(test)]
 mod restart;
+mod rfc6455;
 #[cfg(test)]
 mod turn;
