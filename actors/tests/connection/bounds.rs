@@ -5,7 +5,10 @@ use serde_json::{Value, json};
 use crate::harness::{ask, hear, say, server};
 
 fn error(reply: &Value) -> (&str, &str) {
-    (reply["ref"].as_str().unwrap_or("null"), reply["code"].as_str().unwrap_or("none"))
+    (
+        reply["ref"].as_str().unwrap_or("null"),
+        reply["code"].as_str().unwrap_or("none"),
+    )
 }
 
 #[actix_web::test]
@@ -17,10 +20,22 @@ async fn unreadable_commands_are_answered_and_unreadable_frames_close() {
         (json!({"op": "send", "ref": "2"}), ("2", "validation")),
         (json!({"op": "ping"}), ("null", "validation")),
         (json!({"ref": "3"}), ("3", "validation")),
-        (json!({"op": "edit", "ref": "4", "session": "s", "message": "m", "content": "c"}), ("4", "unsupported")),
-        (json!({"op": "typing", "ref": "5", "session": "s", "on": true}), ("5", "conflict")),
-        (json!({"op": "attach", "ref": "6", "session": "nothing"}), ("6", "not_found")),
-        (json!({"op": "cancel", "ref": "7", "session": "nothing"}), ("7", "not_found")),
+        (
+            json!({"op": "edit", "ref": "4", "session": "s", "message": "m", "content": "c"}),
+            ("4", "unsupported"),
+        ),
+        (
+            json!({"op": "typing", "ref": "5", "session": "s", "on": true}),
+            ("5", "conflict"),
+        ),
+        (
+            json!({"op": "attach", "ref": "6", "session": "nothing"}),
+            ("6", "not_found"),
+        ),
+        (
+            json!({"op": "cancel", "ref": "7", "session": "nothing"}),
+            ("7", "not_found"),
+        ),
     ];
     for (command, expected) in cases {
         let reply = ask(&mut socket, command).await;
@@ -51,7 +66,10 @@ async fn the_process_and_each_user_have_a_bound_on_connections() {
     again.expect_close(1013).await;
     drop(again);
     let limit = std::time::Duration::from_secs(9);
-    kronos_testkit::eventually(limit, "the place is given back", async || server.connections.count() == 1).await;
+    kronos_testkit::eventually(limit, "the place is given back", async || {
+        server.connections.count() == 1
+    })
+    .await;
     let bob = server.raw_known("bob").await;
     let eve = server.raw_known("eve").await;
     let refused = kronos_testkit::RawWs::open(server.addr, "/ws", &[], std::time::Duration::from_secs(9)).await;
@@ -68,7 +86,10 @@ async fn a_socket_has_a_bound_on_attachments() {
     let second = client.attach_new().await;
     let refused = client.request(json!({"op": "attach", "session": "new"})).await;
     let refused = serde_json::to_value(refused.unwrap_err()).unwrap();
-    assert_eq!((&refused["code"], &refused["details"]["name"]), (&json!("overloaded"), &json!("attachments")));
+    assert_eq!(
+        (&refused["code"], &refused["details"]["name"]),
+        (&json!("overloaded"), &json!("attachments"))
+    );
     client.attach(&first, None).await;
     client.detach(&second).await.unwrap();
     client.attach_new().await;

@@ -32,15 +32,27 @@ async fn an_attach_is_answered_then_filled_then_caught_up_then_live() {
     }
     let mut socket = server.raw_known("ann").await;
     let attached = ask(&mut socket, json!({"op": "attach", "ref": "1", "session": "@me"})).await;
-    assert_eq!((&attached["op"], &attached["head"]), (&json!("ok"), &json!(3)), "{attached}");
+    assert_eq!(
+        (&attached["op"], &attached["head"]),
+        (&json!("ok"), &json!(3)),
+        "{attached}"
+    );
     let mut seen = Vec::new();
     while seen.last() != Some(&3) {
         let frame = hear_log(&mut socket).await;
-        assert_eq!((&frame["op"], &frame["session"]), (&json!("events"), &json!("@me")), "{frame}");
+        assert_eq!(
+            (&frame["op"], &frame["session"]),
+            (&json!("events"), &json!("@me")),
+            "{frame}"
+        );
         seen.extend(seqs(&frame));
     }
     let caught_up = hear_log(&mut socket).await;
-    assert_eq!((&caught_up["op"], &caught_up["seq"]), (&json!("caught_up"), &json!(3)), "{caught_up}");
+    assert_eq!(
+        (&caught_up["op"], &caught_up["seq"]),
+        (&json!("caught_up"), &json!(3)),
+        "{caught_up}"
+    );
     server.notify("ann", json!("live")).await;
     assert_eq!(seqs(&hear_log(&mut socket).await), [4]);
     drop(socket);
@@ -56,10 +68,16 @@ async fn a_cursor_at_the_head_is_caught_up_at_once_and_another_attach_moves_it()
     let mut client = server.client("ann").await;
     let attached = client.attach("@me", None).await;
     client.until_caught_up("@me").await;
-    client.attach("@me", Some(Cursor::new(attached.epoch.clone(), 3_u64))).await;
+    client
+        .attach("@me", Some(Cursor::new(attached.epoch.clone(), 3_u64)))
+        .await;
     client.until_caught_up("@me").await;
     server.notify("ann", json!("live")).await;
-    client.until("the live event", |client| client.cursor("@me").is_some_and(|cursor| cursor.seq == 4)).await;
+    client
+        .until("the live event", |client| {
+            client.cursor("@me").is_some_and(|cursor| cursor.seq == 4)
+        })
+        .await;
     client.finish().await;
     server.finish().await;
 }
@@ -71,12 +89,20 @@ async fn a_detached_cursor_gets_nothing_and_a_cut_one_goes_on() {
     client.attach("@me", None).await;
     client.until_caught_up("@me").await;
     server.notify("ann", json!(1)).await;
-    client.until("the first", |client| client.cursor("@me").is_some_and(|cursor| cursor.seq == 1)).await;
+    client
+        .until("the first", |client| {
+            client.cursor("@me").is_some_and(|cursor| cursor.seq == 1)
+        })
+        .await;
     client.cut();
     server.notify("ann", json!(2)).await;
     client.reconnect(&format!("ws://{}/ws", server.addr)).await;
     client.reattach("@me").await;
-    client.until("the missed one", |client| client.cursor("@me").is_some_and(|cursor| cursor.seq == 2)).await;
+    client
+        .until("the missed one", |client| {
+            client.cursor("@me").is_some_and(|cursor| cursor.seq == 2)
+        })
+        .await;
     client.detach("@me").await.unwrap();
     server.notify("ann", json!(3)).await;
     client.request(json!({"op": "ping"})).await.unwrap();
@@ -124,7 +150,10 @@ async fn a_reader_that_stalls_misses_nothing_and_holds_nobody_up() {
     let text = "x".repeat(8000);
     for n in 0..2200_u64 {
         server.notify("ann", json!(text)).await;
-        live.until("the live reader", |client| client.cursor("@me").is_some_and(|cursor| cursor.seq == n + 1)).await;
+        live.until("the live reader", |client| {
+            client.cursor("@me").is_some_and(|cursor| cursor.seq == n + 1)
+        })
+        .await;
     }
     let mut next = 1;
     while next <= 2200 {
@@ -147,13 +176,21 @@ async fn a_connection_that_ends_lets_go_of_its_sessions() {
     other.attach("@me", None).await;
     let devices = async |watcher: &mut RawWs, count: usize| loop {
         let frame = hear(watcher).await;
-        if frame["op"] == "presence" && frame["devices"].as_array().is_some_and(|devices| devices.len() == count) {
+        if frame["op"] == "presence"
+            && frame["devices"]
+                .as_array()
+                .is_some_and(|devices| devices.len() == count)
+        {
             break;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), devices(&mut watcher, 2)).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(20), devices(&mut watcher, 2))
+        .await
+        .unwrap();
     other.cut();
-    tokio::time::timeout(Duration::from_secs(20), devices(&mut watcher, 1)).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(20), devices(&mut watcher, 1))
+        .await
+        .unwrap();
     drop((watcher, other));
     server.finish().await;
 }

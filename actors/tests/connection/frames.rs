@@ -57,7 +57,10 @@ async fn a_message_over_the_limit_is_refused_by_its_header() {
     let header = |length: u64| RawFrame::text("").declaring(length).encode()[..4].to_vec();
     closes(&server, &header(201), 1009).await;
     closes(&server, &RawFrame::text("").declaring(1 << 40).encode()[..10], 1009).await;
-    let fragments = [RawFrame::new(1, vec![b' '; 150]).not_final(), RawFrame::new(0, vec![b' '; 51])];
+    let fragments = [
+        RawFrame::new(1, vec![b' '; 150]).not_final(),
+        RawFrame::new(0, vec![b' '; 51]),
+    ];
     closes(&server, &fragments.map(|frame| frame.encode()).concat(), 1009).await;
 
     let mut socket = server.raw_known("ann").await;
@@ -85,7 +88,9 @@ async fn the_code_arrives_although_the_peer_goes_on_sending() {
 async fn frames_before_the_wrong_one_are_answered_first() {
     let server = server(|_| {}).await;
     let mut socket = server.raw_known("ann").await;
-    let pings: Vec<_> = (0..40).map(|n| RawFrame::text(&json!({"op": "ping", "ref": n.to_string()}).to_string())).collect();
+    let pings: Vec<_> = (0..40)
+        .map(|n| RawFrame::text(&json!({"op": "ping", "ref": n.to_string()}).to_string()))
+        .collect();
     let mut bytes: Vec<_> = pings.iter().flat_map(RawFrame::encode).collect();
     bytes.extend(RawFrame::new(3, "").encode());
     socket.send_bytes(&bytes).await.unwrap();
@@ -129,7 +134,9 @@ async fn a_close_frame_is_echoed_with_its_code_and_ends_everything() {
     for code in [1000, 1001, 1011, 3000, 4999] {
         let mut socket = server.raw_known("ann").await;
         let after = RawFrame::text(&json!({"op": "ping", "ref": "late"}).to_string());
-        let bytes = [RawFrame::close(code, "bye"), after].map(|frame| frame.encode()).concat();
+        let bytes = [RawFrame::close(code, "bye"), after]
+            .map(|frame| frame.encode())
+            .concat();
         socket.send_bytes(&bytes).await.unwrap();
         let frame = socket.next_frame().await.unwrap().unwrap();
         assert_eq!(frame.close(), Some((code, String::new())));
@@ -160,9 +167,14 @@ async fn messagepack_is_binary_and_refuses_text() {
 async fn a_flood_of_pongs_is_taken_without_harm() {
     let server = server(|_| {}).await;
     let mut socket = server.raw_known("ann").await;
-    let flood: Vec<u8> = std::iter::repeat_n(RawFrame::new(10, "").encode(), 200_000).flatten().collect();
+    let flood: Vec<u8> = std::iter::repeat_n(RawFrame::new(10, "").encode(), 200_000)
+        .flatten()
+        .collect();
     socket.send_bytes(&flood).await.unwrap();
-    assert_eq!(ask(&mut socket, json!({"op": "ping", "ref": "after"})).await["ref"], "after");
+    assert_eq!(
+        ask(&mut socket, json!({"op": "ping", "ref": "after"})).await["ref"],
+        "after"
+    );
     end(socket).await;
     server.finish().await;
 }

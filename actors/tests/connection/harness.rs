@@ -68,7 +68,10 @@ pub(crate) async fn server(change: impl FnOnce(&mut ConnectionConfig)) -> Server
     let mut config = ConnectionConfig::default();
     change(&mut config);
     let sessions = SessionConfig::default();
-    let store = StoreConfig { backend: StoreBackend::Memory, ..StoreConfig::default() };
+    let store = StoreConfig {
+        backend: StoreBackend::Memory,
+        ..StoreConfig::default()
+    };
     let store = StoreService::start(service::open(&store).unwrap(), &store, clock.clone()).unwrap();
     let gemini = GeminiShared::new(GeminiConfig::default(), clock.clone()).unwrap();
     let limits = connection::limits(&config, &sessions);
@@ -101,7 +104,13 @@ pub(crate) async fn server(change: impl FnOnce(&mut ConnectionConfig)) -> Server
     let running = http.run();
     let handle = running.handle();
     drop(actix_web::rt::spawn(running));
-    Server { addr, clock, connections, directory, handle }
+    Server {
+        addr,
+        clock,
+        connections,
+        directory,
+        handle,
+    }
 }
 
 /// The smallest upgrade: the real one is the edge's.
@@ -117,12 +126,18 @@ async fn upgrade(
     };
     let subprotocol = header("sec-websocket-protocol");
     let codec = subprotocol.and_then(Codec::from_subprotocol);
-    let Ok(permit) = state.1.admit(None) else { return HttpResponse::ServiceUnavailable().finish() };
+    let Ok(permit) = state.1.admit(None) else {
+        return HttpResponse::ServiceUnavailable().finish();
+    };
     let mut response = ws::handshake(&request).unwrap();
     if let Some(name) = subprotocol {
         response.insert_header(("sec-websocket-protocol", name));
     }
-    let upgrade = Upgrade { codec: codec.unwrap_or_default(), credentials, permit };
+    let upgrade = Upgrade {
+        codec: codec.unwrap_or_default(),
+        credentials,
+        permit,
+    };
     response.streaming(connection::serve(state.0.clone(), upgrade, payload))
 }
 
@@ -154,14 +169,26 @@ impl Server {
     pub(crate) async fn notify(&self, user: &str, value: Value) {
         let feed = self.directory.feed(&user.parse().unwrap()).await.unwrap();
         let (reply, answer) = ReplyTo::oneshot();
-        let command = SessionCommand::Notify { name: "kronos.test".to_owned(), value };
-        feed.call(SessionCall { caller: Arc::new(principal(user)), command, reply }).unwrap();
+        let command = SessionCommand::Notify {
+            name: "kronos.test".to_owned(),
+            value,
+        };
+        feed.call(SessionCall {
+            caller: Arc::new(principal(user)),
+            command,
+            reply,
+        })
+        .unwrap();
         answer.await.unwrap().unwrap();
     }
 
     /// Ends the test: no connection may be left.
     pub(crate) async fn finish(self) {
-        assert!(self.connections.wait_empty(LIMIT).await, "{} connections are left", self.connections.count());
+        assert!(
+            self.connections.wait_empty(LIMIT).await,
+            "{} connections are left",
+            self.connections.count()
+        );
         self.handle.stop(false).await;
     }
 }

@@ -12,12 +12,22 @@ async fn hello_is_first_and_once() {
     let server = server(|config| config.ping_interval = Duration::from_secs(7)).await;
     let mut socket = server.raw().await;
     let early = ask(&mut socket, json!({"op": "ping", "ref": "1"})).await;
-    assert_eq!((&early["op"], &early["ref"], &early["code"]), (&json!("error"), &json!("1"), &json!("unauthenticated")));
-    let other = ask(&mut socket, json!({"op": "hello", "ref": "2", "token": "ann", "codec": "msgpack"})).await;
+    assert_eq!(
+        (&early["op"], &early["ref"], &early["code"]),
+        (&json!("error"), &json!("1"), &json!("unauthenticated"))
+    );
+    let other = ask(
+        &mut socket,
+        json!({"op": "hello", "ref": "2", "token": "ann", "codec": "msgpack"}),
+    )
+    .await;
     assert_eq!(other["code"], "validation");
     let welcome = ask(&mut socket, json!({"op": "hello", "ref": "3", "token": "ann"})).await;
     assert_eq!((&welcome["op"], &welcome["user"]["id"]), (&json!("ok"), &json!("ann")));
-    assert_eq!((&welcome["ping_seconds"], &welcome["limits"]["frame_bytes"]), (&json!(7), &json!(262_144)));
+    assert_eq!(
+        (&welcome["ping_seconds"], &welcome["limits"]["frame_bytes"]),
+        (&json!(7), &json!(262_144))
+    );
     let again = ask(&mut socket, json!({"op": "hello", "ref": "4", "token": "ann"})).await;
     assert_eq!(again["code"], "conflict");
     let pong = ask(&mut socket, json!({"op": "ping", "ref": "5"})).await;
@@ -34,7 +44,12 @@ async fn bad_tokens_are_told_and_closed() {
     let cases = [
         (missing, "unauthenticated", 4401, json!({"retry": false})),
         (with("expired"), "unauthenticated", 4401, json!({"retry": false})),
-        (with("unavailable"), "storage", 1013, json!({"retry": true, "after_ms": 2000})),
+        (
+            with("unavailable"),
+            "storage",
+            1013,
+            json!({"retry": true, "after_ms": 2000}),
+        ),
         (with("never"), "storage", 1013, json!({"retry": true, "after_ms": 2000})),
     ];
     for (hello, code, close, reason) in cases {
@@ -96,9 +111,20 @@ async fn a_fresh_token_of_the_same_user_extends_and_the_end_of_one_closes() {
     let bad = ask(&mut socket, json!({"op": "token", "ref": "2", "token": "expired"})).await;
     assert_eq!(bad["code"], "unauthenticated");
     let soon = server.clock.now_ms() + 300;
-    let extended = ask(&mut socket, json!({"op": "token", "ref": "3", "token": format!("ann:two:{soon}")})).await;
-    assert!(extended["expires_at"].as_str().is_some_and(|time| time.ends_with('Z')), "{extended}");
-    assert_eq!(server.connections.close_token("one"), 0, "the old token is not the connection's any more");
+    let extended = ask(
+        &mut socket,
+        json!({"op": "token", "ref": "3", "token": format!("ann:two:{soon}")}),
+    )
+    .await;
+    assert!(
+        extended["expires_at"].as_str().is_some_and(|time| time.ends_with('Z')),
+        "{extended}"
+    );
+    assert_eq!(
+        server.connections.close_token("one"),
+        0,
+        "the old token is not the connection's any more"
+    );
     socket.expect_close(4401).await;
     drop(socket);
     server.finish().await;
@@ -130,7 +156,9 @@ async fn going_away_is_announced_and_then_done() {
     assert!((1000..=2000).contains(&after), "{after}");
     say(&mut socket, json!({"op": "ping", "ref": "still here"})).await;
     assert_eq!(hear(&mut socket).await["op"], "ok");
-    server.connections.close_all(kronos_protocol::CloseCode::Restart, Duration::from_millis(100));
+    server
+        .connections
+        .close_all(kronos_protocol::CloseCode::Restart, Duration::from_millis(100));
     let reason: Value = serde_json::from_str(&socket.expect_close(1012).await).unwrap();
     assert_eq!(reason["retry"], true);
     assert!((100..=200).contains(&reason["after_ms"].as_u64().unwrap()), "{reason}");
