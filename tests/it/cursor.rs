@@ -47,7 +47,10 @@ async fn a_cursor_that_cannot_be_served_gets_a_snapshot_and_goes_on() {
         .until("some text", |client| client.transcript(&session).lines().len() >= 4)
         .await;
     let epoch = client.cursor(&session).expect("a cursor").epoch;
-    let foreign = Cursor::new("e_of_another_history".parse::<kronos_protocol::EpochId>().unwrap(), 2_u64);
+    let foreign = Cursor::new(
+        "e_of_another_history".parse::<kronos_protocol::EpochId>().unwrap(),
+        2_u64,
+    );
     let future = Cursor::new(epoch, 1_000_000_u64);
     for cursor in [foreign, future] {
         let (mut other, recovered) = second_device(&kronos, session.as_str(), Some(cursor)).await;

@@ -2,6 +2,7 @@
 
 mod cursor;
 mod devices;
+mod faults;
 mod harness;
 mod inbox;
 mod restart;
