@@ -23,9 +23,8 @@ use std::process::ExitCode;
 use kronos_protocol::{AttachTarget, ClientInfo, DeviceName, SessionId};
 
 use address::Address;
-use backoff::Backoff;
 use conversation::{Conversation, Identity};
-use drive::Driver;
+use drive::{Driver, Purpose};
 use input::Keyboard;
 use screen::Screen;
 use view::{Look, View};
@@ -93,43 +92,26 @@ pub async fn run(args: ChatArgs) -> anyhow::Result<ExitCode> {
         },
     };
     let mut conversation = Conversation::new(identity.clone(), target, args.once.is_some());
-    let interactive = args.once.is_none() && screen::is_terminal();
-    let ended = args.once.is_some();
-    let (look, keyboard, screen) = match &args.once {
-        Some(_) => (Look::Answer, Keyboard::none(), Screen::plain()),
-        None if interactive => {
+    let (purpose, look) = match &args.once {
+        Some(_) => (Purpose::Once, Look::Answer),
+        None if screen::is_terminal() => (Purpose::Interactive, Look::Terminal),
+        None => (Purpose::Script, Look::Plain),
+    };
+    let (keyboard, screen) = match purpose {
+        Purpose::Once => (Keyboard::none(), Screen::plain()),
+        Purpose::Script => (Keyboard::pipe(), Screen::plain()),
+        Purpose::Interactive => {
             let (keyboard, printer) = Keyboard::terminal()?;
-            (Look::Terminal, keyboard, Screen::terminal(printer))
+            (keyboard, Screen::terminal(printer))
         }
-        None => (Look::Plain, Keyboard::pipe(), Screen::plain()),
     };
     if let Some(text) = args.once {
         anyhow::ensure!(!text.trim().is_empty(), "--once needs a text");
         let steps = conversation.say(drive::mint()?, text);
         debug_assert!(steps.is_empty(), "nothing is sent before there is a connection");
     }
-    let driver = Driver {
-        address,
-        identity,
-        conversation,
-        view: View::new(look),
-        screen,
-        keyboard,
-        link: None,
-        backoff: Backoff::default(),
-        ended,
-        interactive,
-        reached: false,
-        gone_since: None,
-        connect_at: None,
-        send_at: None,
-        asked_to_wait: None,
-        leave_at: None,
-        listing: None,
-        listed: Vec::new(),
-        interrupted: false,
-    };
-    Box::pin(driver.run()).await
+    let terminal = (View::new(look), screen, keyboard);
+    Box::pin(Driver::new(address, identity, purpose, conversation, terminal).run()).await
 }
 
 /// What other devices of the user see.

@@ -94,7 +94,12 @@ impl SettingFlags {
 pub async fn run(cli: Cli) -> ExitCode {
     let result = match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(cli.settings).await,
-        Command::Chat(arguments) => Box::pin(chat::run(arguments)).await,
+        Command::Chat(mut arguments) => {
+            if arguments.user.is_none() && arguments.token.is_none() {
+                arguments.token = config::client_token();
+            }
+            Box::pin(chat::run(arguments)).await
+        }
         Command::Config { json, reference } => print_config(cli.settings, json, reference),
         Command::Sessions(arguments) => Box::pin(sessions::run(arguments, || cli.settings.load())).await,
     };

@@ -117,7 +117,7 @@ impl ServerConfig {
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
         pub enum $name {
             $($(#[$variant_doc])* $variant,)+
         }
@@ -149,6 +149,7 @@ words! {
     /// What the server is run as.
     Environment {
         /// On a developer's machine.
+        #[default]
         Development = "development",
         /// Like production, before it.
         Staging = "staging",
@@ -156,12 +157,6 @@ words! {
         Production = "production",
         /// Under a test suite.
         Testing = "testing",
-    }
-}
-
-impl Default for Environment {
-    fn default() -> Self {
-        Self::Development
     }
 }
 
@@ -177,15 +172,10 @@ words! {
     /// Form of the log lines.
     LogFormat {
         /// For people.
+        #[default]
         Pretty = "pretty",
         /// For machines: one JSON object a line.
         Json = "json",
-    }
-}
-
-impl Default for LogFormat {
-    fn default() -> Self {
-        Self::Pretty
     }
 }
 
@@ -195,13 +185,8 @@ words! {
         /// A request without a token acts as a guest.
         Development = "development",
         /// Every request needs a token.
+        #[default]
         Required = "required",
-    }
-}
-
-impl Default for AuthMode {
-    fn default() -> Self {
-        Self::Required
     }
 }
 

@@ -9,17 +9,18 @@ use std::sync::{
 };
 
 use actix_web::{
-    Handler, HttpResponse, Resource, Responder, Route,
-    dev::HttpServiceFactory,
-    guard,
+    Handler, HttpResponse, Resource, Responder, Route, guard,
     http::Method,
     web::{self, ServiceConfig},
 };
 use kronos_actors::clock::{Clock, Millis};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use self::{accounts::Accounts, error::ApiError, headers::Origins};
-use crate::{config::Environment, wiring::Wiring};
+use self::{accounts::Accounts, error::ApiError, headers::Origins, ws::WsState};
+use crate::{
+    config::{Config, Environment},
+    wiring::Wiring,
+};
 
 pub mod accounts;
 mod auth;
@@ -29,6 +30,7 @@ pub(crate) mod headers;
 mod health;
 mod input;
 pub(crate) mod request;
+mod socket;
 pub mod ws;
 
 /// What handlers share; one per process.
@@ -75,16 +77,12 @@ pub(crate) fn routes(app: &mut ServiceConfig) {
     .service(at(["/api/v1/chat/message"], [post(chat::message)]))
     .service(at(["/api/v1/chat/", "/api/v1/chat"], [get(chat::list)]))
     .service(at(["/api/v1/chat/{id}"], [get(chat::show)]))
-    .route("/ws", web::to(ws::upgrade))
-    .route("/api/v1/ws", web::to(ws::upgrade))
+    .service(at(["/ws", "/api/v1/ws"], [get(socket::upgrade)]))
     .default_service(web::to(not_found));
 }
 
 /// A resource with its methods; any other gets 405 with `Allow`.
-fn at<const P: usize, const M: usize>(
-    paths: [&'static str; P],
-    routes: [(Method, Route); M],
-) -> impl HttpServiceFactory {
+fn at<const P: usize, const M: usize>(paths: [&'static str; P], routes: [(Method, Route); M]) -> Resource {
     let mut allowed = Vec::new();
     let mut resource = Resource::new(paths.to_vec());
     for (method, route) in routes {
@@ -158,4 +156,17 @@ pub(crate) fn rfc3339(ms: Millis) -> String {
         .ok()
         .and_then(|time| time.format(&Rfc3339).ok())
         .unwrap_or_else(|| "1970-01-01T00:00:00Z".to_owned())
+}
+
+/// Returns what the upgrade of websockets needs.
+pub(crate) fn sockets(config: &Config, state: &web::Data<EdgeState>) -> web::Data<WsState> {
+    let accounts = Arc::new(state.accounts.clone());
+    let (guests, origins) = (accounts.clone(), state.origins.clone());
+    web::Data::new(WsState {
+        deps: state.wiring.connection_deps(config, &state.clock, accounts.clone()),
+        connections: state.wiring.connections.clone(),
+        tickets: accounts,
+        guests: Arc::new(move |user| guests.guest(Some(user))),
+        origins: Arc::new(move |origin, host| origins.allow(origin, host)),
+    })
 }

@@ -9,7 +9,7 @@
 //! # }
 //! ```
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{any::Any, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use actix_web::{
     App, HttpServer,
@@ -17,14 +17,7 @@ use actix_web::{
     rt::net::TcpStream,
     web,
 };
-use futures_util::future::BoxFuture;
-use kronos_actors::{
-    clock::Clock,
-    connection::{self, ConnectionDeps, metrics::ConnectionMetrics},
-    principal::{AuthError, Principal},
-    store::StoreError,
-};
-use kronos_protocol::server::ServerInfo;
+use kronos_actors::{clock::Clock, config::ConnectionConfig, directory::DirectoryRef, store::StoreError};
 
 use crate::{
     config::Config,
@@ -32,7 +25,7 @@ use crate::{
         EdgeState, Readiness,
         accounts::{Accounts, AccountsError},
         headers,
-        ws::{self, TicketTaker, WsState},
+        ws::WsState,
     },
     wiring::{Wiring, WiringError},
 };
@@ -117,16 +110,16 @@ impl Server {
             .map_err(|error| start_error(&config, error))?;
         let state = Self::state(&config, clock, wiring).await?;
         let readiness = Arc::clone(&state.readiness);
-        let sockets = web::Data::new(sockets(&config, &state));
-        let workers = workers(&config);
-        let (http, addr) = listen(&config, workers, state.clone(), sockets)?;
+        let sockets = edge::sockets(&config, &state);
+        let (http, addr) = listen(&config, state.clone(), sockets)?;
+        let (workers, drain_deadline) = (workers(&config), config.server.drain_deadline);
         Ok(Self {
             http,
             addr,
             state,
             readiness,
             workers,
-            drain_deadline: config.server.drain_deadline,
+            drain_deadline,
         })
     }
 
@@ -174,19 +167,13 @@ impl Server {
         } = self;
         let handle = http.handle();
         let housekeeping = actix_web::rt::spawn(housekeep(state.clone()));
+        let starting = actix_web::rt::spawn(get_ready(state.clone(), Arc::clone(&readiness), workers));
         let mut serving = std::pin::pin!(http);
-        let recovering = actix_web::rt::spawn({
-            let (state, readiness) = (state.clone(), Arc::clone(&readiness));
-            async move {
-                state.wiring.directory.joined(workers).await;
-                readiness.ready();
-                state.wiring.recover(workers).await;
-            }
-        });
         let ended = tokio::select! {
             result = &mut serving => Some(result),
             () = stop.signalled(1) => None,
         };
+        starting.abort();
         let result = match ended {
             Some(result) => {
                 state.wiring.close().await;
@@ -198,7 +185,6 @@ impl Server {
             }
         };
         housekeeping.abort();
-        recovering.abort();
         result
     }
 }
@@ -214,51 +200,16 @@ fn start_error(config: &Config, error: WiringError) -> StartError {
 }
 
 fn workers(config: &Config) -> usize {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     if config.server.workers == 0 {
-        cores
+        cores()
     } else {
         config.server.workers
     }
 }
 
-/// Takes tickets from the accounts.
-struct Tickets(Accounts);
-
-impl TicketTaker for Tickets {
-    fn take(&self, ticket: &str) -> BoxFuture<'static, Result<Principal, AuthError>> {
-        Box::pin(std::future::ready(self.0.redeem(ticket).ok_or(AuthError::Invalid)))
-    }
-}
-
-fn sockets(config: &Config, state: &web::Data<EdgeState>) -> WsState {
-    let simulated = config.gemini.simulated;
-    let deps = ConnectionDeps {
-        clock: state.clock.clone(),
-        config: config.connection.clone(),
-        limits: connection::limits(&config.connection, &config.session),
-        server: ServerInfo {
-            name: "kronos".to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            simulated,
-        },
-        authenticator: Arc::new(state.accounts.clone()),
-        directory: state.wiring.directory.clone(),
-        metrics: ConnectionMetrics::new(),
-    };
-    let (origins, accounts) = (state.clone(), state.accounts.clone());
-    WsState {
-        deps: Arc::new(deps),
-        connections: state.wiring.connections.clone(),
-        tickets: Arc::new(Tickets(state.accounts.clone())),
-        guests: Arc::new(move |user| accounts.guest(Some(user))),
-        origins: Arc::new(move |origin, host| origins.origins.allow(origin, host)),
-    }
-}
-
 fn listen(
     config: &Config,
-    workers: usize,
     state: web::Data<EdgeState>,
     sockets: web::Data<WsState>,
 ) -> Result<(actix_web::dev::Server, SocketAddr), StartError> {
@@ -268,12 +219,11 @@ fn listen(
         address: format!("{}:{}", server.host, server.port),
         cause,
     };
-    let connection = config.connection.clone();
+    let tuning = config.connection.clone();
     let http = HttpServer::new(move || {
-        state.wiring.join();
         App::new()
             .app_data(state.clone())
-            .app_data(web::Data::new(state.wiring.directory.clone()))
+            .app_data(directory(&state))
             .app_data(sockets.clone())
             .configure(edge::routes)
             .wrap(from_fn(headers::cors))
@@ -281,20 +231,14 @@ fn listen(
             .wrap(Compress::default())
             .wrap(from_fn(edge::request::observe))
     })
-    .workers(workers)
+    .on_connect(move |stream, _| tune(stream, &tuning))
+    .workers(workers(config))
     .backlog(server.backlog)
     .max_connections(config.connection.max_connections + SPARE_CONNECTIONS)
     .keep_alive(server.keep_alive)
     .client_request_timeout(server.request_timeout)
     .client_disconnect_timeout(DISCONNECT)
     .tcp_nodelay(true)
-    .on_connect(move |stream, _| {
-        if let Some(stream) = stream.downcast_ref::<TcpStream>()
-            && let Err(error) = ws::tune_socket(stream, &connection)
-        {
-            tracing::debug!(%error, "a socket took no options");
-        }
-    })
     .shutdown_timeout(STOP_SECONDS)
     .disable_signals()
     .bind(address)
@@ -305,6 +249,28 @@ fn listen(
         .copied()
         .ok_or_else(|| failed(io::ErrorKind::AddrNotAvailable.into()))?;
     Ok((http.run(), addr))
+}
+
+/// Makes this worker's thread a core, and returns what its handlers find sessions with.
+fn directory(state: &EdgeState) -> web::Data<DirectoryRef> {
+    state.wiring.directory.join();
+    web::Data::new(state.wiring.directory.clone())
+}
+
+fn tune(stream: &dyn Any, config: &ConnectionConfig) {
+    if let Some(stream) = stream.downcast_ref::<TcpStream>()
+        && let Err(error) = edge::ws::tune_socket(stream, config)
+    {
+        // The peer is gone already, mostly.
+        tracing::debug!(%error, "socket not tuned");
+    }
+}
+
+/// Says that the server is ready once every worker holds sessions, then takes up what was left unfinished.
+async fn get_ready(state: web::Data<EdgeState>, readiness: Arc<Readiness>, cores: usize) {
+    state.wiring.directory.joined(cores).await;
+    readiness.ready();
+    state.wiring.recover().await;
 }
 
 async fn housekeep(state: web::Data<EdgeState>) {

@@ -69,6 +69,7 @@ pub(crate) async fn drain(wiring: &Wiring, readiness: &Readiness, server: &Serve
     readiness.draining();
     server.pause().await;
     wiring.connections.goaway_all("shutdown", RECONNECT_AFTER);
+    // Skips its own waiting when hurried, never its commits.
     wiring.drain(limit, stop.signalled(2)).await;
     wiring.connections.close_all(CloseCode::Restart, RECONNECT_AFTER);
     unless_hurried(stop, async {

@@ -1,6 +1,6 @@
 //! Log lines and the metrics recorder: what is written where. Names of metrics live in `kronos_actors::metrics`.
 
-use std::{sync::OnceLock, time::Duration};
+use std::{io::IsTerminal as _, sync::OnceLock, time::Duration};
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
@@ -28,11 +28,26 @@ const BYTES: [f64; 9] = [
     16_777_216.0,
 ];
 
+/// Upper bounds of what is counted in powers of two: requests of a commit.
+const COUNTS: [f64; 13] = [
+    1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0,
+];
+
+/// What a level does not mean: the web framework tells of every start and stop of a worker.
+const QUIET: &str = ",actix_server=warn,actix_http=warn";
+
 /// Starts the log lines on stderr. Called again (tests), it changes nothing.
 pub fn start(config: &LogConfig) {
-    let filter = EnvFilter::try_new(&config.level).unwrap_or_else(|_checked_at_load| EnvFilter::new("info"));
+    let level = if config.level.contains(['=', ',']) {
+        config.level.clone()
+    } else {
+        format!("{}{QUIET}", config.level)
+    };
+    let filter = EnvFilter::try_new(level).unwrap_or_else(|_checked_at_load| EnvFilter::new("info"));
+    let colours = std::io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(colours)
         .with_writer(std::io::stderr);
     // A second subscriber is refused; the first stays.
     drop(match config.format {
@@ -59,7 +74,8 @@ pub(crate) fn recorder() -> Option<&'static PrometheusHandle> {
     let install = || {
         let builder = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
-            .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_bytes".to_owned()), &BYTES));
+            .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_bytes".to_owned()), &BYTES))
+            .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_requests".to_owned()), &COUNTS));
         let handle = builder.and_then(PrometheusBuilder::install_recorder);
         handle
             .inspect_err(|error| tracing::error!(%error, "metrics are off"))

@@ -1,4 +1,4 @@
-//! THE seam between the edge and the domain: where the store, the model's service and the directories are made.
+//! The seam between the edge and the domain: where the store, the model's service and the directories are made.
 //!
 //! Everything that the edge knows about how the domain is started and stopped is in this file.
 
@@ -7,17 +7,18 @@ use std::{future::Future, io, sync::Arc, time::Duration};
 use kronos_actors::{
     clock::Clock,
     config::StoreBackend,
-    connection::registry::ConnectionsRef,
+    connection::{self, ConnectionDeps, metrics::ConnectionMetrics, registry::ConnectionsRef},
     directory::DirectoryRef,
-    gemini::GeminiShared,
+    gemini::{GeminiConfigError, GeminiHealth, GeminiShared},
+    principal::Authenticator,
     store::{
         StoreError,
         service::{self, StoreRef, StoreService},
     },
 };
+use kronos_protocol::server::ServerInfo;
 use kronos_sim::{GeminiSim, SimConfig, SimHandle};
 use secrecy::SecretString;
-use serde_json::{Value, json};
 
 use crate::config::Config;
 
@@ -30,7 +31,7 @@ pub(crate) struct Wiring {
     pub(crate) store: StoreRef,
     /// The open websockets.
     pub(crate) connections: ConnectionsRef,
-    /// Finds sessions.
+    /// The sessions.
     pub(crate) directory: DirectoryRef,
     gemini: Arc<GeminiShared>,
     /// Ends with this.
@@ -46,9 +47,9 @@ pub(crate) enum WiringError {
     /// The simulated model cannot be started.
     #[error("the simulated model cannot be started: {0}")]
     Simulator(io::Error),
-    /// The model's settings make no sense.
-    #[error("the model's service cannot be started: {0}")]
-    Gemini(String),
+    /// With these settings no request could be made.
+    #[error(transparent)]
+    Gemini(#[from] GeminiConfigError),
 }
 
 impl Wiring {
@@ -59,9 +60,8 @@ impl Wiring {
         } else {
             None
         };
+        let gemini = GeminiShared::new(config.gemini.clone(), clock.clone())?;
         let store = open_store(config, clock).await?;
-        let gemini = GeminiShared::new(config.gemini.clone(), clock.clone())
-            .map_err(|error| WiringError::Gemini(error.to_string()))?;
         let directory = DirectoryRef::new(
             config.session.clone(),
             store.clone(),
@@ -78,14 +78,30 @@ impl Wiring {
         })
     }
 
-    /// Makes the calling worker's thread a core: sessions of its connections live there.
-    pub(crate) fn join(&self) {
-        self.directory.join();
+    /// Returns what websockets share.
+    pub(crate) fn connection_deps(
+        &self,
+        config: &Config,
+        clock: &Clock,
+        authenticator: Arc<dyn Authenticator>,
+    ) -> Arc<ConnectionDeps> {
+        Arc::new(ConnectionDeps {
+            clock: clock.clone(),
+            config: config.connection.clone(),
+            limits: connection::limits(&config.connection, &config.session),
+            server: ServerInfo {
+                name: "kronos".to_owned(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                simulated: config.gemini.simulated,
+            },
+            authenticator,
+            directory: self.directory.clone(),
+            metrics: ConnectionMetrics::new(),
+        })
     }
 
-    /// Waits until every worker has joined, then takes up what a crash or a drain left unfinished.
-    pub(crate) async fn recover(&self, workers: usize) {
-        self.directory.joined(workers).await;
+    /// Activates what a crash or a drain left unfinished.
+    pub(crate) async fn recover(&self) {
         match self.directory.recover().await {
             Ok(0) => {}
             Ok(sessions) => tracing::info!(sessions, "took up unfinished conversations"),
@@ -93,17 +109,12 @@ impl Wiring {
         }
     }
 
-    /// Returns the model's state as `/health` shows it.
-    pub(crate) fn gemini_health(&self) -> Value {
-        json!(self.gemini.health())
+    /// Returns the model's state.
+    pub(crate) fn gemini_health(&self) -> GeminiHealth {
+        self.gemini.health()
     }
 
-    /// Returns how many sessions are in memory.
-    pub(crate) fn session_count(&self) -> usize {
-        self.directory.live()
-    }
-
-    /// Lets runs finish, at most for `limit` and until `hurry`; what still runs then is closed as interrupted.
+    /// Lets runs finish, at most for `limit` or until `hurry`; what still runs then is closed as interrupted.
     pub(crate) async fn drain(&self, limit: Duration, hurry: impl Future<Output = ()>) {
         self.directory.drain(limit, hurry).await;
     }
@@ -128,12 +139,12 @@ fn start_simulator(config: &mut Config) -> Result<SimHandle, WiringError> {
     Ok(simulator)
 }
 
+/// Opens the store on a blocking thread: after a crash it reads what is left of the write-ahead log.
 async fn open_store(config: &Config, clock: &Clock) -> Result<StoreRef, StoreError> {
-    let store = config.store.clone();
-    // Reading what a crash left behind may take a moment.
-    let opened = tokio::task::spawn_blocking(move || service::open(&store)).await;
-    let opened = opened.map_err(|error| StoreError::Io(error.to_string()))??;
-    StoreService::start(opened, &config.store, clock.clone())
+    let settings = config.store.clone();
+    let opened = actix_web::web::block(move || service::open(&settings)).await;
+    let store = opened.map_err(|_panicked| StoreError::Io("opening it panicked".to_owned()))??;
+    StoreService::start(store, &config.store, clock.clone())
 }
 
 /// Opens the store for a command that only reads; what does not exist is not made.

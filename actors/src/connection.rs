@@ -3,7 +3,7 @@
 //! Owns the framing, who is on the other end, the order of replies, and one cursor with one parked pull for each
 //! attached session. Never knows what a conversation is, and never keeps a queue that a slow peer could let grow:
 //!
-//! - Input is read as fast as it is handled: the [`guard`] takes nothing more while frames wait, and nothing at all while
+//! - Input is read as fast as it is handled: the `guard` takes nothing more while frames wait, and nothing at all while
 //!   the peer does not read (actix polls this actor only when the HTTP dispatcher has room to write).
 //! - Output is pulled: a session sends a batch when asked, and is asked again when the last batch could be written.
 //! - Commands in flight, attachments and connections have bounds, each with an error code.
@@ -316,3 +316,6 @@ impl Handler<Control> for Connection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

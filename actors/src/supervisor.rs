@@ -147,3 +147,105 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::RefCell, rc::Rc};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Fragile {
+        handled: u32,
+        restarts: Rc<RefCell<u32>>,
+    }
+
+    impl Actor for Fragile {
+        type Context = Context<Self>;
+    }
+
+    impl Supervised for Fragile {
+        fn restarting(&mut self, _: &mut Self::Context) {
+            self.handled = 0;
+            *self.restarts.borrow_mut() += 1;
+        }
+    }
+
+    #[derive(Message)]
+    #[rtype(result = "u32")]
+    struct Poke {
+        bomb: bool,
+    }
+
+    impl Handler<Poke> for Fragile {
+        type Result = u32;
+
+        fn handle(&mut self, poke: Poke, _: &mut Self::Context) -> u32 {
+            assert!(!poke.bomb, "a bomb");
+            self.handled += 1;
+            self.handled
+        }
+    }
+
+    type Exits = Rc<RefCell<Vec<Exit>>>;
+
+    fn start(max_restarts: u32) -> (Addr<Fragile>, Rc<RefCell<u32>>, Exits) {
+        let (restarts, exits) = (Rc::default(), Exits::default());
+        let actor = Fragile {
+            handled: 0,
+            restarts: Rc::clone(&restarts),
+        };
+        let policy = RestartPolicy {
+            max_restarts,
+            window: Duration::from_secs(60),
+        };
+        let told = Rc::clone(&exits);
+        let addr = start_guarded(
+            actor,
+            16,
+            policy,
+            Clock::default(),
+            || {},
+            move |exit| told.borrow_mut().push(exit),
+        );
+        (addr, restarts, exits)
+    }
+
+    #[actix::test]
+    async fn a_panic_keeps_the_address_and_the_messages_that_wait() {
+        let (addr, restarts, exits) = start(3);
+        assert_eq!(addr.send(Poke { bomb: false }).await, Ok(1));
+        let bomb = addr.send(Poke { bomb: true });
+        let behind = addr.send(Poke { bomb: false });
+        let (bomb, behind) = futures_util::future::join(bomb, behind).await;
+        assert_eq!(bomb, Err(MailboxError::Closed), "its sender is told");
+        assert_eq!(behind, Ok(1), "who waited behind it is answered by the new state");
+        assert_eq!(*restarts.borrow(), 1);
+        assert!(exits.borrow().is_empty());
+    }
+
+    #[actix::test]
+    async fn one_panic_more_than_allowed_is_the_end_and_is_told_once() {
+        let (addr, restarts, exits) = start(2);
+        for _ in 0..3 {
+            assert_eq!(addr.send(Poke { bomb: true }).await, Err(MailboxError::Closed));
+        }
+        assert!(!addr.connected());
+        assert_eq!(*restarts.borrow(), 2);
+        assert_eq!(*exits.borrow(), [Exit::GaveUp]);
+    }
+
+    #[actix::test]
+    async fn an_actor_whose_last_address_goes_has_stopped() {
+        let (addr, _, exits) = start(2);
+        addr.send(Poke { bomb: false }).await.unwrap();
+        drop(addr);
+        for _ in 0..100 {
+            actix::clock::sleep(Duration::from_millis(1)).await;
+            if !exits.borrow().is_empty() {
+                break;
+            }
+        }
+        assert_eq!(*exits.borrow(), [Exit::Stopped]);
+    }
+}

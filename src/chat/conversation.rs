@@ -3,57 +3,26 @@
 //! A connection goes through `hello`, `attach` and everything that has no answer yet, in this order; the same after every
 //! cut, with the same message ids and the cursor of the transcript. Sockets, clocks and screens are `drive.rs`'s business.
 
+mod step;
+
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use kronos_protocol::client::{Hello, Send};
-use kronos_protocol::{
-    Attach, AttachTarget, Cancel, ClientFrame, ClientInfo, Command, Detach, MessageId, Ref, RunId, SessionId,
-};
+use kronos_protocol::{Attach, AttachTarget, Cancel, ClientFrame, Command, Detach, MessageId, Ref, RunId, SessionId};
 use serde_json::Value;
 
 use super::frame::{Attached, EventsFrame, Incoming, Refusal, Sent, Welcome, body};
 use super::transcript::{End, News, Transcript};
 use super::view::Remark;
+use step::Asked;
+pub(super) use step::{Identity, Step};
 
 /// How many of the user's messages of an older conversation are shown when it is opened.
 const HISTORY: usize = 10;
 
 /// Waiting time before a message that was refused for now is sent again, when the server names none.
 const SEND_AGAIN: Duration = Duration::from_secs(1);
-
-/// What is to be done.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Step {
-    /// Send a frame.
-    Send(ClientFrame),
-    /// Show what is new in the conversation.
-    News(News),
-    /// Show a remark.
-    Remark(Remark),
-    /// A message was taken off the screen's account: it is queued and will be shown when its turn comes.
-    ShowAgain(MessageId),
-    /// The connection is good, and the server pings that often.
-    Healthy { ping: Option<Duration> },
-    /// The server goes away: when the connection has ended, connect again after this time.
-    ComeBack(Duration),
-    /// Give this connection up and connect again after this time.
-    Reconnect(Duration),
-    /// Call [`Conversation::send_pending`] after this time.
-    SendLater(Duration),
-    /// There is no point in going on.
-    Fail(String),
-}
-
-/// What a reply will be about.
-#[derive(Debug, Clone)]
-enum Asked {
-    Hello,
-    Attach { from_start: bool },
-    Say(MessageId),
-    Cancel,
-    Detach,
-}
 
 /// How far the connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,15 +40,6 @@ struct Outgoing {
     text: String,
     /// Whether it is on its way on this connection.
     sent: bool,
-}
-
-/// Who this client is.
-#[derive(Debug, Clone)]
-pub(super) struct Identity {
-    /// The access token.
-    pub(super) token: Option<String>,
-    /// This program, as other devices see it.
-    pub(super) client: Option<ClientInfo>,
 }
 
 /// A conversation, online or not.
@@ -104,6 +64,8 @@ pub(super) struct Conversation {
     only_own: bool,
     gaps: u32,
     lost: bool,
+    /// The conversation before, until this one is known to exist.
+    previous: Option<Box<Self>>,
 }
 
 impl Conversation {
@@ -126,6 +88,7 @@ impl Conversation {
             only_own,
             gaps: 0,
             lost: false,
+            previous: None,
         }
     }
 
@@ -139,6 +102,15 @@ impl Conversation {
         let sending = self.outbox.iter().any(|outgoing| outgoing.sent);
         let accepted = self.waiting.values().any(|queued| !queued);
         self.stage != Stage::Offline && (self.own_run.is_some() || sending || accepted)
+    }
+
+    /// Whether it is being opened, so that nobody knows yet what there is to answer to.
+    pub(super) fn is_opening(&self) -> bool {
+        match self.stage {
+            Stage::Offline => false,
+            Stage::Greeting | Stage::Attaching => true,
+            Stage::Attached => self.history.is_some(),
+        }
     }
 
     /// Whether a run can be cancelled.
@@ -202,23 +174,32 @@ impl Conversation {
         vec![self.ask(Asked::Cancel, cancel)]
     }
 
-    /// The user goes to another conversation. Messages that were not confirmed stay behind with this one.
+    /// The user goes to another conversation; when that is refused, he is back in this one.
     pub(super) fn switch(&mut self, target: AttachTarget) -> Vec<Step> {
         let mut next = Self::new(self.identity.clone(), target, self.only_own);
         next.next_ref = self.next_ref;
         next.stage = self.stage;
         let old = std::mem::replace(self, next);
         let mut steps = Vec::new();
-        if let Some(session) = old.session.filter(|_| old.stage == Stage::Attached) {
+        if let Some(session) = old.session.clone().filter(|_| old.stage == Stage::Attached) {
             steps.push(self.ask(Asked::Detach, Detach::new(session)));
         }
         match old.stage {
             Stage::Attaching | Stage::Attached => steps.push(self.attach()),
             // The reply to `hello` will do it.
-            Stage::Greeting => self.asked.extend(old.asked),
+            Stage::Greeting => self.asked.extend(old.asked.clone()),
             Stage::Offline => {}
         }
+        self.previous = old.session.is_some().then(|| Box::new(old));
         steps
+    }
+
+    fn go_back(&mut self, previous: Self, refusal: Refusal) -> Vec<Step> {
+        let next_ref = self.next_ref;
+        *self = previous;
+        self.next_ref = next_ref;
+        self.asked.clear();
+        vec![complaint("not opened", refusal), self.attach()]
     }
 
     /// Sends what has not been sent on this connection.
@@ -295,10 +276,13 @@ impl Conversation {
         let after = refusal.after_ms.map(Duration::from_millis);
         match asked {
             Asked::Hello | Asked::Attach { .. } if refusal.retry => vec![Step::Reconnect(after.unwrap_or(SEND_AGAIN))],
-            Asked::Hello | Asked::Attach { .. } if self.session.is_none() => {
+            Asked::Attach { .. } if self.previous.is_some() => match self.previous.take() {
+                Some(previous) => self.go_back(*previous, refusal),
+                None => Vec::new(),
+            },
+            Asked::Hello | Asked::Attach { .. } => {
                 vec![Step::Fail(format!("{} ({})", refusal.message, refusal.code))]
             }
-            Asked::Hello | Asked::Attach { .. } => vec![Step::Fail(format!("cannot go on: {}", refusal.message))],
             Asked::Say(id) if refusal.retry => {
                 let refused = self.outbox.iter_mut().find(|outgoing| outgoing.id == id);
                 refused.into_iter().for_each(|outgoing| outgoing.sent = false);
@@ -354,6 +338,7 @@ impl Conversation {
             }));
         }
         self.session = Some(reply.session);
+        self.previous = None;
         self.transcript.attached(reply.epoch, reply.recovered, from_start);
         self.stage = Stage::Attached;
         steps.extend(self.send_pending());

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use kronos_protocol::{AttachTarget, MessageId, SessionId};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
@@ -21,6 +22,9 @@ use super::view::{Remark, View};
 
 /// How long a client without a user in front of it tries to come back.
 const GIVE_UP: Duration = Duration::from_secs(60);
+
+/// How long the user waits for a connection amid an answer before he may type the next line.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How long the new attempt of an interrupted turn is waited for before leaving.
 const TRIED_AGAIN: Duration = Duration::from_secs(10);
@@ -42,36 +46,47 @@ enum Leave {
     Failed(String),
 }
 
+/// What there is to do, and for whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A user sits in front of it.
+    Interactive,
+    /// Lines come from a file or a pipe.
+    Script,
+    /// What there is to say was said already.
+    Once,
+}
+
 /// Everything that a chat consists of.
 pub(super) struct Driver {
-    pub(super) address: Address,
-    pub(super) identity: Identity,
-    pub(super) conversation: Conversation,
-    pub(super) view: View,
-    pub(super) screen: Screen,
-    pub(super) keyboard: Keyboard,
-    pub(super) link: Option<Link>,
-    pub(super) backoff: Backoff,
+    address: Address,
+    identity: Identity,
+    purpose: Purpose,
+    conversation: Conversation,
+    view: View,
+    screen: Screen,
+    keyboard: Keyboard,
+    interrupts: mpsc::Receiver<()>,
+    link: Option<Link>,
+    backoff: Backoff,
     /// Whether nothing more will be said.
-    pub(super) ended: bool,
-    /// Whether a user sits in front of it.
-    pub(super) interactive: bool,
+    ended: bool,
     /// Whether the server was ever reached.
-    pub(super) reached: bool,
+    reached: bool,
     /// When it was first found to be gone.
-    pub(super) gone_since: Option<Instant>,
+    gone_since: Option<Instant>,
     /// When to connect again.
-    pub(super) connect_at: Option<Instant>,
+    connect_at: Option<Instant>,
     /// When to send again what was refused for now.
-    pub(super) send_at: Option<Instant>,
+    send_at: Option<Instant>,
     /// What the server asked to wait for.
-    pub(super) asked_to_wait: Option<Duration>,
+    asked_to_wait: Option<Duration>,
     /// Until when the new attempt of an interrupted turn is waited for.
-    pub(super) leave_at: Option<Instant>,
-    pub(super) listing: Option<JoinHandle<anyhow::Result<Vec<Listed>>>>,
-    pub(super) listed: Vec<Listed>,
-    /// Whether the user was told that Ctrl-C leaves.
-    pub(super) interrupted: bool,
+    leave_at: Option<Instant>,
+    listing: Option<JoinHandle<anyhow::Result<Vec<Listed>>>>,
+    listed: Vec<Listed>,
+    /// Whether the running answer was told to stop.
+    interrupted: bool,
 }
 
 /// What happened.
@@ -86,6 +101,42 @@ enum Happened {
 }
 
 impl Driver {
+    /// Returns what will talk to the server at `address`.
+    pub(super) fn new(
+        address: Address,
+        identity: Identity,
+        purpose: Purpose,
+        conversation: Conversation,
+        (view, screen, keyboard): (View, Screen, Keyboard),
+    ) -> Self {
+        Self {
+            address,
+            identity,
+            purpose,
+            conversation,
+            view,
+            screen,
+            keyboard,
+            interrupts: interrupts(),
+            link: None,
+            backoff: Backoff::default(),
+            ended: purpose == Purpose::Once,
+            reached: false,
+            gone_since: None,
+            connect_at: None,
+            send_at: None,
+            asked_to_wait: None,
+            leave_at: None,
+            listing: None,
+            listed: Vec::new(),
+            interrupted: false,
+        }
+    }
+
+    fn is_interactive(&self) -> bool {
+        self.purpose == Purpose::Interactive
+    }
+
     /// Runs until the user leaves, or there is no point in going on.
     ///
     /// # Errors
@@ -96,7 +147,7 @@ impl Driver {
             if let Some(leave) = self.may_leave() {
                 break leave;
             }
-            self.ask_for_a_line();
+            self.ask_for_a_line()?;
             let happened = self.next().await;
             if let Some(leave) = self.handle(happened).await? {
                 break leave;
@@ -105,10 +156,21 @@ impl Driver {
         self.leave(leave).await
     }
 
-    fn ask_for_a_line(&mut self) {
-        if !self.ended && self.reached && !self.conversation.is_answering() && self.keyboard.ask() {
+    /// Lets the user type, unless an answer to him is on its way; one that a lost connection holds up for long is not.
+    fn ask_for_a_line(&mut self) -> anyhow::Result<()> {
+        let held_up = self.gone_since.is_some_and(|since| since.elapsed() < PATIENCE) && self.conversation.is_busy();
+        let busy = held_up || self.conversation.is_opening() || self.conversation.is_answering();
+        if self.ended || !self.reached || busy || self.keyboard.is_asked() {
+            return Ok(());
+        }
+        if self.is_interactive() {
+            let pieces = self.view.end_line();
+            self.screen.print(pieces)?;
+        }
+        if self.keyboard.ask() {
             self.screen.editing();
         }
+        Ok(())
     }
 
     /// Whether everything that was said is answered, and nothing more will be said.
@@ -122,7 +184,7 @@ impl Driver {
             let until = *self.leave_at.get_or_insert_with(|| Instant::now() + TRIED_AGAIN);
             return (Instant::now() >= until).then_some(Leave::Quietly(NOT_ANSWERED));
         }
-        let answered = self.interactive || matches!(outcome, None | Some(End::Done));
+        let answered = self.is_interactive() || matches!(outcome, None | Some(End::Done));
         Some(Leave::Quietly(if answered { ANSWERED } else { NOT_ANSWERED }))
     }
 
@@ -149,7 +211,7 @@ impl Driver {
         tokio::select! {
             event = link => Happened::Link(event),
             input = self.keyboard.next(), if asked => Happened::Input(input),
-            _ = tokio::signal::ctrl_c() => Happened::Signal,
+            Some(()) = self.interrupts.recv() => Happened::Signal,
             () = at(self.connect_at) => Happened::ConnectNow,
             () = at(self.send_at) => Happened::SendNow,
             () = at(self.leave_at) => Happened::LeaveNow,
@@ -242,7 +304,7 @@ impl Driver {
             return Ok(Some(Leave::Failed(format!("cannot connect to {url}: {why}; {hint}"))));
         }
         let since = *self.gone_since.get_or_insert_with(Instant::now);
-        if !self.interactive && since.elapsed() > GIVE_UP {
+        if !self.is_interactive() && since.elapsed() > GIVE_UP {
             return Ok(Some(Leave::Failed(format!(
                 "the server did not come back within {GIVE_UP:?}: {}",
                 ended.why
@@ -259,7 +321,7 @@ impl Driver {
             Input::Line(line) => line,
             Input::Interrupt { empty: true } => return self.interrupt().await,
             Input::Interrupt { empty: false } => return Ok(None),
-            Input::End if self.interactive => return Ok(Some(Leave::Quietly(ANSWERED))),
+            Input::End if self.is_interactive() => return Ok(Some(Leave::Quietly(ANSWERED))),
             Input::End => {
                 self.ended = true;
                 return Ok(None);
@@ -267,7 +329,7 @@ impl Driver {
         };
         self.interrupted = false;
         // A script's lines are messages, whatever they begin with.
-        let line = if self.interactive {
+        let line = if self.is_interactive() {
             command::read(&line)
         } else {
             said(&line)
@@ -287,7 +349,7 @@ impl Driver {
                 self.listing = Some(tokio::spawn(call));
                 Ok(None)
             }
-            Line::Help => self.line(command::HELP.to_owned()),
+            Line::Help => self.block(command::HELP.to_owned()),
             Line::Wrong(text) => self.line(text),
             Line::Quit => Ok(Some(Leave::Quietly(ANSWERED))),
         }
@@ -296,7 +358,7 @@ impl Driver {
     /// Ctrl-C: stops the running answer; again, or with nothing to stop, leaves.
     async fn interrupt(&mut self) -> anyhow::Result<Option<Leave>> {
         if self.interrupted || !self.conversation.is_running() {
-            return Ok(Some(Leave::Quietly(if self.interactive {
+            return Ok(Some(Leave::Quietly(if self.is_interactive() {
                 ANSWERED
             } else {
                 NOT_ANSWERED
@@ -352,8 +414,17 @@ impl Driver {
         Ok(None)
     }
 
+    fn block(&mut self, text: String) -> anyhow::Result<Option<Leave>> {
+        self.remark(&Remark::Block(text))?;
+        Ok(None)
+    }
+
     fn remark(&mut self, remark: &Remark) -> anyhow::Result<()> {
-        let pieces = self.view.remarked(remark);
+        let mut pieces = self.view.remarked(remark);
+        if self.is_interactive() && self.keyboard.is_asked() {
+            // Above a line that is edited only whole lines can stand.
+            pieces.extend(self.view.end_remark());
+        }
         self.screen.print(pieces).context("the output is gone")
     }
 
@@ -364,7 +435,7 @@ impl Driver {
             Leave::Quietly(code) => code,
             Leave::Failed(why) => {
                 self.remark(&Remark::Line(why))?;
-                if self.interactive && self.keyboard.is_asked() {
+                if self.is_interactive() && self.keyboard.is_asked() {
                     // The thread that edits the line has the terminal in raw mode, and only a key ends that.
                     self.remark(&Remark::Line("press Enter to leave".to_owned()))?;
                     self.keyboard.next().await;
@@ -384,6 +455,19 @@ fn said(line: &str) -> Line {
         "" => Line::Empty,
         text => Line::Say(text.to_owned()),
     }
+}
+
+/// Returns each Ctrl-C. A task listens all the time: a listener that comes and goes would miss some.
+fn interrupts() -> mpsc::Receiver<()> {
+    let (outbox, interrupts) = mpsc::channel(4);
+    tokio::spawn(async move {
+        while tokio::signal::ctrl_c().await.is_ok() {
+            if outbox.send(()).await.is_err() {
+                break;
+            }
+        }
+    });
+    interrupts
 }
 
 /// Makes the id of a message: the server takes the same one twice for the same message.

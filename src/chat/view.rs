@@ -51,6 +51,8 @@ pub(super) enum Remark {
     },
     /// Any other line.
     Line(String),
+    /// A list or a table, as it is.
+    Block(String),
 }
 
 const DIM: &str = "\x1b[2m";
@@ -118,7 +120,7 @@ impl View {
             }
             Remark::Welcome { simulated: false } => Vec::new(),
             Remark::Lost => {
-                let mut pieces = self.end_line();
+                let mut pieces = self.before_remark();
                 self.open_remark = true;
                 pieces.push(Piece::Remark(self.paint("— connection lost, reconnecting…", DIM)));
                 pieces
@@ -130,6 +132,11 @@ impl View {
             Remark::Earlier { messages } => self.remark(&format!("{messages} earlier messages"), DIM),
             Remark::Refused { what, message, code } => self.remark(&format!("{what}: {message} ({code})"), RED),
             Remark::Line(text) => self.remark(text, DIM),
+            Remark::Block(text) => {
+                let mut pieces = self.before_remark();
+                pieces.push(Piece::Remark(self.paint(&printable(text), DIM) + "\n"));
+                pieces
+            }
         }
     }
 
@@ -192,15 +199,19 @@ impl View {
     }
 
     fn remark(&mut self, text: &str, colour: &str) -> Vec<Piece> {
-        // Two streams: what goes to stderr does not interrupt a line of stdout.
-        let mut pieces = match self.look {
-            Look::Terminal => self.end_line(),
-            Look::Plain | Look::Answer => self.end_remark(),
-        };
+        let mut pieces = self.before_remark();
         pieces.push(Piece::Remark(
             self.paint(&format!("— {}", printable(text)), colour) + "\n",
         ));
         pieces
+    }
+
+    /// Ends the line before a remark. With two streams, what goes to stderr does not interrupt a line of stdout.
+    fn before_remark(&mut self) -> Vec<Piece> {
+        match self.look {
+            Look::Terminal => self.end_line(),
+            Look::Plain | Look::Answer => self.end_remark(),
+        }
     }
 
     fn continue_remark(&mut self, text: &str) -> Vec<Piece> {
@@ -211,7 +222,8 @@ impl View {
         }
     }
 
-    fn end_remark(&mut self) -> Vec<Piece> {
+    /// Ends the remark that the cursor stands in, if it does.
+    pub(super) fn end_remark(&mut self) -> Vec<Piece> {
         if std::mem::take(&mut self.open_remark) {
             vec![Piece::Remark("\n".to_owned())]
         } else {

@@ -26,6 +26,12 @@ pub struct Layers {
     pub flags: Vec<(&'static str, String)>,
 }
 
+/// A file that was read: texts by `section.key`.
+struct FileValues {
+    path: PathBuf,
+    values: HashMap<String, String>,
+}
+
 /// One value on its way in.
 struct Given {
     text: String,
@@ -91,11 +97,7 @@ impl Layers {
         Ok(config)
     }
 
-    fn strongest(
-        &self,
-        setting: &settings::Setting,
-        file: Option<&(PathBuf, HashMap<String, String>)>,
-    ) -> Option<Given> {
+    fn strongest(&self, setting: &settings::Setting, file: Option<&FileValues>) -> Option<Given> {
         if let Some((flag, text)) = self.flags.iter().find(|(flag, _)| Some(*flag) == setting.flag) {
             return Some(Given {
                 text: text.clone(),
@@ -115,9 +117,9 @@ impl Layers {
         variable(&self.environment, Source::Environment)
             .or_else(|| variable(&self.dotenv, Source::DotEnv))
             .or_else(|| {
-                let (path, values) = file?;
-                let text = values.get(setting.key)?.trim();
-                let source = Source::File(path.clone());
+                let file = file?;
+                let text = file.values.get(setting.key)?.trim();
+                let source = Source::File(file.path.clone());
                 (!text.is_empty()).then(|| Given {
                     text: text.to_owned(),
                     name: setting.key.to_owned(),
@@ -126,7 +128,7 @@ impl Layers {
             })
     }
 
-    fn read_file(&self) -> Result<Option<(PathBuf, HashMap<String, String>)>, ConfigError> {
+    fn read_file(&self) -> Result<Option<FileValues>, ConfigError> {
         let path = match &self.file {
             Some(path) => path.clone(),
             None if Path::new(DEFAULT_FILE).exists() => PathBuf::from(DEFAULT_FILE),
@@ -134,7 +136,7 @@ impl Layers {
         };
         let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))?;
         let values = read_toml(&path, &text)?;
-        Ok(Some((path, values)))
+        Ok(Some(FileValues { path, values }))
     }
 }
 

@@ -16,6 +16,7 @@ use kronos_actors::{
 };
 use kronos_protocol::{
     client::{RunOptions, SendMode, SessionSettings},
+    event::TokenUsage,
     ids::{MessageId, SessionId, UserId},
     limits,
     message::{Message, UserContent},
@@ -100,7 +101,7 @@ async fn take_turn(directory: &DirectoryRef, caller: Arc<Principal>, turn: Turn)
     };
     let result = reader::run_to_end(directory, &session, &caller, &message_id, seq).await?;
     if let Some(error) = result.error {
-        return Err(from_run(&error.code, error.message, error.after_ms));
+        return Err(from_run(&error));
     }
     Ok(json!({
         "message": result.text,
@@ -108,7 +109,8 @@ async fn take_turn(directory: &DirectoryRef, caller: Arc<Principal>, turn: Turn)
         "timestamp": rfc3339(result.finished_at_ms),
         "message_id": result.message_id,
         "model": result.model,
-        "usage": result.usage,
+        "usage": usage(&result.usage),
+        "cancelled": result.cancelled,
     }))
 }
 
@@ -127,6 +129,20 @@ async fn ask(
         }
         result => result.map(|reply| (session, reply)),
     }
+}
+
+/// Tokens of a turn: of its only model call, or of all together.
+fn usage(calls: &[TokenUsage]) -> Option<TokenUsage> {
+    let (first, rest) = calls.split_first()?;
+    let add = |a: Option<u64>, b: Option<u64>| a.or(b).map(|_| a.unwrap_or(0) + b.unwrap_or(0));
+    Some(rest.iter().fold(first.clone(), |sum, call| TokenUsage {
+        input_tokens: add(sum.input_tokens, call.input_tokens),
+        output_tokens: add(sum.output_tokens, call.output_tokens),
+        total_tokens: add(sum.total_tokens, call.total_tokens),
+        reasoning_tokens: add(sum.reasoning_tokens, call.reasoning_tokens),
+        cached_input_tokens: add(sum.cached_input_tokens, call.cached_input_tokens),
+        ..sum
+    }))
 }
 
 /// Where a page of the list ended, opaque to clients.
@@ -212,22 +228,14 @@ pub(super) async fn show(
 }
 
 fn conversation(view: &View, before: Option<&MessageId>) -> Value {
-    let position = before.and_then(|before| {
-        view.messages
-            .iter()
-            .position(|(_, message)| message_id(message) == before)
-    });
+    let position = before.and_then(|before| view.messages.iter().position(|(_, message)| message.id() == before));
     let upto = position.unwrap_or(view.messages.len());
     let from = upto.saturating_sub(PAGE);
     let page = view.messages.get(from..upto).unwrap_or_default();
     let shown: Vec<Value> = page.iter().map(|(at, message)| shown(*at, message)).collect();
     let mut body = listed(&view.meta);
     body["messages"] = json!(shown);
-    body["next_before"] = json!(
-        page.first()
-            .filter(|_| from > 0)
-            .map(|(_, message)| message_id(message))
-    );
+    body["next_before"] = json!(page.first().filter(|_| from > 0).map(|(_, message)| message.id()));
     body["run"] = json!(view.run);
     body
 }
@@ -236,18 +244,6 @@ fn shown(at_ms: i64, message: &Message) -> Value {
     let mut value = serde_json::to_value(message).unwrap_or_default();
     value["timestamp"] = json!(rfc3339(at_ms));
     value
-}
-
-fn message_id(message: &Message) -> &MessageId {
-    match message {
-        Message::Developer(message) => &message.id,
-        Message::System(message) => &message.id,
-        Message::Assistant(message) => &message.id,
-        Message::User(message) => &message.id,
-        Message::Tool(message) => &message.id,
-        Message::Activity(message) => &message.id,
-        Message::Reasoning(message) => &message.id,
-    }
 }
 
 #[cfg(test)]

@@ -6,12 +6,12 @@ use actix_web::{
     HttpResponse, ResponseError,
     http::{
         Method, StatusCode,
-        header::{self, HeaderValue},
+        header::{self, HeaderName, HeaderValue},
     },
 };
 use kronos_actors::{
     principal::AuthError,
-    session::message::SessionError,
+    session::{message::SessionError, reader::TurnError},
     store::{Refusal, StoreError},
 };
 use kronos_protocol::{
@@ -20,7 +20,7 @@ use kronos_protocol::{
 };
 use serde_json::{Value, json};
 
-use super::request;
+use super::{request, ws::UpgradeError};
 
 /// What an [`ErrorCode`] is outside of the websocket protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,8 +111,8 @@ pub struct ApiError {
     pub details: Value,
     /// `Retry-After`, in milliseconds.
     pub after_ms: Option<u64>,
-    /// `Allow`, for 405.
-    pub allow: Option<String>,
+    /// A header that says what would do: `Allow`, `Sec-WebSocket-Version`.
+    pub hint: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
 impl ApiError {
@@ -125,7 +125,7 @@ impl ApiError {
             message: message.into(),
             details: json!({}),
             after_ms: None,
-            allow: None,
+            hint: None,
         }
     }
 
@@ -168,11 +168,14 @@ impl ApiError {
     /// A path that exists for other methods only.
     pub fn method_not_allowed(allowed: &[Method]) -> Self {
         let names: Vec<&str> = allowed.iter().map(Method::as_str).collect();
+        let hint = HeaderValue::from_str(&names.join(", "))
+            .ok()
+            .map(|value| Box::new((header::ALLOW, value)));
         let error = Self::new(ErrorCode::Validation, "Method not allowed").with_details(json!({ "allowed": names }));
         Self {
             name: "METHOD_NOT_ALLOWED",
             status: StatusCode::METHOD_NOT_ALLOWED,
-            allow: Some(names.join(", ")),
+            hint,
             ..error
         }
     }
@@ -237,12 +240,8 @@ impl ResponseError for ApiError {
         if let Some(after_ms) = self.after_ms {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(after_ms.div_ceil(1000).max(1)));
         }
-        if let Some(allow) = self
-            .allow
-            .as_deref()
-            .and_then(|allow| HeaderValue::from_str(allow).ok())
-        {
-            headers.insert(header::ALLOW, allow);
+        if let Some((name, value)) = self.hint.as_deref().cloned() {
+            headers.insert(name, value);
         }
         response
     }
@@ -254,6 +253,23 @@ impl From<SessionError> for ApiError {
         Self {
             after_ms,
             ..Self::new(error.code, error.message).with_details(error.details)
+        }
+    }
+}
+
+impl From<UpgradeError> for ApiError {
+    fn from(error: UpgradeError) -> Self {
+        let hint = error
+            .hint
+            .map(|(name, value)| Box::new((name, HeaderValue::from_static(value))));
+        let after_ms = error.retry_after.map(|seconds| u64::from(seconds) * 1000);
+        let base = Self::new(ErrorCode::Validation, error.message);
+        Self {
+            name: error.code,
+            status: error.status,
+            after_ms,
+            hint,
+            ..base
         }
     }
 }
@@ -306,8 +322,8 @@ impl From<StoreFailure> for ApiError {
 
 /// What a run that ended in an error is for the client of a request that waited for it.
 #[must_use]
-pub fn from_run(code: &str, message: String, after_ms: Option<u64>) -> ApiError {
-    let run = code.parse::<RunErrorCode>().unwrap_or(RunErrorCode::Internal);
+pub fn from_run(error: &TurnError) -> ApiError {
+    let run = error.code.parse::<RunErrorCode>().unwrap_or(RunErrorCode::Internal);
     let mapped = match run {
         RunErrorCode::UpstreamTimeout | RunErrorCode::Deadline => ErrorCode::UpstreamTimeout,
         RunErrorCode::UpstreamRateLimited
@@ -326,11 +342,14 @@ pub fn from_run(code: &str, message: String, after_ms: Option<u64>) -> ApiError 
     let details = match mapped {
         ErrorCode::NotConfigured => json!({"config_key": "GEMINI_API_KEY"}),
         ErrorCode::Internal => json!({}),
-        _ => json!({"service": "Gemini", "operation": "generate", "retryable": run.retry(), "reason": run.as_str()}),
+        _ => {
+            json!({"service": "Gemini", "operation": "generate", "retryable": error.retryable.unwrap_or(run.retry()), "reason": run.as_str(),
+            "upstream_status": error.upstream_status})
+        }
     };
     ApiError {
-        after_ms,
-        ..ApiError::new(mapped, message).with_details(details)
+        after_ms: error.after_ms,
+        ..ApiError::new(mapped, error.message.clone()).with_details(details)
     }
 }
 
@@ -363,7 +382,14 @@ mod tests {
             ("not_configured", "CONFIGURATION_ERROR", 503),
             ("something_new", "INTERNAL_SERVER_ERROR", 500),
         ] {
-            let error = from_run(code, "text".to_owned(), Some(1));
+            let (code, message) = (code.to_owned(), "text".to_owned());
+            let error = from_run(&TurnError {
+                code,
+                message,
+                after_ms: Some(1),
+                upstream_status: None,
+                retryable: None,
+            });
             assert_eq!((error.name, error.status.as_u16()), (name, status));
         }
     }

@@ -36,7 +36,11 @@ pub(super) async fn ready(state: web::Data<EdgeState>) -> Result<HttpResponse, A
 }
 
 pub(super) async fn detailed(state: web::Data<EdgeState>) -> HttpResponse {
-    let (database, gemini, composio) = (database_state(&state), state.wiring.gemini_health(), composio_state());
+    let (database, gemini, composio) = (
+        database_state(&state),
+        json!(state.wiring.gemini_health()),
+        composio_state(),
+    );
     let status = match (database["status"].as_str(), gemini["status"].as_str()) {
         (Some("healthy"), Some("healthy" | "simulated" | "not_configured")) => "healthy",
         (Some("healthy"), _) => "degraded",
@@ -48,7 +52,7 @@ pub(super) async fn detailed(state: web::Data<EdgeState>) -> HttpResponse {
         "version": env!("CARGO_PKG_VERSION"),
         "environment": state.environment.as_str(),
         "services": {"database": database, "composio": composio, "gemini": gemini},
-        "sessions": state.wiring.session_count(),
+        "sessions": state.wiring.directory.live(),
         "connections": state.wiring.connections.count(),
     }))
     .await
@@ -59,7 +63,7 @@ pub(super) async fn database(state: web::Data<EdgeState>) -> HttpResponse {
 }
 
 pub(super) async fn gemini(state: web::Data<EdgeState>) -> HttpResponse {
-    json_now(state.wiring.gemini_health()).await
+    json_now(json!(state.wiring.gemini_health())).await
 }
 
 pub(super) async fn composio() -> HttpResponse {
@@ -70,7 +74,10 @@ fn database_state(state: &EdgeState) -> Value {
     let healthy = state.wiring.store.healthy();
     let error = (!healthy).then_some("the store does not take writes");
     let status = if healthy { "healthy" } else { "unhealthy" };
-    json!({"status": status, "configured": true, "latency_ms": null, "error": error})
+    let stats = state.wiring.store.stats();
+    json!({"status": status, "configured": true, "latency_ms": null, "error": error,
+        "commits": stats.commits, "failed_commits": stats.failed, "pending_bytes": stats.pending_bytes,
+        "size_bytes": state.wiring.store.size_bytes()})
 }
 
 fn composio_state() -> Value {

@@ -151,4 +151,50 @@ mod tests {
             assert!(!is_sane(bad), "{bad:?}");
         }
     }
+
+    async fn answer(path: &str) -> HttpResponse {
+        let app = actix_web::App::new()
+            .route("/panic", web::to(async || -> HttpResponse { panic!("secret") }))
+            .wrap(actix_web::middleware::from_fn(refuse))
+            .wrap(actix_web::middleware::from_fn(observe));
+        let service = actix_web::test::init_service(app).await;
+        let request = actix_web::test::TestRequest::with_uri(path)
+            .insert_header((X_REQUEST_ID, "r1"))
+            .to_request();
+        match actix_web::test::try_call_service(&service, request).await {
+            Ok(response) => response.into_parts().1.map_into_boxed_body(),
+            Err(error) => error.error_response(),
+        }
+    }
+
+    /// A middleware that refuses in its own way.
+    async fn refuse(
+        request: ServiceRequest,
+        next: Next<impl MessageBody + 'static>,
+    ) -> Result<ServiceResponse<impl MessageBody>, Error> {
+        if request.path() == "/refused" {
+            return Err(actix_web::error::ErrorForbidden("secret"));
+        }
+        next.call(request).await
+    }
+
+    #[actix_web::test]
+    async fn panics_and_refusals_of_middleware_have_the_one_shape() {
+        for (path, status, code) in [
+            ("/panic", 500, "INTERNAL_SERVER_ERROR"),
+            ("/refused", 403, "AUTHORIZATION_ERROR"),
+        ] {
+            let response = answer(path).await;
+            assert_eq!(response.status(), status, "{path}");
+            assert_eq!(response.headers().get("x-frame-options").unwrap(), "DENY");
+            assert_eq!(response.headers().get(X_REQUEST_ID).unwrap(), "r1");
+            let body = actix_web::body::to_bytes(response.into_body()).await.ok().unwrap();
+            let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(
+                (body["error"]["code"].as_str(), body["error"]["request_id"].as_str()),
+                (Some(code), Some("r1"))
+            );
+            assert!(!body.to_string().contains("secret"));
+        }
+    }
 }

@@ -17,10 +17,16 @@ pub(crate) fn user(id: &str) -> UserId {
     UserId::try_from(id).unwrap()
 }
 
-/// A record whose payload tells session and seq, so that a mix-up shows.
+/// A record whose payload tells session and seq, so that a mix-up shows, and cannot be compressed.
 pub(crate) fn record(id: &str, seq: Seq, bytes: usize) -> Record {
     let mut payload = format!("{id}:{seq};").into_bytes();
-    payload.extend((payload.len()..bytes).map(|n| (n as u64 * 31 + seq) as u8));
+    let mut noise = seq;
+    payload.extend((payload.len()..bytes).map(|_| {
+        noise = noise
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (noise >> 56) as u8
+    }));
     Record {
         seq,
         payload: Bytes::from(payload),

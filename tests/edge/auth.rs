@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 
-use crate::harness::{Edge, Pair, SECRET};
+use crate::harness::{Answer as _, Edge, Pair, SECRET};
 
 const ME: &str = "/api/v1/auth/me";
 
@@ -102,14 +102,14 @@ async fn a_refresh_token_used_twice_revokes_its_whole_family() {
     let edge = Edge::start().await;
     let first = edge.login("ada").await;
     let second = Pair::of(&refresh(&edge, &first.refresh).await.expect(200));
-    edge.get(ME, Some(&second.access)).await.expect(200);
+    edge.get(ME, Some(&second.access)).await.is(200);
     assert_eq!(
         code(&refresh(&edge, &first.refresh).await.expect(401)),
         "AUTHENTICATION_ERROR"
     );
-    refresh(&edge, &second.refresh).await.expect(401);
-    edge.get(ME, Some(&first.access)).await.expect(401);
-    edge.get(ME, Some(&second.access)).await.expect(401);
+    refresh(&edge, &second.refresh).await.is(401);
+    edge.get(ME, Some(&first.access)).await.is(401);
+    edge.get(ME, Some(&second.access)).await.is(401);
     // Another login of the same user is another family.
     let other = edge
         .post(
@@ -118,9 +118,7 @@ async fn a_refresh_token_used_twice_revokes_its_whole_family() {
             json!({"username": "ada", "password": "correct horse"}),
         )
         .await;
-    edge.get(ME, Some(&Pair::of(&other.expect(200)).access))
-        .await
-        .expect(200);
+    edge.get(ME, Some(&Pair::of(&other.expect(200)).access)).await.is(200);
     edge.finish().await;
 }
 
@@ -131,7 +129,7 @@ async fn a_refresh_token_used_twice_at_once_gives_at_most_one_pair() {
     let (a, b) = tokio::join!(refresh(&edge, &pair.refresh), refresh(&edge, &pair.refresh));
     let good = [a.status, b.status].iter().filter(|status| **status == 200).count();
     assert!(good <= 1, "{} {}", a.status, b.status);
-    edge.get(ME, Some(&pair.access)).await.expect(401);
+    edge.get(ME, Some(&pair.access)).await.is(401);
     edge.finish().await;
 }
 
@@ -147,8 +145,8 @@ async fn logout_ends_the_access_token_and_its_family() {
         )
         .await;
     assert_eq!(reply.expect(200), json!({"message": "Successfully logged out"}));
-    edge.get(ME, Some(&pair.access)).await.expect(401);
-    refresh(&edge, &pair.refresh).await.expect(401);
+    edge.get(ME, Some(&pair.access)).await.is(401);
+    refresh(&edge, &pair.refresh).await.is(401);
     let again = Pair::of(
         &edge
             .post(
@@ -166,8 +164,8 @@ async fn logout_ends_the_access_token_and_its_family() {
         None,
     )
     .await
-    .expect(200);
-    edge.get(ME, Some(&again.access)).await.expect(401);
+    .is(200);
+    edge.get(ME, Some(&again.access)).await.is(401);
     edge.finish().await;
 }
 
@@ -184,7 +182,7 @@ async fn tokens_end_with_their_life() {
     );
     let pair = Pair::of(&refresh(&edge, &pair.refresh).await.expect(200));
     edge.clock.advance(Duration::from_secs(31 * 86_400));
-    refresh(&edge, &pair.refresh).await.expect(401);
+    refresh(&edge, &pair.refresh).await.is(401);
     edge.finish().await;
 }
 
@@ -214,22 +212,22 @@ async fn forged_tokens_are_refused() {
         let error = edge.get(ME, Some(&token)).await.expect(401);
         assert_eq!(code(&error), "AUTHENTICATION_ERROR", "{token}");
     }
-    edge.get(ME, Some(&signed(Algorithm::HS256, SECRET))).await.expect(200);
+    edge.get(ME, Some(&signed(Algorithm::HS256, SECRET))).await.is(200);
     edge.finish().await;
 }
 
 #[actix_web::test]
 async fn a_token_is_required_unless_guests_are_served_and_a_bad_one_never_makes_a_guest() {
     let edge = Edge::start().await;
-    edge.get(ME, None).await.expect(401);
+    edge.get(ME, None).await.is(401);
     edge.finish().await;
     let open = Edge::open().await;
     let me = open.get(ME, None).await.expect(200);
     assert_eq!((me["user_id"].as_str(), &me["roles"]), (Some("dev"), &json!(["guest"])));
-    open.get(ME, Some("x")).await.expect(401);
+    open.get(ME, Some("x")).await.is(401);
     open.call("GET", ME, &[("Authorization", "Basic eDp5")], None)
         .await
-        .expect(401);
+        .is(401);
     let demo = open
         .post(
             "/api/v1/auth/login",
@@ -237,9 +235,7 @@ async fn a_token_is_required_unless_guests_are_served_and_a_bad_one_never_makes_
             json!({"username": "demo", "password": "demo"}),
         )
         .await;
-    open.get(ME, Some(&Pair::of(&demo.expect(200)).access))
-        .await
-        .expect(200);
+    open.get(ME, Some(&Pair::of(&demo.expect(200)).access)).await.is(200);
     open.finish().await;
 }
 
@@ -247,7 +243,7 @@ async fn a_token_is_required_unless_guests_are_served_and_a_bad_one_never_makes_
 async fn a_ticket_is_made_for_a_caller() {
     let edge = Edge::start().await;
     let pair = edge.login("ada").await;
-    edge.call("POST", "/api/v1/auth/ticket", &[], None).await.expect(401);
+    edge.call("POST", "/api/v1/auth/ticket", &[], None).await.is(401);
     let ticket = edge
         .call(
             "POST",

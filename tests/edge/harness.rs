@@ -10,28 +10,28 @@ use kronos_actors::{clock::Clock, config::StoreBackend};
 use kronos_testkit::{HttpReply, request};
 use serde_json::{Value, json};
 
-pub const SECRET: &str = "0123456789abcdef0123456789abcdef";
+pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 /// A running server. Its clock can be moved.
-pub struct Edge {
-    pub addr: SocketAddr,
-    pub clock: Clock,
+pub(crate) struct Edge {
+    pub(crate) addr: SocketAddr,
+    pub(crate) clock: Clock,
     stop: Stop,
     task: actix_web::rt::task::JoinHandle<std::io::Result<()>>,
 }
 
 impl Edge {
     /// Starts a server that wants tokens.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::with(|_| {}).await
     }
 
     /// Starts a server that serves guests.
-    pub async fn open() -> Self {
+    pub(crate) async fn open() -> Self {
         Self::with(|config| config.auth.mode = AuthMode::Development).await
     }
 
-    pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
+    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::default();
         config.server.port = 0;
         config.server.workers = 1;
@@ -45,25 +45,33 @@ impl Edge {
             .expect("the server starts");
         let (addr, stop) = (server.addr(), Stop::default());
         let task = actix_web::rt::spawn(server.run(stop.clone()));
-        Self {
+        let edge = Self {
             addr,
             clock,
             stop,
             task,
-        }
+        };
+        edge.ready().await;
+        edge
     }
 
-    pub async fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&Value>) -> HttpReply {
+    pub(crate) async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> HttpReply {
         request(self.addr, method, path, headers, body)
             .await
             .expect("the server answers")
     }
 
-    pub async fn get(&self, path: &str, token: Option<&str>) -> HttpReply {
+    pub(crate) async fn get(&self, path: &str, token: Option<&str>) -> HttpReply {
         self.as_caller("GET", path, token, None).await
     }
 
-    pub async fn post(&self, path: &str, token: Option<&str>, body: Value) -> HttpReply {
+    pub(crate) async fn post(&self, path: &str, token: Option<&str>, body: Value) -> HttpReply {
         self.as_caller("POST", path, token, Some(&body)).await
     }
 
@@ -77,16 +85,25 @@ impl Edge {
         }
     }
 
+    /// Waits until the server says that it is ready.
+    pub(crate) async fn ready(&self) {
+        let limit = Duration::from_secs(10);
+        kronos_testkit::eventually(limit, "the server is ready", async || {
+            self.get("/health/ready", None).await.status == 200
+        })
+        .await;
+    }
+
     /// Signs a user up and in.
-    pub async fn login(&self, name: &str) -> Pair {
+    pub(crate) async fn login(&self, name: &str) -> Pair {
         let body = json!({"username": name, "email": format!("{name}@example.com"), "password": "correct horse"});
-        self.post("/api/v1/auth/signup", None, body).await.expect(201);
+        self.post("/api/v1/auth/signup", None, body).await.is(201);
         let body = json!({"username": name, "password": "correct horse"});
         Pair::of(&self.post("/api/v1/auth/login", None, body).await.expect(200))
     }
 
     /// Stops the server and checks that it ends well.
-    pub async fn finish(self) {
+    pub(crate) async fn finish(self) {
         self.stop.signal();
         let ended = tokio::time::timeout(Duration::from_secs(10), self.task).await;
         ended
@@ -96,14 +113,26 @@ impl Edge {
     }
 }
 
+/// What a test asks of an answer whose body does not matter.
+pub(crate) trait Answer {
+    /// Checks the status.
+    fn is(&self, status: u16);
+}
+
+impl Answer for HttpReply {
+    fn is(&self, status: u16) {
+        assert_eq!(self.status, status, "{}", self.text());
+    }
+}
+
 /// The tokens of a login.
-pub struct Pair {
-    pub access: String,
-    pub refresh: String,
+pub(crate) struct Pair {
+    pub(crate) access: String,
+    pub(crate) refresh: String,
 }
 
 impl Pair {
-    pub fn of(body: &Value) -> Self {
+    pub(crate) fn of(body: &Value) -> Self {
         let text = |name: &str| body[name].as_str().expect("a token").to_owned();
         Self {
             access: text("access_token"),

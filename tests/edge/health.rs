@@ -3,7 +3,7 @@
 use kronos::config::Environment;
 use serde_json::json;
 
-use crate::harness::Edge;
+use crate::harness::{Answer as _, Edge};
 
 #[actix_web::test]
 async fn health_needs_no_token_and_has_its_shape() {
@@ -15,8 +15,8 @@ async fn health_needs_no_token_and_has_its_shape() {
             "{path}"
         );
     }
-    edge.get("/health/live", None).await.expect(200);
-    edge.get("/health/ready", None).await.expect(200);
+    edge.get("/health/live", None).await.is(200);
+    edge.get("/health/ready", None).await.is(200);
     let body = edge.get("/api/v1/health/detailed", None).await.expect(200);
     assert_eq!(
         (body["status"].as_str(), body["environment"].as_str()),

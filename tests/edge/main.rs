@@ -1,7 +1,14 @@
 //! The HTTP surface as a client meets it: the real server on a free port, real requests.
 
+#[cfg(test)]
 mod auth;
+#[cfg(test)]
+mod chat;
+#[cfg(test)]
 mod errors;
+#[cfg(test)]
 mod harness;
+#[cfg(test)]
 mod headers;
+#[cfg(test)]
 mod health;

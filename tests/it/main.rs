@@ -1,9 +1,16 @@
 //! The real server as its users see it: the real binary, real websockets, real HTTP, the simulator as upstream.
 
+#[cfg(test)]
 mod cursor;
+#[cfg(test)]
 mod devices;
+#[cfg(test)]
 mod faults;
+#[cfg(test)]
 mod harness;
+#[cfg(test)]
 mod inbox;
+#[cfg(test)]
 mod restart;
+#[cfg(test)]
 mod turn;

@@ -141,3 +141,41 @@ impl Stream for Signals {
         Poll::Pending
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt, StreamExt};
+
+    use super::*;
+
+    #[test]
+    fn pulls_beyond_a_turn_wait_for_the_next() {
+        let link = Link::new(1);
+        let mut signals = Signals(link.clone());
+        link.spend(TURN_BYTES - 1);
+        assert!(link.has_room());
+        link.spend(2);
+        assert!(!link.has_room());
+        assert_eq!(signals.next().now_or_never(), None);
+        link.begin_turn();
+        assert_eq!(signals.next().now_or_never(), Some(Some(Signal::Resume)));
+        assert!(link.has_room());
+        link.begin_turn();
+        assert_eq!(signals.next().now_or_never(), None, "nothing waits");
+    }
+
+    #[test]
+    fn a_violation_comes_after_the_frames_before_it() {
+        let link = Link::new(1);
+        let mut signals = Signals(link.clone());
+        link.pass(1);
+        link.violate(CloseCode::Protocol);
+        assert_eq!(signals.next().now_or_never(), None);
+        link.handle();
+        assert_eq!(
+            signals.next().now_or_never(),
+            Some(Some(Signal::Violation(CloseCode::Protocol)))
+        );
+        assert_eq!(signals.next().now_or_never(), None, "once");
+    }
+}

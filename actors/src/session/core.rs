@@ -22,7 +22,7 @@ use super::{
     context,
     log::{MAX_DELTA_BYTES, Stored},
     message::{SessionError, Submit},
-    state::{Accepted, Body, MESSAGE_ACCEPTED, MESSAGE_REMOVED, Removed, RunRecord, State},
+    state::{Accepted, Body, MESSAGE_ACCEPTED, MESSAGE_UNQUEUED, RunRecord, State, Unqueued},
 };
 use crate::{
     clock::Millis,
@@ -30,7 +30,8 @@ use crate::{
     gemini::{Content, Failed, Finished, Progress, Usage},
 };
 
-/// `CUSTOM` name, within a run: an attempt failed before anything was shown, another follows: `{attempt, code, afterMs}`.
+/// `CUSTOM` name, within a run: an attempt failed before anything was shown, another follows:
+/// `{attempt, code, afterMs, message}`.
 pub const RETRY: &str = "kronos.retry";
 /// `CUSTOM` name, within a run: something the user should know: `{code, message}`.
 pub const NOTICE: &str = "kronos.notice";
@@ -336,6 +337,8 @@ fn enqueue(state: &State, submit: &Submit, env: &Env<'_>) -> Decision {
     let mut decision = Decision::default();
     let message = user_message(&submit.id, &submit.content);
     let value = json!(Accepted {
+        message_id: submit.id.clone(),
+        queued: true,
         message,
         mode: submit.mode
     });
@@ -368,7 +371,7 @@ fn unqueue(state: &State, id: &MessageId, env: &Env<'_>) -> Decision {
     let mut decision = Decision::answer(Ok(Answer::Done));
     decision.push(
         None,
-        Custom::new(MESSAGE_REMOVED, json!(Removed { message_id: id.clone() })),
+        Custom::new(MESSAGE_UNQUEUED, json!(Unqueued { message_id: id.clone() })),
         env.now_ms,
     );
     decision
@@ -473,7 +476,8 @@ fn advance(state: &State, running: &Running, run: &RunId, progress: Progress, en
             code,
             after_ms,
         } => {
-            let value = json!({"attempt": attempt, "code": code.as_str(), "afterMs": after_ms});
+            let message = "The model did not answer; trying again.";
+            let value = json!({"attempt": attempt, "code": code.as_str(), "afterMs": after_ms, "message": message});
             decision.push(Some(run), Custom::new(RETRY, value), env.now_ms);
         }
         Progress::Thought { text } => think(&mut decision, state, run, &text, env.now_ms),

@@ -41,7 +41,7 @@ pub enum SessionCommand {
         attachment: AttachmentId,
     },
     /// Asks for what is after `after`: one [`Delivery`] now or when there is news. No answer through [`ReplyTo`]
-    /// (use [`ReplyTo::None`]). A second pull replaces the first.
+    /// (use [`ReplyTo::NONE`]). A second pull replaces the first.
     Pull {
         /// The cursor.
         attachment: AttachmentId,

@@ -19,25 +19,29 @@ use serde_json::Value;
 use super::log::Stored;
 use crate::clock::Millis;
 
-/// `CUSTOM` name of a message that waits behind a run: `{message, mode}`.
+/// `CUSTOM` name of a message that waits behind a run: `{messageId, queued, message, mode}`.
 pub const MESSAGE_ACCEPTED: &str = "kronos.message_accepted";
 /// `CUSTOM` name of a queued message that was taken back: `{messageId}`.
-pub const MESSAGE_REMOVED: &str = "kronos.message_removed";
+pub const MESSAGE_UNQUEUED: &str = "kronos.message_unqueued";
 
 /// What [`MESSAGE_ACCEPTED`] carries.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Accepted {
+    /// Its id.
+    pub message_id: MessageId,
+    /// It waits.
+    pub queued: bool,
     /// The user message.
     pub message: Message,
     /// How it waits.
     pub mode: SendMode,
 }
 
-/// What [`MESSAGE_REMOVED`] carries.
+/// What [`MESSAGE_UNQUEUED`] carries.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Removed {
+pub struct Unqueued {
     /// The message.
     pub message_id: MessageId,
 }
@@ -308,8 +312,8 @@ impl State {
                     options: record.options,
                 });
             }
-            MESSAGE_REMOVED => {
-                let Ok(removed) = serde_json::from_value::<Removed>(value.clone()) else {
+            MESSAGE_UNQUEUED => {
+                let Ok(removed) = serde_json::from_value::<Unqueued>(value.clone()) else {
                     return;
                 };
                 self.queue.retain(|queued| queued.id != removed.message_id);

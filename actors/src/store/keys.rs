@@ -6,7 +6,7 @@
 //! | key | value |
 //! |---|---|
 //! | `v` | schema version: `u32`, crc32 of it |
-//! | `w` number `u64` + part | write-ahead batch: what all sessions appended in one commit |
+//! | `w` number `u64` + part | write-ahead batch: what all sessions appended in one commit; the newest one always stays |
 //! | `s` session, last seq `u64` + part | segment: packed records of one session, up to and including that seq |
 //! | `m` session + part | [`SessionMeta`](super::SessionMeta) |
 //! | `o` owner, updated `u64` inverted, session | empty: a listed session of this owner, newest first |

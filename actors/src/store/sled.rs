@@ -14,13 +14,15 @@
 //! failed batch back, syncs, and reads its memory anew. Only a process killed in doubt may find the failed batch at its next
 //! start, as one killed before its answer may.
 //!
-//! Owns the folder and the file. Knows nothing of what a payload means.
+//! The folder: sled's files (`db`, `conf`, `snap.*`, an empty `blobs`), `format` with the version, `tip` with the number of the
+//! last commit, and now and then `probe`.
+//!
+//! Owns the folder and the files. Knows nothing of what a payload means.
 
 use std::{
     fs::File,
     path::Path,
     sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -32,9 +34,11 @@ use sled::Db;
 
 use self::{
     disk::Disk,
-    plan::{Planner, Writes},
+    plan::Planner,
     read::ReadError,
+    repair::{Doubt, Flight},
     state::{State, Tail},
+    tip::Tip,
     watch::Watch,
 };
 use super::{
@@ -48,21 +52,19 @@ mod disk;
 mod open;
 mod plan;
 mod read;
+mod repair;
 mod state;
+mod tip;
 mod value;
 mod watch;
 
 /// How often a read asks for a session's tail again when commits keep moving it.
 const READ_ATTEMPTS: u32 = 16;
-/// How long a repair waits for the reads under way, in steps of [`READERS_STEP`].
-const READERS_STEPS: u32 = 5_000;
-const READERS_STEP: Duration = Duration::from_millis(1);
-
 /// A [`SessionStore`] in a folder of this machine, for one process.
 pub struct SledStore {
     inner: RwLock<Inner>,
     /// Held through a commit and a repair: there is one at a time.
-    committing: Mutex<()>,
+    committing: Mutex<Tip>,
     disk: Disk,
     cache_bytes: u64,
     watch: Watch,
@@ -80,14 +82,6 @@ struct Open {
     db: Arc<Db>,
     /// For syncing only.
     file: Arc<File>,
-}
-
-/// A commit that failed after it began to write.
-#[derive(Debug, Clone, Default)]
-struct Doubt {
-    undo: Writes,
-    /// A sync failed, so what is in the file may not be on the disk.
-    rewrite: bool,
 }
 
 impl std::fmt::Debug for SledStore {
@@ -116,7 +110,9 @@ impl SledStore {
     pub fn open_with_sync(path: &Path, cache_bytes: u64, sync: SyncFile) -> Result<Self, StoreError> {
         let disk = Disk::new(path, sync);
         let db = open::open(&disk, cache_bytes)?;
+        let tip = Tip::open(path)?;
         let state = open::recover(&db)?;
+        tip.check(state.next_batch)?;
         let open = Some(Open {
             db: Arc::new(db),
             file: Arc::new(disk.data()?),
@@ -128,7 +124,7 @@ impl SledStore {
         });
         Ok(Self {
             inner,
-            committing: Mutex::new(()),
+            committing: Mutex::new(tip),
             disk,
             cache_bytes,
             watch: Watch::start()?,
@@ -174,83 +170,6 @@ impl SledStore {
             "the session is written faster than it can be read".to_owned(),
         ))
     }
-
-    /// Writes and syncs rows; the error tells whether a sync failed.
-    fn write(&self, open: &Open, writes: &Writes) -> Result<(), (StoreError, bool)> {
-        let mut batch = sled::Batch::default();
-        for (key, value) in writes {
-            match value {
-                Some(value) => batch.insert(key.as_slice(), value.as_slice()),
-                None => batch.remove(key.as_slice()),
-            }
-        }
-        let failed = |error: sled::Error| {
-            let early = matches!(&error, sled::Error::Io(error) if disk::refused_early(error.kind()));
-            (value::failed(error), !early)
-        };
-        if !writes.is_empty() {
-            let _readers_wait = self.inner_mut();
-            open.db.apply_batch(batch).map_err(failed)?;
-        }
-        self.watch.flush(&open.db).map_err(failed)?;
-        self.disk.sync(&open.file).map_err(|error| (disk::failed(error), true))
-    }
-
-    /// Brings a store in doubt back to what was durable before the commit that failed. Only within `committing`.
-    fn repair(&self) -> Result<(), StoreError> {
-        let Some(doubt) = self.inner().doubt.clone() else {
-            return Ok(());
-        };
-        self.disk.probe()?;
-        let open = self.inner_mut().open.take();
-        if let Some(open) = open {
-            self.close(open)?;
-        }
-        if doubt.rewrite {
-            self.disk.rewrite()?;
-            if let Some(doubt) = &mut self.inner_mut().doubt {
-                doubt.rewrite = false;
-            }
-        }
-        let db = open::open(&self.disk, self.cache_bytes)?;
-        let open = Open {
-            db: Arc::new(db),
-            file: Arc::new(self.disk.data()?),
-        };
-        if let Err((error, sync_failed)) = self.write(&open, &doubt.undo) {
-            let mut inner = self.inner_mut();
-            inner.open = Some(open);
-            inner.doubt = Some(Doubt {
-                rewrite: sync_failed,
-                ..doubt
-            });
-            return Err(error);
-        }
-        let state = open::recover(&open.db)?;
-        *self.inner_mut() = Inner {
-            open: Some(open),
-            state,
-            doubt: None,
-        };
-        tracing::warn!("the store has taken back a failed commit and works again");
-        Ok(())
-    }
-
-    /// Closes sled, which lets go of its lock when the last read has ended.
-    fn close(&self, mut open: Open) -> Result<(), StoreError> {
-        for _ in 0..READERS_STEPS {
-            match Arc::try_unwrap(open.db) {
-                Ok(db) => {
-                    drop(db);
-                    return Ok(());
-                }
-                Err(db) => open.db = db,
-            }
-            std::thread::sleep(READERS_STEP);
-        }
-        self.inner_mut().open = Some(open);
-        Err(StoreError::Io("reads of the failed store do not end".to_owned()))
-    }
 }
 
 impl Inner {
@@ -276,24 +195,10 @@ impl Inner {
     }
 }
 
-/// Puts the store in doubt unless its commit lands, also when that panics.
-struct Flight<'a> {
-    store: &'a SledStore,
-    doubt: Option<Doubt>,
-}
-
-impl Drop for Flight<'_> {
-    fn drop(&mut self) {
-        if let Some(doubt) = self.doubt.take() {
-            self.store.inner_mut().doubt = Some(doubt);
-        }
-    }
-}
-
 impl SessionStore for SledStore {
     fn commit(&self, group: &[Request]) -> Result<Vec<Result<(), Refusal>>, StoreError> {
-        let _one_at_a_time = self.committing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.repair()?;
+        let mut tip = self.committing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.repair(&tip)?;
         let (open, planned) = {
             let inner = self.inner();
             let open = inner.healthy()?.clone();
@@ -325,8 +230,13 @@ impl SessionStore for SledStore {
             }
             return Err(error);
         }
+        let batch = plan.change.batch.as_ref().map(|batch| batch.number);
         self.inner_mut().state.apply(plan.change);
         flight.doubt = None;
+        if let Some(Err(error)) = batch.map(|number| tip.advance(number)) {
+            // The commit counts; only a later loss of it might not be noticed.
+            tracing::warn!(%error, "the number of a commit could not be noted");
+        }
         Ok(plan.results)
     }
 
@@ -389,13 +299,14 @@ impl SessionStore for SledStore {
 
 impl Drop for SledStore {
     fn drop(&mut self) {
-        let healthy = self.inner().healthy().cloned();
-        let Ok(open) = healthy else { return };
+        let Some(open) = self.inner_mut().open.take() else {
+            return;
+        };
         // Every commit has been synced; what sled moved since then loses nothing.
         let synced = self.watch.flush(&open.db).map_err(value::failed);
         let synced = synced.and_then(|()| self.disk.sync(&open.file).map_err(disk::failed));
-        if let Err(error) = synced {
-            tracing::warn!(%error, "the store could not be synced at its end");
+        if let Err(error) = synced.and(self.close(open)) {
+            tracing::warn!(%error, "the store could not be closed well");
         }
     }
 }

@@ -35,8 +35,9 @@ async fn each_broken_rule_is_answered_with_its_close_code() {
         (RawFrame::close(1005, ""), 1002),
         (RawFrame::new(8, vec![3, 0xE8, 0xFF]), 1007),
     ];
-    let server = &server;
-    join_all(cases.map(|(frame, code)| async move { closes(server, &frame.encode(), code).await })).await;
+    let shared = &server;
+    join_all(cases.map(|(frame, code)| async move { closes(shared, &frame.encode(), code).await })).await;
+    server.finish().await;
 }
 
 #[actix_web::test]

@@ -96,7 +96,7 @@ pub(crate) async fn server(change: impl FnOnce(&mut ConnectionConfig)) -> Server
             .route("/ws", web::get().to(upgrade))
     })
     .workers(1)
-    .client_disconnect_timeout(Duration::from_millis(20))
+    .client_disconnect_timeout(Duration::from_secs(1))
     .disable_signals()
     .bind("127.0.0.1:0")
     .unwrap();

@@ -305,7 +305,9 @@ fn an_older_conversation_is_shown_from_its_last_messages_on() {
         "nothing before all is there"
     );
     assert_eq!(chat.sent_ops(), ["hello", "attach"]);
+    assert!(chat.conversation.is_opening());
     chat.get(json!({"op": "caught_up", "session": "s", "seq": 24}));
+    assert!(!chat.conversation.is_opening());
     assert!(chat.remarks().contains(&&Remark::Earlier { messages: 2 }));
     let said = chat
         .steps
@@ -344,6 +346,20 @@ fn going_to_another_conversation_leaves_the_first() {
     assert_eq!(chat.sent()[1]["session"], "t");
     chat.events(1, json!([content("late")]));
     assert_eq!(chat.text(), "");
+}
+
+#[test]
+fn a_conversation_that_does_not_exist_leaves_the_user_where_he_was() {
+    let mut chat = Chat::online();
+    chat.events(1, json!([started("r", "m"), content("he"), finished()]));
+    let steps = chat.conversation.switch(AttachTarget::of("t".parse().unwrap()));
+    chat.steps.extend(steps);
+    chat.answer(json!({"code": "not_found", "message": "no such conversation"}));
+    let attach = chat.sent().last().unwrap().clone();
+    assert_eq!((&attach["session"], &attach["after"]["seq"]), (&json!("s"), &json!(3)));
+    chat.answer(json!({"session": "s", "epoch": "e", "head": 3, "recovered": true}));
+    chat.events(4, json!([started("r2", "n"), content("llo")]));
+    assert_eq!(chat.text(), "hello");
 }
 
 #[test]

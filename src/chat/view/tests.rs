@@ -108,7 +108,7 @@ fn plain_output_has_no_colours_and_remarks_apart() {
     written.add(view.news(&text("a", "lo")));
     written.add(view.news(&ended(End::Cancelled)));
     written.add(view.end_line());
-    assert_eq!(written.text, "Hel\nlo\n");
+    assert_eq!(written.text, "Hello\n");
     assert_eq!(
         written.remarks,
         "— connection lost, reconnecting… — resumed after event 2\n— cancelled\n"

@@ -55,7 +55,6 @@ impl HttpReply {
     ///
     /// # Panics
     /// When it is another: with the body.
-    #[must_use]
     pub fn expect(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "body: {}", self.text());
         if self.body.is_empty() { Value::Null } else { self.json() }

@@ -382,3 +382,6 @@ impl WsClient {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

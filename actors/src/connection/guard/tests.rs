@@ -188,9 +188,15 @@ fn code_of(bytes: &[u8]) -> Option<u16> {
     verdict.code
 }
 
+fn check(cases: Vec<(&str, Vec<u8>, Option<u16>)>) {
+    for (name, bytes, code) in cases {
+        assert_eq!(code_of(&bytes), code, "{name}");
+    }
+}
+
 #[test]
-fn each_rule_has_its_code() {
-    let mut cases: Vec<(&str, Vec<u8>, Option<u16>)> = vec![
+fn each_rule_of_headers_has_its_code() {
+    check(vec![
         ("reserved bit", vec![0xC1], Some(1002)),
         ("opcode 3", vec![0x83], Some(1002)),
         ("opcode 11", vec![0x8B], Some(1002)),
@@ -214,6 +220,33 @@ fn each_rule_has_its_code() {
             Some(1009),
         ),
         (
+            "text within text",
+            [frame(1, false, b"a"), frame(1, true, b"b")].concat(),
+            Some(1002),
+        ),
+        (
+            "fragments over it",
+            [frame(2, false, &[1; 200]), frame(0, false, &[1; 101])].concat(),
+            Some(1009),
+        ),
+        (
+            "fragments at it",
+            [frame(2, false, &[1; 200]), frame(0, true, &[1; 100])].concat(),
+            None,
+        ),
+    ]);
+}
+
+#[test]
+fn each_rule_of_bodies_has_its_code() {
+    let around_ping = [
+        frame(1, false, b"\xE2"),
+        frame(9, true, b"\xFF"),
+        frame(0, true, b"\x82\xAC"),
+    ]
+    .concat();
+    check(vec![
+        (
             "bad text, still incomplete",
             frame(1, true, b"abc\xC0\x80defghi")[..12].to_vec(),
             Some(1007),
@@ -224,45 +257,18 @@ fn each_rule_has_its_code() {
             Some(1007),
         ),
         ("the same as binary", frame(2, true, b"abc\xE2\x82"), None),
+        (
+            "character over fragments",
+            [frame(1, false, b"\xE2\x82"), frame(0, true, b"\xAC")].concat(),
+            None,
+        ),
+        ("character around a ping", around_ping, None),
         ("one byte of close", frame(8, true, &[3]), Some(1002)),
         ("close 1005", frame(8, true, &1005_u16.to_be_bytes()), Some(1002)),
         ("close 999", frame(8, true, &999_u16.to_be_bytes()), Some(1002)),
         ("close 4401", frame(8, true, &4401_u16.to_be_bytes()), None),
         ("close with a bad reason", frame(8, true, &[3, 0xE8, 0xFF]), Some(1007)),
-    ];
-    cases.push((
-        "text within text",
-        [frame(1, false, b"a"), frame(1, true, b"b")].concat(),
-        Some(1002),
-    ));
-    cases.push((
-        "fragments over the limit",
-        [frame(2, false, &[1; 200]), frame(0, false, &[1; 101])].concat(),
-        Some(1009),
-    ));
-    cases.push((
-        "fragments at the limit",
-        [frame(2, false, &[1; 200]), frame(0, true, &[1; 100])].concat(),
-        None,
-    ));
-    cases.push((
-        "character over fragments",
-        [frame(1, false, b"\xE2\x82"), frame(0, true, b"\xAC")].concat(),
-        None,
-    ));
-    cases.push((
-        "ping between",
-        [
-            frame(1, false, b"\xE2"),
-            frame(9, true, b"\xFF"),
-            frame(0, true, b"\x82\xAC"),
-        ]
-        .concat(),
-        None,
-    ));
-    for (name, bytes, code) in cases {
-        assert_eq!(code_of(&bytes), code, "{name}");
-    }
+    ]);
 }
 
 #[test]

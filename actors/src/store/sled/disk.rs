@@ -5,6 +5,7 @@ use std::{
     io::{self, ErrorKind, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use super::value::SEGMENT_BYTES;
@@ -19,6 +20,9 @@ const MARKER: &str = "format";
 const MARKER_TEXT: &str = "kronos store";
 const DATA: &str = "db";
 const PROBE: &str = "probe";
+/// How long a closed store may stay locked, in steps of [`UNLOCK_STEP`].
+const UNLOCK_STEPS: u32 = 5_000;
+const UNLOCK_STEP: Duration = Duration::from_millis(1);
 
 /// Makes what was written to the file durable; tests replace it to let a disk fail.
 pub type SyncFile = Arc<dyn Fn(&File) -> io::Result<()> + Send + Sync>;
@@ -91,6 +95,20 @@ impl Disk {
     /// Makes what sled wrote to its file durable.
     pub(super) fn sync(&self, data: &File) -> io::Result<()> {
         (self.sync)(data)
+    }
+
+    /// Waits until sled has let go of its lock, which its threads may hold a little longer than the store; tells whether it has.
+    pub(super) fn unlocked(&self) -> bool {
+        let free = || {
+            // Another descriptor than sled's, so another holder of the lock; closing it unlocks again.
+            File::open(self.path.join(DATA)).is_ok_and(|file| file.try_lock().is_ok())
+        };
+        (0..UNLOCK_STEPS).any(|_| {
+            free() || {
+                std::thread::sleep(UNLOCK_STEP);
+                false
+            }
+        })
     }
 
     /// Writes and syncs a small file, to see whether the disk takes anything at all.

@@ -18,6 +18,9 @@ const MIN_CACHE_BYTES: u64 = 1024 * 1024;
 /// How often sled writes by itself; the same thread moves pages out of sparse segments, so it must run.
 const BACKGROUND_FLUSH_MS: u64 = 500;
 
+/// The number of the first batch: 0 is the tip of a store without commits.
+const FIRST_BATCH: u64 = 1;
+
 /// Opens sled's files; refuses a store that is locked, damaged or newer, and makes a new one when there is none.
 pub(super) fn open(disk: &Disk, cache_bytes: u64) -> Result<sled::Db, StoreError> {
     let marked = disk.prepare()?;
@@ -73,7 +76,10 @@ fn read_schema(value: &[u8]) -> Result<u32, StoreError> {
 
 /// Reads the write-ahead batches that are left.
 pub(super) fn recover(db: &sled::Db) -> Result<State, StoreError> {
-    let mut state = State::default();
+    let mut state = State {
+        next_batch: FIRST_BATCH,
+        ..State::default()
+    };
     let mut tails: HashMap<SessionId, Tail> = HashMap::new();
     for batch in value::values(db.scan_prefix(keys::BATCHES)) {
         let batch = batch?;

@@ -85,26 +85,19 @@ impl<'a> Planner<'a> {
             }
         }
         let batch = self.write_batch()?;
-        // Rows of segments and batches are new; a dead batch is missed by nobody.
-        let fresh: Vec<_> = self
-            .writes
-            .keys()
-            .filter(|key| matches!(key.first(), Some(b's' | b'w')))
-            .cloned()
-            .collect();
-        let mut undo: Writes = fresh.into_iter().map(|key| (key, None)).collect();
-        for key in self
-            .writes
-            .keys()
-            .filter(|key| !matches!(key.first(), Some(b's' | b'w')))
-        {
-            undo.insert(key.clone(), self.db.get(key).map_err(failed)?.map(|old| old.to_vec()));
+        let mut undo = Writes::new();
+        for key in self.writes.keys() {
+            // Rows of segments and batches are always new.
+            let new = matches!(key.first(), Some(b's' | b'w'));
+            let old = if new { None } else { self.db.get(key).map_err(failed)? };
+            undo.insert(key.clone(), old.map(|old| old.to_vec()));
         }
-        let deleted = self.state.dead.len().min(DELETIONS);
-        for (number, parts) in self.state.dead.iter().take(deleted) {
-            let base = keys::batch(*number);
-            self.writes
-                .extend((0..*parts).map(|part| (keys::part(&base, part), None)));
+        let mut deleted = Vec::new();
+        for (number, parts) in self.state.deletable().take(DELETIONS) {
+            let base = keys::batch(number);
+            let rows = (0..parts).map(|part| (keys::part(&base, part), None));
+            self.writes.extend(rows);
+            deleted.push(number);
         }
         let change = Change {
             sessions: self.sessions,
@@ -298,6 +291,8 @@ impl<'a> Planner<'a> {
     }
 
     /// Writes what the group appended and did not pack as the one write-ahead batch.
+    ///
+    /// A group that writes anything else has one too, if an empty one: its number tells that the commit was made.
     fn write_batch(&mut self) -> Result<Option<NewBatch>, StoreError> {
         let mut entries: Vec<(&SessionId, Vec<&Record>)> = std::mem::take(&mut self.appended).into_iter().collect();
         for (session, records) in &mut entries {
@@ -305,7 +300,7 @@ impl<'a> Planner<'a> {
             records.retain(|record| record.seq > packed_upto);
         }
         entries.retain(|(_, records)| !records.is_empty());
-        if entries.is_empty() {
+        if self.writes.is_empty() && entries.is_empty() {
             return Ok(None);
         }
         let number = self.state.next_batch;

@@ -45,7 +45,7 @@ pub(super) struct State {
     pub(super) next_batch: u64,
     pub(super) batches: BTreeMap<u64, Row>,
     /// Batches that no session needs, with their parts: a later commit deletes them.
-    pub(super) dead: VecDeque<(u64, u16)>,
+    pub(super) dead: BTreeMap<u64, u16>,
 }
 
 /// Where a session stands after a commit.
@@ -69,13 +69,15 @@ pub(super) struct NewBatch {
 pub(super) struct Change {
     pub(super) sessions: HashMap<SessionId, Standing>,
     pub(super) batch: Option<NewBatch>,
-    /// How many of the dead batches, from the front, were deleted.
-    pub(super) deleted: usize,
+    /// The dead batches that were deleted.
+    pub(super) deleted: Vec<u64>,
 }
 
 impl State {
     pub(super) fn apply(&mut self, change: Change) {
-        self.dead.drain(..change.deleted.min(self.dead.len()));
+        for number in &change.deleted {
+            self.dead.remove(number);
+        }
         if let Some(batch) = change.batch {
             self.add(batch);
         }
@@ -108,7 +110,7 @@ impl State {
     ) {
         self.next_batch = self.next_batch.max(number.saturating_add(1));
         if sessions.is_empty() {
-            self.dead.push_back((number, parts));
+            self.dead.insert(number, parts);
             return;
         }
         self.batches.insert(
@@ -123,13 +125,20 @@ impl State {
         }
     }
 
+    /// Returns dead batches to delete, but never the newest one: its number tells up to where the file is whole.
+    pub(super) fn deletable(&self) -> impl Iterator<Item = (u64, u16)> {
+        self.dead
+            .range(..self.next_batch.saturating_sub(1))
+            .map(|(number, parts)| (*number, *parts))
+    }
+
     fn release(&mut self, number: u64) {
         let Some(row) = self.batches.get_mut(&number) else {
             return;
         };
         row.sessions = row.sessions.saturating_sub(1);
         if row.sessions == 0 {
-            self.dead.push_back((number, row.parts));
+            self.dead.insert(number, row.parts);
             self.batches.remove(&number);
         }
     }

@@ -1,0 +1,26 @@
+//! The websocket's place in the route table: its tickets come from the accounts, its errors leave in our shape.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use futures_util::future::BoxFuture;
+use kronos_actors::principal::{AuthError, Principal};
+
+use super::{
+    accounts::Accounts,
+    error::ApiError,
+    ws::{self, TicketTaker, WsState},
+};
+
+impl TicketTaker for Accounts {
+    fn take(&self, ticket: &str) -> BoxFuture<'static, Result<Principal, AuthError>> {
+        Box::pin(std::future::ready(self.redeem(ticket).ok_or(AuthError::Invalid)))
+    }
+}
+
+/// Answers `GET /ws`.
+pub(super) async fn upgrade(
+    request: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<WsState>,
+) -> Result<HttpResponse, ApiError> {
+    ws::upgrade(request, payload, state).await.map_err(ApiError::from)
+}

@@ -1,0 +1,187 @@
+//! Files that are damaged, cut short, or of another version: noticed, never silently skipped.
+
+use std::{fs, path::Path};
+
+use kronos_actors::store::{Expect, Request, SessionStore, StoreError, keys, sled::SledStore};
+
+use crate::{
+    embedded::{open, raw},
+    fixtures::{CACHE_BYTES, append, append_records, begin, document, documents, one, pack, record, seqs, session},
+};
+
+#[test]
+fn a_newer_store_is_refused_untouched() {
+    let newer = StoreError::Newer { found: 2, supported: 1 };
+    let folder = tempfile::tempdir().unwrap();
+    drop(open(folder.path()));
+    let version = 2_u32.to_be_bytes();
+    let stored = [version, crc32fast_of(&version)].concat();
+    raw(folder.path()).insert(keys::SCHEMA, stored).unwrap();
+    assert_eq!(SledStore::open(folder.path(), CACHE_BYTES).unwrap_err(), newer);
+
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("format"), "kronos store 2\n").unwrap();
+    assert_eq!(SledStore::open(folder.path(), CACHE_BYTES).unwrap_err(), newer);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+/// Crc32 (IEEE), bit by bit: the slow obvious one.
+fn crc32fast_of(bytes: &[u8]) -> [u8; 4] {
+    let crc = bytes.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            if crc & 1 == 1 { crc >> 1 ^ 0xEDB8_8320 } else { crc >> 1 }
+        })
+    });
+    (!crc).to_be_bytes()
+}
+
+#[test]
+fn every_flipped_byte_of_a_value_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    begin(&store, "a", 0);
+    let large = record("a", 1, 30_000);
+    let packed = kronos_actors::store::Pack {
+        session: session("a"),
+        records: vec![large.clone()],
+    };
+    one(
+        &store,
+        Request {
+            pack: Some(packed),
+            ..append_records("a", vec![large])
+        },
+    )
+    .unwrap();
+    one(&store, append("a", 2..=3)).unwrap();
+    one(&store, documents(vec![document("k", Some("v"), Expect::Any)])).unwrap();
+    begin(&store, "well", 1);
+    drop(store);
+    let rows: Vec<_> = raw(folder.path())
+        .iter()
+        .map(|row| row.unwrap())
+        .filter(|(_, value)| !value.is_empty())
+        .collect();
+    assert!(rows.len() > 8);
+    for (key, value) in rows {
+        for at in [0, 1, 5, 8, 9, value.len() / 2, value.len() - 1] {
+            let at = at.min(value.len() - 1);
+            let mut damaged = value.to_vec();
+            damaged[at] ^= 0x10;
+            raw(folder.path()).insert(&key, damaged).unwrap();
+            assert!(
+                matches!(read_all(folder.path()), Err(StoreError::Corrupt { .. })),
+                "{key:?} byte {at}"
+            );
+        }
+        raw(folder.path()).insert(&key, &value[..value.len() - 1]).unwrap();
+        assert!(
+            matches!(read_all(folder.path()), Err(StoreError::Corrupt { .. })),
+            "{key:?} cut"
+        );
+        raw(folder.path()).insert(&key, value).unwrap();
+        read_all(folder.path()).unwrap();
+    }
+}
+
+fn read_all(folder: &Path) -> Result<(), StoreError> {
+    let store = SledStore::open(folder, CACHE_BYTES)?;
+    for meta in store.list(None, None, 99)? {
+        store.load(&meta.session)?;
+    }
+    store.documents("user", "", None, 99)?;
+    store.unfinished()?;
+    Ok(())
+}
+
+#[test]
+fn a_missing_row_is_noticed_and_nobody_else_suffers() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    for id in ["a", "b"] {
+        begin(&store, id, 3);
+        one(&store, pack(id, 1..=2)).unwrap();
+        one(&store, pack(id, 3..=3)).unwrap();
+        one(&store, append(id, 4..=4)).unwrap();
+    }
+    drop(store);
+    raw(folder.path())
+        .remove(keys::part(&keys::segment(&session("a"), 2), 0))
+        .unwrap()
+        .unwrap();
+    let store = open(folder.path());
+    assert!(matches!(store.load(&session("a")), Err(StoreError::Corrupt { .. })));
+    assert!(matches!(
+        store.read(&session("a"), 0, 10),
+        Err(StoreError::Corrupt { .. })
+    ));
+    assert_eq!(seqs(&store.load(&session("b")).unwrap().unwrap().records), [1, 2, 3, 4]);
+    one(&store, append("b", 5..=5)).unwrap();
+}
+
+#[test]
+fn a_log_cut_short_by_damage_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    for id in ["a", "b", "c"] {
+        begin(&store, id, 0);
+        for seq in 1..=20 {
+            one(&store, append_records(id, vec![record(id, seq, 3_000)])).unwrap();
+        }
+    }
+    drop(store);
+    let path = folder.path().join("db");
+    let whole = fs::read(&path).unwrap();
+    let files: Vec<_> = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .collect();
+    let files: Vec<_> = files
+        .into_iter()
+        .filter(|path| path.is_file())
+        .map(|path| (path.clone(), fs::read(path).unwrap()))
+        .collect();
+    let mut noticed = 0;
+    for at in (0..24).map(|n| whole.len() * n / 24 + 77) {
+        for (path, bytes) in &files {
+            fs::write(path, bytes).unwrap();
+        }
+        let mut damaged = whole.clone();
+        damaged[at..at + 16].iter_mut().for_each(|byte| *byte ^= 0x55);
+        fs::write(&path, damaged).unwrap();
+        match read_all(folder.path()) {
+            Ok(()) => {
+                let store = open(folder.path());
+                for id in ["a", "b", "c"] {
+                    let stored = store.load(&session(id)).unwrap().unwrap();
+                    assert_eq!(seqs(&stored.records), (1..=20).collect::<Vec<_>>(), "damaged at {at}");
+                }
+            }
+            Err(StoreError::Corrupt { .. }) => noticed += 1,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(noticed > 0);
+}
+
+#[test]
+fn a_damaged_file_is_refused_and_an_emptied_one_is_not_a_new_store() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(open(folder.path()));
+    for entry in fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap()) {
+        if entry.file_name().to_string_lossy().starts_with("snap") || entry.file_name() == "db" {
+            fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    assert!(matches!(
+        SledStore::open(folder.path(), CACHE_BYTES),
+        Err(StoreError::Corrupt { .. })
+    ));
+
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("format"), [0xFF, 0xFE]).unwrap();
+    assert!(matches!(
+        SledStore::open(folder.path(), CACHE_BYTES),
+        Err(StoreError::Corrupt { .. })
+    ));
+}
