@@ -496,7 +496,7 @@ async fn cancel_closes_the_upstream_connection_at_once() {
             talk.kronos.gemini.requests().len() > before
         })
         .await;
-        let at = std::time::Instant::now();
+        let at = tokio::time::Instant::now();
         let cancelled = talk.client.cancel(&talk.session).await.expect("cancelled");
         assert_eq!(cancelled.run.as_ref(), Some(&run));
         assert_gone(&talk.kronos).await;
@@ -520,7 +520,7 @@ async fn cancel_ends_the_pause_before_an_attempt_and_no_attempt_follows() {
     let mut turn = Turn::default();
     while turn.retries.is_empty() {
         if let ServerFrame::Events(frame) = talk.client.next_frame(LIMIT).await {
-            frame.events.into_iter().for_each(|entry| drop(turn.take(entry.event)));
+            frame.events.into_iter().for_each(|entry| _ = turn.take(entry.event));
         }
     }
     talk.client.cancel(&session).await.expect("cancelled");

@@ -11,6 +11,8 @@ mod harness;
 #[cfg(test)]
 mod inbox;
 #[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
 mod restart;
 #[cfg(test)]
 mod turn;
