@@ -55,6 +55,19 @@ impl Config {
             StoreBackend::Memory => "memory://".to_owned(),
         }
     }
+
+    /// Returns where a server with this configuration is reached from its own machine.
+    #[must_use]
+    pub fn local_url(&self) -> String {
+        let host = self.server.host.trim_start_matches('[').trim_end_matches(']');
+        let host = match host.parse::<std::net::IpAddr>() {
+            Ok(std::net::IpAddr::V4(ip)) if ip.is_unspecified() => "127.0.0.1".to_owned(),
+            Ok(std::net::IpAddr::V6(ip)) if ip.is_unspecified() => "[::1]".to_owned(),
+            Ok(std::net::IpAddr::V6(ip)) => format!("[{ip}]"),
+            Ok(std::net::IpAddr::V4(_)) | Err(_) => host.to_owned(),
+        };
+        format!("http://{host}:{}", self.server.port)
+    }
 }
 
 /// The process and its listener.

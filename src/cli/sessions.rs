@@ -20,14 +20,11 @@ use crate::{
 /// Time for an answer of the server.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where a server listens by default.
-const DEFAULT_URL: &str = "http://127.0.0.1:8000";
-
 #[derive(Debug, Args)]
 pub(super) struct SessionsArgs {
     #[command(subcommand)]
     command: SessionsCommand,
-    /// Server to ask; without it the local one, and when none answers the store of DATABASE_URL.
+    /// Server to ask; without it that of HOST and PORT, and when none answers the store of DATABASE_URL.
     #[arg(long, global = true)]
     url: Option<String>,
     /// Access token; also KRONOS_TOKEN. A development server takes guests without one.
@@ -60,9 +57,17 @@ pub(super) async fn run(
     arguments: SessionsArgs,
     load: impl FnOnce() -> Result<Config, ConfigError>,
 ) -> anyhow::Result<ExitCode> {
-    let answer = match ask_server(&arguments).await? {
-        Some(answer) => answer,
-        None => Box::pin(read_store(&arguments, &load()?)).await?,
+    let answer = match &arguments.url {
+        Some(url) => ask_server(&arguments, url)
+            .await?
+            .with_context(|| format!("no answer from {url}"))?,
+        None => {
+            let config = load()?;
+            match ask_server(&arguments, &config.local_url()).await? {
+                Some(answer) => answer,
+                None => Box::pin(read_store(&arguments, &config)).await?,
+            }
+        }
     };
     match (&arguments.command, arguments.json) {
         (_, true) => say(&serde_json::to_string_pretty(&answer)?),
@@ -72,11 +77,11 @@ pub(super) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Asks the server; `None` when no address was given and nothing listens at the default one.
-async fn ask_server(arguments: &SessionsArgs) -> anyhow::Result<Option<Value>> {
+/// Asks the server; `None` when nothing listens there.
+async fn ask_server(arguments: &SessionsArgs, url: &str) -> anyhow::Result<Option<Value>> {
     // A second call finds it installed: that is as good.
     drop(rustls::crypto::ring::default_provider().install_default());
-    let url = arguments.url.as_deref().unwrap_or(DEFAULT_URL).trim_end_matches('/');
+    let url = url.trim_end_matches('/');
     let mut address = match &arguments.command {
         SessionsCommand::List { limit } => reqwest::Url::parse(&format!("{url}/api/v1/chat/?limit={limit}"))?,
         SessionsCommand::Show { id } => reqwest::Url::parse(&format!("{url}/api/v1/chat/{id}"))?,
@@ -91,7 +96,7 @@ async fn ask_server(arguments: &SessionsArgs) -> anyhow::Result<Option<Value>> {
     }
     let response = match request.send().await {
         Ok(response) => response,
-        Err(error) if error.is_connect() && arguments.url.is_none() => return Ok(None),
+        Err(error) if error.is_connect() => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("no answer from {url}")),
     };
     let status = response.status();

@@ -69,7 +69,7 @@ impl Layers {
                 if setting.kind.is_secret() {
                     MASK.to_owned()
                 } else {
-                    text.to_owned()
+                    without_login(text)
                 }
             };
             if let Some(given) = &given
@@ -145,6 +145,17 @@ impl Layers {
 #[expect(clippy::disallowed_methods, reason = "this is the one reader of the environment")]
 pub fn client_token() -> Option<String> {
     std::env::var("KRONOS_TOKEN").ok().filter(|token| !token.is_empty())
+}
+
+/// Masks the user and the password of an address: `scheme://user:password@host`.
+fn without_login(text: &str) -> String {
+    let login = text
+        .split_once("://")
+        .and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1)));
+    match login {
+        Some((scheme, rest)) => format!("{scheme}://{MASK}@{rest}"),
+        None => text.to_owned(),
+    }
 }
 
 fn unreadable(path: &Path, cause: &dyn std::fmt::Display) -> ConfigError {

@@ -287,3 +287,18 @@ fn the_table_has_a_line_for_every_setting() {
             .any(|line| line.starts_with("auth.mode") && line.contains("= development") && line.ends_with("# default"))
     );
 }
+
+#[test]
+fn the_server_is_asked_where_it_listens() {
+    for (host, url) in [
+        ("127.0.0.1", "http://127.0.0.1:8000"),
+        ("0.0.0.0", "http://127.0.0.1:8000"),
+        ("[::]", "http://[::1]:8000"),
+        ("::1", "http://[::1]:8000"),
+        ("localhost", "http://localhost:8000"),
+    ] {
+        let mut config = Config::default();
+        host.clone_into(&mut config.server.host);
+        assert_eq!(config.local_url(), url, "{host}");
+    }
+}

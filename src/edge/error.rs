@@ -342,8 +342,10 @@ pub fn from_run(error: &TurnError) -> ApiError {
     let details = match mapped {
         ErrorCode::NotConfigured => json!({"config_key": "GEMINI_API_KEY"}),
         ErrorCode::Internal => json!({}),
-        _ => json!({"service": "Gemini", "operation": "generate", "retryable": run.retry(), "reason": run.as_str(),
-            "upstream_status": error.upstream_status}),
+        _ => {
+            json!({"service": "Gemini", "operation": "generate", "retryable": error.retryable.unwrap_or(run.retry()), "reason": run.as_str(),
+            "upstream_status": error.upstream_status})
+        }
     };
     ApiError {
         after_ms: error.after_ms,
@@ -386,6 +388,7 @@ mod tests {
                 message,
                 after_ms: Some(1),
                 upstream_status: None,
+                retryable: None,
             });
             assert_eq!((error.name, error.status.as_u16()), (name, status));
         }

@@ -5,9 +5,13 @@ mod cursor;
 #[cfg(test)]
 mod devices;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod inbox;
+#[cfg(test)]
+mod lifecycle;
 #[cfg(test)]
 mod restart;
 mod rfc6455;

@@ -175,7 +175,9 @@ impl Failure {
     pub(crate) fn answered(status: u16, error: &ErrorStatus, wait: Option<Duration>) -> Self {
         let mut failure = Self::of_status(status, error);
         failure.status = Some(status);
-        failure.after = retry_delay(error).or(wait);
+        // The upstream names a pause of seconds even when a day's quota is gone: no promise to pass on.
+        let temporary = failure.retry != Retry::Never;
+        failure.after = retry_delay(error).or(wait).filter(|_| temporary);
         failure.fields = violated_fields(error);
         failure
     }
@@ -385,10 +387,8 @@ mod tests {
             (minute.retry, minute.after),
             (Retry::Always, Some(Duration::from_millis(1250)))
         );
-        assert_eq!(
-            answered(429, quota("GenerateRequestsPerDayPerProjectPerModel-FreeTier", "53s")).retry,
-            Retry::Never
-        );
+        let day = answered(429, quota("GenerateRequestsPerDayPerProjectPerModel-FreeTier", "53s"));
+        assert_eq!((day.retry, day.after), (Retry::Never, None));
         for odd in [
             "",
             "s",

@@ -4,13 +4,9 @@
 //! decision to the log, folds them into the state, and performs the effects.
 
 use kronos_protocol::{
-    client::{RunOptions, SendMode},
+    client::RunOptions,
     error::{ErrorCode, RunErrorCode},
-    event::{
-        Custom, Event, Outcome, ReasoningEnd, ReasoningMessageContent, ReasoningMessageEnd, ReasoningMessageStart,
-        ReasoningStart, RunError, RunFinished, RunStarted, TextMessageContent, TextMessageEnd, TextMessageStart,
-        TokenUsage,
-    },
+    event::{Custom, Event, Outcome, RunError, RunFinished, RunStarted, TokenUsage},
     ids::{MessageId, RunId, SessionId},
     message::{Message, RunInput, UserContent, UserMessage},
     position::Seq,
@@ -20,15 +16,21 @@ use serde_json::{Map, Value, json};
 
 use super::{
     context,
-    log::{MAX_DELTA_BYTES, Stored},
+    log::Stored,
     message::{SessionError, Submit},
-    state::{Accepted, Body, MESSAGE_ACCEPTED, MESSAGE_UNQUEUED, RunRecord, State, Unqueued},
+    state::{RunRecord, State},
 };
 use crate::{
     clock::Millis,
     config::SessionConfig,
-    gemini::{Content, Failed, Finished, Progress, Usage},
+    gemini::{Content, Failed, Progress, Usage},
 };
+
+mod inbox;
+mod turn;
+
+pub(super) use self::turn::reasoning_id;
+use self::turn::{run_error, token_usage};
 
 /// `CUSTOM` name, within a run: an attempt failed before anything was shown, another follows:
 /// `{attempt, code, afterMs, message}`.
@@ -176,13 +178,13 @@ pub struct Running {
 /// Decides what follows from `input`.
 pub fn decide(state: &State, running: &Running, input: Input, env: &mut Env<'_>) -> Decision {
     match input {
-        Input::Submit(submit) => offer(state, running, submit, env),
-        Input::Unqueue(id) => unqueue(state, &id, env),
+        Input::Submit(submit) => inbox::offer(state, running, submit, env),
+        Input::Unqueue(id) => inbox::unqueue(state, &id, env),
         Input::Cancel(run) => cancel(state, running, run.as_ref(), env),
         Input::Progress(run, progress) => {
             let active = state.run.as_ref().is_some_and(|active| active.id == run);
             if active {
-                advance(state, running, &run, progress, env)
+                turn::advance(state, running, &run, progress, env)
             } else {
                 Decision::default()
             }
@@ -204,177 +206,6 @@ pub fn decide(state: &State, running: &Running, input: Input, env: &mut Env<'_>)
             decision
         }
     }
-}
-
-fn validate(submit: &Submit, config: &SessionConfig) -> Result<(), SessionError> {
-    let chars = submit.content.text().chars().count();
-    if chars == 0 {
-        return Err(invalid("content", "a message needs at least one character"));
-    }
-    if chars > config.message_chars {
-        return Err(SessionError::new(ErrorCode::TooLarge, "the message is too long")
-            .with_details(json!({"limit": config.message_chars, "chars": chars, "name": "message_chars"})));
-    }
-    let options = &submit.run;
-    if options.temperature.is_some_and(|value| !(0.0..=2.0).contains(&value)) {
-        return Err(invalid("run.temperature", "must be from 0 to 2"));
-    }
-    if options.max_tokens.is_some_and(|value| !(1..=65_536).contains(&value)) {
-        return Err(invalid("run.max_tokens", "must be from 1 to 65536"));
-    }
-    if options.model.as_ref().is_some_and(|model| !is_model_name(model)) {
-        return Err(invalid("run.model", "is not a model's name"));
-    }
-    if options
-        .system_prompt
-        .as_ref()
-        .is_some_and(|prompt| prompt.chars().count() > config.message_chars)
-    {
-        return Err(invalid("run.system_prompt", "is too long"));
-    }
-    Ok(())
-}
-
-/// A model's name goes into a path: letters, digits, `.`, `_`, `-`.
-fn is_model_name(model: &str) -> bool {
-    (1..=100).contains(&model.len()) && model.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
-}
-
-fn invalid(field: &str, message: &str) -> SessionError {
-    SessionError::new(ErrorCode::Validation, format!("{field}: {message}"))
-        .with_details(json!({"errors": [{"field": field, "message": message, "type": "value_error"}]}))
-}
-
-fn offer(state: &State, running: &Running, submit: Submit, env: &mut Env<'_>) -> Decision {
-    if let Some(answer) = known(state, &submit) {
-        return Decision::answer(answer);
-    }
-    if let Err(error) = validate(&submit, env.config) {
-        return Decision::answer(Err(error));
-    }
-    if env.draining {
-        let error = SessionError::new(ErrorCode::ShuttingDown, "the server restarts").after_ms(1000);
-        return Decision::answer(Err(error));
-    }
-    if state.run.is_none() {
-        return begin(state, &submit, env);
-    }
-    match submit.mode {
-        SendMode::Queue => enqueue(state, &submit, env),
-        SendMode::Reject => Decision::answer(Err(SessionError::new(ErrorCode::Busy, "a run is active").after_ms(1000))),
-        SendMode::Steer => Decision::answer(Err(SessionError::new(
-            ErrorCode::Unsupported,
-            "mode steer is not supported yet",
-        ))),
-        SendMode::Interrupt => {
-            let mut decision = Decision::default();
-            close_cancelled(&mut decision, state, running, env);
-            let run = (env.fresh_run)();
-            let event = start_new(&mut decision, &submit, &run, env);
-            let contents = context::contents(state, Some(&submit.content));
-            decision.effects.push(generate(run.clone(), submit.run, contents));
-            decision.answer = Some(Ok(Answer::Sent {
-                event,
-                run: Some(run),
-                queued: None,
-            }));
-            decision
-        }
-    }
-}
-
-/// The answer to a message that was taken before: the same again, or a conflict when the id is used for something else.
-fn known(state: &State, submit: &Submit) -> Option<Result<Answer, SessionError>> {
-    let conflict = |what: &str| {
-        SessionError::new(ErrorCode::Conflict, format!("message id {} {what}", submit.id))
-            .with_details(json!({"resource": "Message", "field": "id"}))
-    };
-    let Some(sent) = state.sends.get(&submit.id) else {
-        let taken = state.messages.iter().any(|said| said.id == submit.id);
-        return taken.then(|| Err(conflict("is taken")));
-    };
-    if state
-        .user_content(&submit.id)
-        .is_some_and(|content| *content != submit.content)
-    {
-        return Some(Err(conflict("was used for another message")));
-    }
-    let queued = state.queue.iter().position(|queued| queued.id == submit.id).map(place);
-    Some(Ok(Answer::Duplicate {
-        seq: sent.seq,
-        run: sent.run.clone(),
-        queued,
-    }))
-}
-
-fn place(index: usize) -> u32 {
-    u32::try_from(index).unwrap_or(u32::MAX).saturating_add(1)
-}
-
-fn begin(state: &State, submit: &Submit, env: &mut Env<'_>) -> Decision {
-    let mut decision = Decision::default();
-    let run = (env.fresh_run)();
-    let event = start_new(&mut decision, submit, &run, env);
-    let contents = context::contents(state, Some(&submit.content));
-    decision
-        .effects
-        .push(generate(run.clone(), submit.run.clone(), contents));
-    decision.answer = Some(Ok(Answer::Sent {
-        event,
-        run: Some(run),
-        queued: None,
-    }));
-    decision
-}
-
-fn enqueue(state: &State, submit: &Submit, env: &Env<'_>) -> Decision {
-    if state.queue.len() >= env.config.inbox_messages {
-        let error = SessionError::new(ErrorCode::Overloaded, "too many messages wait in this conversation")
-            .with_details(json!({"limit": env.config.inbox_messages, "name": "inbox_messages"}))
-            .after_ms(2000);
-        return Decision::answer(Err(error));
-    }
-    let mut decision = Decision::default();
-    let message = user_message(&submit.id, &submit.content);
-    let value = json!(Accepted {
-        message_id: submit.id.clone(),
-        queued: true,
-        message,
-        mode: submit.mode
-    });
-    let private = json!(RunRecord {
-        attempt: 0,
-        options: submit.run.clone()
-    });
-    let event = decision.push_private(None, Custom::new(MESSAGE_ACCEPTED, value), env.now_ms, Some(private));
-    decision.answer = Some(Ok(Answer::Sent {
-        event,
-        run: None,
-        queued: Some(place(state.queue.len())),
-    }));
-    decision
-}
-
-fn unqueue(state: &State, id: &MessageId, env: &Env<'_>) -> Decision {
-    if !state.queue.iter().any(|queued| queued.id == *id) {
-        let removed = state.sends.get(id).map(|sent| sent.removed);
-        return Decision::answer(match removed {
-            Some(true) => Ok(Answer::Done),
-            Some(false) => Err(SessionError::new(ErrorCode::Conflict, "the message has been started")
-                .with_details(json!({"resource": "Message", "field": "id"}))),
-            None => Err(
-                SessionError::new(ErrorCode::NotFound, format!("Message not found: {id}"))
-                    .with_details(json!({"resource": "Message", "identifier": id.as_str()})),
-            ),
-        });
-    }
-    let mut decision = Decision::answer(Ok(Answer::Done));
-    decision.push(
-        None,
-        Custom::new(MESSAGE_UNQUEUED, json!(Unqueued { message_id: id.clone() })),
-        env.now_ms,
-    );
-    decision
 }
 
 fn cancel(state: &State, running: &Running, wanted: Option<&RunId>, env: &mut Env<'_>) -> Decision {
@@ -465,177 +296,6 @@ fn next(state: &State, env: &mut Env<'_>) -> Decision {
     let contents = context::contents(state, Some(&queued.content));
     decision.effects.push(generate(run, queued.options.clone(), contents));
     decision
-}
-
-fn advance(state: &State, running: &Running, run: &RunId, progress: Progress, env: &mut Env<'_>) -> Decision {
-    let mut decision = Decision::default();
-    match progress {
-        Progress::Started { .. } => {}
-        Progress::Retrying {
-            attempt,
-            code,
-            after_ms,
-        } => {
-            let message = "The model did not answer; trying again.";
-            let value = json!({"attempt": attempt, "code": code.as_str(), "afterMs": after_ms, "message": message});
-            decision.push(Some(run), Custom::new(RETRY, value), env.now_ms);
-        }
-        Progress::Thought { text } => think(&mut decision, state, run, &text, env.now_ms),
-        Progress::Delta { text, .. } => say(&mut decision, state, run, &text, env.now_ms),
-        Progress::Finished(finished) => {
-            finish(&mut decision, state, run, finished, env);
-        }
-        Progress::Failed(failed) => {
-            let error = run_error(&failed, running);
-            fail(&mut decision, state, run, error, env.now_ms);
-        }
-    }
-    decision
-}
-
-/// The id of the run's answer: one per run, derived, so that it needs no randomness here.
-fn answer_id(run: &RunId) -> MessageId {
-    derived("a_", run)
-}
-
-pub(super) fn reasoning_id(run: &RunId) -> MessageId {
-    derived("t_", run)
-}
-
-fn derived(prefix: &str, run: &RunId) -> MessageId {
-    let tail = run.as_str().strip_prefix("r_").unwrap_or(run.as_str());
-    MessageId::from_trusted(format!("{prefix}{tail}"))
-}
-
-fn answer_open(state: &State, id: &MessageId) -> bool {
-    state
-        .messages
-        .iter()
-        .rev()
-        .any(|said| said.id == *id && matches!(said.body, Body::Assistant { complete: false, .. }))
-}
-
-fn say(decision: &mut Decision, state: &State, run: &RunId, text: &str, now: Millis) {
-    let id = answer_id(run);
-    if !answer_open(state, &id) {
-        if state.reasoning_open {
-            decision.push(Some(run), ReasoningMessageEnd::new(reasoning_id(run)), now);
-            decision.push(Some(run), ReasoningEnd::new(reasoning_id(run)), now);
-        }
-        decision.push(Some(run), TextMessageStart::new(id.clone()), now);
-    }
-    for piece in pieces(text, MAX_DELTA_BYTES) {
-        decision.push(Some(run), TextMessageContent::new(id.clone(), piece.to_owned()), now);
-    }
-}
-
-fn think(decision: &mut Decision, state: &State, run: &RunId, text: &str, now: Millis) {
-    let id = reasoning_id(run);
-    if answer_open(state, &answer_id(run)) {
-        return;
-    }
-    if !state.reasoning_open {
-        decision.push(Some(run), ReasoningStart::new(id.clone()), now);
-        decision.push(Some(run), ReasoningMessageStart::new(id.clone()), now);
-    }
-    for piece in pieces(text, MAX_DELTA_BYTES) {
-        decision.push(
-            Some(run),
-            ReasoningMessageContent::new(id.clone(), piece.to_owned()),
-            now,
-        );
-    }
-}
-
-/// Cuts a text into pieces of at most `max` bytes, between characters.
-fn pieces(text: &str, max: usize) -> impl Iterator<Item = &str> {
-    let mut rest = text;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let mut at = rest.len().min(max);
-        while !rest.is_char_boundary(at) {
-            at -= 1;
-        }
-        let (head, tail) = rest.split_at(at);
-        rest = tail;
-        Some(head)
-    })
-}
-
-fn finish(decision: &mut Decision, state: &State, run: &RunId, finished: Finished, env: &Env<'_>) {
-    let now = env.now_ms;
-    let id = answer_id(run);
-    for event in state.verifier.closers(now) {
-        let private = match &event {
-            Event::TextMessageEnd(TextMessageEnd { message_id, .. }) if *message_id == id => {
-                Some(json!({"parts": finished.parts}))
-            }
-            _ => None,
-        };
-        decision.push_private(Some(run), event, now, private);
-    }
-    if finished.truncated {
-        let value = json!({"code": "max_tokens", "message": "The answer was cut off at its length limit."});
-        decision.push(Some(run), Custom::new(NOTICE, value), now);
-    }
-    let mut event = RunFinished::new(env.thread.to_string(), run.clone());
-    event.outcome = Some(Outcome::Success {
-        pending_tool_call_ids: None,
-    });
-    event.usage = Some(vec![usage_of(&finished.usage, &finished.model)]);
-    let mut about = Map::new();
-    about.insert("finishReason".to_owned(), json!(finished.finish_reason));
-    about.insert("model".to_owned(), json!(finished.model));
-    if let Some(response) = finished.response_id {
-        about.insert("responseId".to_owned(), json!(response));
-    }
-    event.metadata = Some(Map::from_iter([("kronos".to_owned(), Value::Object(about))]));
-    decision.push(Some(run), event, now);
-}
-
-fn run_error(failed: &Failed, running: &Running) -> RunError {
-    let mut error = RunError::new(failed.message.clone());
-    error.code = Some(failed.code.as_str().to_owned());
-    if failed.usage != Usage::default() {
-        let model = running.model.as_deref().unwrap_or_default();
-        error.usage = Some(vec![usage_of(&failed.usage, model)]);
-    }
-    let mut about = Map::new();
-    about.insert("retryable".to_owned(), json!(failed.retryable));
-    about.insert("attempts".to_owned(), json!(failed.attempts));
-    if let Some(after_ms) = failed.after_ms {
-        about.insert("afterMs".to_owned(), json!(after_ms));
-    }
-    if let Some(reason) = &failed.reason {
-        about.insert("reason".to_owned(), json!(reason));
-    }
-    if let Some(status) = failed.upstream_status {
-        about.insert("upstreamStatus".to_owned(), json!(status));
-    }
-    error.metadata = Some(Map::from_iter([("kronos".to_owned(), Value::Object(about))]));
-    error
-}
-
-fn token_usage(running: &Running) -> Option<TokenUsage> {
-    running
-        .usage
-        .as_ref()
-        .map(|usage| usage_of(usage, running.model.as_deref().unwrap_or_default()))
-}
-
-fn usage_of(usage: &Usage, model: &str) -> TokenUsage {
-    TokenUsage {
-        provider: Some("google".to_owned()),
-        model: (!model.is_empty()).then(|| model.to_owned()),
-        input_tokens: Some(usage.prompt),
-        output_tokens: Some(usage.answer + usage.thoughts),
-        total_tokens: Some(usage.total),
-        reasoning_tokens: (usage.thoughts > 0).then_some(usage.thoughts),
-        cached_input_tokens: (usage.cached > 0).then_some(usage.cached),
-        cache_write_input_tokens: None,
-    }
 }
 
 fn deadline(state: &State, running: &Running, run: &RunId, env: &mut Env<'_>) -> Decision {

@@ -203,6 +203,8 @@ pub struct TurnError {
     pub after_ms: Option<u64>,
     /// HTTP status of the upstream, when it answered.
     pub upstream_status: Option<u64>,
+    /// Whether a later try may succeed, where the failure itself says so.
+    pub retryable: Option<bool>,
 }
 
 #[derive(Default)]
@@ -293,6 +295,7 @@ impl Follow {
             message: event.message.clone(),
             after_ms: number("afterMs"),
             upstream_status: number("upstreamStatus"),
+            retryable: about.and_then(|about| about.get("retryable")).and_then(Value::as_bool),
         };
         Some(self.result(event.timestamp, event.usage.clone(), false, Some(error)))
     }

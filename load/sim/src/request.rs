@@ -37,6 +37,13 @@ impl GenerateRequest {
             .unwrap_or_default()
     }
 
+    /// Returns the last text of the last content when that is a user's: what was said last, also when the content holds
+    /// earlier messages that were never answered.
+    pub(crate) fn last_said(&self) -> &str {
+        let last = self.contents().last().filter(|content| role(content) == "user");
+        last.and_then(|content| texts(content).last()).unwrap_or_default()
+    }
+
     /// Returns the turns with text as (role, text without magic words).
     pub(crate) fn turns(&self) -> Vec<(&str, String)> {
         let turns = self
@@ -101,13 +108,36 @@ fn role(content: &Value) -> &str {
 
 /// Returns the text parts of a content, without thoughts.
 fn text(content: &Value) -> String {
+    texts(content).collect::<Vec<_>>().join(" ")
+}
+
+fn texts(content: &Value) -> impl Iterator<Item = &str> {
     let parts = array(&content["parts"]).iter().filter(|part| part["thought"] != true);
-    parts
-        .filter_map(|part| part["text"].as_str())
-        .collect::<Vec<_>>()
-        .join(" ")
+    parts.filter_map(|part| part["text"].as_str())
 }
 
 fn array(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn words_count_only_in_what_was_said_last() {
+        let request = |contents: Value| GenerateRequest {
+            model: "m".to_owned(),
+            body: json!({ "contents": contents }),
+        };
+        let joined = request(json!([{"role": "user", "parts": [{"text": "[[503]] a"}, {"text": "b"}]}]));
+        assert_eq!(
+            (joined.last_said(), joined.last_text()),
+            ("b", "[[503]] a b".to_owned())
+        );
+        let answered = request(json!([{"role": "user", "parts": [{"text": "a"}]}, {"role": "model", "parts": []}]));
+        assert_eq!(answered.last_said(), "");
+    }
 }

@@ -159,14 +159,14 @@ impl Call {
 
     /// Collects what the script, the header, the prompt and chance ask for.
     fn directives(&self, request: &GenerateRequest, script: Option<&ScriptedReply>) -> Directives {
-        let text = request.last_text();
+        let text = request.last_said();
         let chance = random::mix(self.config.seed ^ random::mix(self.ticket.id()));
         let random =
             random::pick(&self.config.fault_kinds, chance).filter(|_| random::unit(chance) < self.config.fault_rate);
         let scripted = script.and_then(|script| script.fault.as_deref());
         let mut words: Vec<Word<'_>> = random.map_or_else(Vec::new, |word| directive::parse_list(word));
         if self.config.magic_words {
-            words.extend(directive::in_text(&text));
+            words.extend(directive::in_text(text));
         }
         words.extend(directive::parse_list(&self.header_faults));
         words.extend(scripted.map_or_else(Vec::new, directive::parse_list));

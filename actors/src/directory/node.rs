@@ -1,0 +1,386 @@
+//! What the cores of one process share: the table of routes, and the handle that finds sessions in it.
+
+use std::{
+    cell::Cell,
+    collections::HashMap,
+    future::Future,
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use actix::prelude::*;
+use futures_util::future::join_all;
+use kronos_protocol::{
+    client::SessionSettings,
+    error::ErrorCode,
+    ids::{SessionId, UserId},
+};
+use tokio::sync::oneshot;
+
+use super::{Directory, Locate, Located, Phase, TellAll};
+use crate::{
+    clock::Clock,
+    config::SessionConfig,
+    gemini::{GeminiRef, GeminiShared},
+    ids, metrics,
+    principal::Principal,
+    session::{
+        Origin, Session,
+        message::{ReplyTo, SessionCall, SessionCommand, SessionError},
+    },
+    store::{SessionMeta, StoreError, service::StoreRef},
+};
+
+/// Locks of the table of routes: enough that cores rarely meet.
+const ROUTE_SHARDS: usize = 64;
+/// Sessions with unfinished work that are activated at the same time after a start.
+const RECOVER_AT_ONCE: usize = 64;
+/// Time for the last commits after the drain's deadline.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(10);
+thread_local! {
+    /// The index of the core that this thread is, once it has joined.
+    pub(super) static CORE: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+struct Core {
+    directory: Addr<Directory>,
+    sessions: Arc<AtomicUsize>,
+}
+
+/// What the cores of one process share.
+pub(super) struct Node {
+    pub(super) clock: Clock,
+    pub(super) config: Arc<SessionConfig>,
+    pub(super) store: StoreRef,
+    gemini: Arc<GeminiShared>,
+    cores: RwLock<Vec<Core>>,
+    hasher: RandomState,
+    routes: Vec<Mutex<HashMap<SessionId, usize>>>,
+    joined: tokio::sync::watch::Sender<usize>,
+    pub(super) draining: AtomicBool,
+}
+
+impl Node {
+    fn shard(&self, session: &SessionId) -> &Mutex<HashMap<SessionId, usize>> {
+        let hash = usize::try_from(self.hasher.hash_one(session) % ROUTE_SHARDS as u64).unwrap_or(0);
+        &self.routes[hash]
+    }
+
+    /// The core that has the session; `prefer` takes it when none has.
+    pub(super) fn route(&self, session: &SessionId, prefer: usize) -> usize {
+        let mut routes = self.shard(session).lock().unwrap_or_else(PoisonError::into_inner);
+        *routes.entry(session.clone()).or_insert(prefer)
+    }
+
+    pub(super) fn unroute(&self, session: &SessionId) {
+        self.shard(session)
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(session);
+    }
+
+    fn pick(&self) -> Option<usize> {
+        let cores = self.cores.read().unwrap_or_else(PoisonError::into_inner);
+        let own = CORE.get().filter(|core| *core < cores.len());
+        own.or_else(|| {
+            let least = cores
+                .iter()
+                .enumerate()
+                .min_by_key(|(_, core)| core.sessions.load(Ordering::Relaxed));
+            least.map(|(index, _)| index)
+        })
+    }
+
+    fn directory(&self, core: usize) -> Option<Addr<Directory>> {
+        let cores = self.cores.read().unwrap_or_else(PoisonError::into_inner);
+        cores.get(core).map(|core| core.directory.clone())
+    }
+}
+
+/// Finds and activates sessions. Cheap to clone.
+#[derive(Clone)]
+pub struct DirectoryRef {
+    node: Arc<Node>,
+}
+
+/// A live session. Cheap to clone, but hold one per (sender, session): a clone has a mailbox slot of its own.
+#[derive(Debug, Clone)]
+pub struct SessionRef {
+    pub(super) id: SessionId,
+    pub(super) addr: Addr<Session>,
+}
+
+impl SessionRef {
+    /// The session's internal id (of a feed not `@me`).
+    pub fn id(&self) -> &SessionId {
+        &self.id
+    }
+
+    /// Hands a call to the session.
+    ///
+    /// # Errors
+    /// Gives the call back with an error that is `closed` (ask the directory again and resend, once) or `overloaded` (the
+    /// mailbox is full).
+    pub fn call(&self, call: SessionCall) -> Result<(), Box<(SessionCall, SessionError)>> {
+        self.addr.try_send(call).map_err(|error| {
+            Box::new(match error {
+                SendError::Full(call) => {
+                    metrics::refused("session_mailbox");
+                    let error = SessionError::new(ErrorCode::Overloaded, "the conversation has too much to do");
+                    (call, error.after_ms(500))
+                }
+                SendError::Closed(call) => (call, SessionError::closed()),
+            })
+        })
+    }
+
+    /// The actor, for tests and operators.
+    pub fn addr(&self) -> &Addr<Session> {
+        &self.addr
+    }
+}
+
+impl DirectoryRef {
+    /// A directory without cores: each thread that is to hold sessions calls [`DirectoryRef::join`].
+    pub fn new(config: SessionConfig, store: StoreRef, gemini: Arc<GeminiShared>, clock: Clock) -> Self {
+        Self {
+            node: Arc::new(Node {
+                clock,
+                config: Arc::new(config),
+                store,
+                gemini,
+                cores: RwLock::new(Vec::new()),
+                hasher: RandomState::new(),
+                routes: (0..ROUTE_SHARDS).map(|_| Mutex::default()).collect(),
+                joined: tokio::sync::watch::Sender::new(0),
+                draining: AtomicBool::new(false),
+            }),
+        }
+    }
+
+    /// Makes the current arbiter's thread a core: starts its directory and its Gemini actor. Once per thread.
+    pub fn join(&self) {
+        if CORE.get().is_some() {
+            return;
+        }
+        let gemini = GeminiRef::start(&Arbiter::current(), Arc::clone(&self.node.gemini));
+        let sessions = Arc::new(AtomicUsize::new(0));
+        let directory = Directory {
+            node: Arc::clone(&self.node),
+            gemini,
+            live: HashMap::new(),
+            generation: 0,
+            sessions: Arc::clone(&sessions),
+        }
+        .start();
+        let mut cores = self.node.cores.write().unwrap_or_else(PoisonError::into_inner);
+        CORE.set(Some(cores.len()));
+        cores.push(Core { directory, sessions });
+        self.node.joined.send_replace(cores.len());
+    }
+
+    /// Waits until `cores` threads have joined.
+    pub async fn joined(&self, cores: usize) {
+        let mut joined = self.node.joined.subscribe();
+        // The sender lives in the node that this holds.
+        drop(joined.wait_for(|count| *count >= cores).await);
+    }
+
+    /// How many cores have joined.
+    pub fn cores(&self) -> usize {
+        self.node.cores.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Live sessions of this process.
+    pub fn live(&self) -> usize {
+        let cores = self.node.cores.read().unwrap_or_else(PoisonError::into_inner);
+        cores.iter().map(|core| core.sessions.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Finds the live actor of a session, activating it if need be. Whether it exists the session itself answers.
+    ///
+    /// # Errors
+    /// `parked`, `overloaded` (no core yet), `shutting_down`; `not_found` for the inner name of a feed.
+    pub async fn resolve(&self, session: &SessionId) -> Result<SessionRef, SessionError> {
+        // A feed has one name, `@me`: two names of one log on one socket would be two cursors that take each other's place.
+        if session.as_str().starts_with('@') {
+            return Err(SessionError::not_found(session));
+        }
+        self.locate(session.clone(), session.clone(), Origin::Stored).await
+    }
+
+    /// The same for a user's feed (`@me`), made when it does not exist.
+    ///
+    /// # Errors
+    /// As [`DirectoryRef::resolve`]; `validation` when the user's id is too long to have a feed.
+    pub async fn feed(&self, user: &UserId) -> Result<SessionRef, SessionError> {
+        let long = |_| SessionError::new(ErrorCode::Validation, "this user id is too long for a feed");
+        let id = SessionId::try_from(format!("@{user}")).map_err(long)?;
+        let wire = SessionId::from_trusted(SessionId::FEED.to_owned());
+        let meta = self.new_meta(id.clone(), user.clone(), None, &SessionSettings::default(), false);
+        self.locate(id, wire, Origin::New(Box::new(meta))).await
+    }
+
+    /// Makes a conversation. The reference takes calls at once; its first answers come when it is durable.
+    ///
+    /// # Errors
+    /// As [`DirectoryRef::resolve`]; `validation` for a bad title.
+    pub async fn create(
+        &self,
+        owner: &Arc<Principal>,
+        title: Option<String>,
+        settings: SessionSettings,
+    ) -> Result<SessionRef, SessionError> {
+        if self.node.draining.load(Ordering::Relaxed) {
+            return Err(SessionError::new(ErrorCode::ShuttingDown, "the server restarts").after_ms(1000));
+        }
+        let title = title.or_else(|| settings.title.clone());
+        if title
+            .as_ref()
+            .is_some_and(|title| title.is_empty() || title.chars().count() > self.node.config.title_chars)
+        {
+            let limit = self.node.config.title_chars;
+            return Err(
+                SessionError::new(ErrorCode::Validation, format!("title: 1 to {limit} characters"))
+                    .with_details(serde_json::json!({"field": "title", "limit": limit})),
+            );
+        }
+        let id = ids::session();
+        let meta = self.new_meta(id.clone(), owner.user.clone(), title.clone(), &settings, true);
+        let session = self.locate(id.clone(), id.clone(), Origin::New(Box::new(meta))).await?;
+        self.notify(
+            owner,
+            "kronos.conversation_created",
+            serde_json::json!({"id": id, "title": title}),
+        )
+        .await;
+        Ok(session)
+    }
+
+    /// Puts a fact into the caller's feed; a feed that cannot take it now is not the caller's problem.
+    async fn notify(&self, owner: &Arc<Principal>, name: &str, value: serde_json::Value) {
+        let Ok(feed) = self.feed(&owner.user).await else { return };
+        let command = SessionCommand::Notify {
+            name: name.to_owned(),
+            value,
+        };
+        let call = SessionCall {
+            caller: Arc::clone(owner),
+            command,
+            reply: ReplyTo::NONE,
+        };
+        if let Err(refused) = feed.call(call) {
+            tracing::warn!(error = %refused.1, "a feed did not take an event");
+        }
+    }
+
+    fn new_meta(
+        &self,
+        session: SessionId,
+        owner: UserId,
+        title: Option<String>,
+        settings: &SessionSettings,
+        listed: bool,
+    ) -> SessionMeta {
+        let now = self.node.clock.now_ms();
+        SessionMeta {
+            session,
+            owner,
+            epoch: ids::epoch(),
+            title,
+            settings: serde_json::to_string(settings).unwrap_or_else(|_| "{}".to_owned()),
+            listed,
+            created_at_ms: now,
+            updated_at_ms: now,
+            message_count: 0,
+            preview: None,
+        }
+    }
+
+    async fn locate(&self, id: SessionId, wire: SessionId, origin: Origin) -> Result<SessionRef, SessionError> {
+        let unavailable = || SessionError::new(ErrorCode::Overloaded, "the server starts").after_ms(500);
+        let prefer = self.node.pick().ok_or_else(unavailable)?;
+        loop {
+            let core = self.node.route(&id, prefer);
+            let directory = self.node.directory(core).ok_or_else(unavailable)?;
+            let locate = Locate {
+                session: id.clone(),
+                wire: wire.clone(),
+                origin: origin.clone(),
+                core,
+            };
+            match directory.send(locate).await {
+                Ok(Located::Here(session)) => return Ok(session),
+                Ok(Located::Moved) => {}
+                Ok(Located::Refused(error)) => return Err(error),
+                Err(_) => return Err(SessionError::closed()),
+            }
+        }
+    }
+
+    /// Activates the sessions that a crash or a drain left with unfinished work.
+    ///
+    /// # Errors
+    /// When the store cannot say which.
+    pub async fn recover(&self) -> Result<usize, StoreError> {
+        let unfinished = self.node.store.unfinished().await?;
+        let count = unfinished.len();
+        for group in unfinished.chunks(RECOVER_AT_ONCE) {
+            for found in join_all(group.iter().map(|session| self.resolve_stored(session))).await {
+                if let Err(error) = found {
+                    tracing::warn!(%error, "a session with unfinished work was not activated");
+                }
+            }
+        }
+        Ok(count)
+    }
+
+    async fn resolve_stored(&self, session: &SessionId) -> Result<SessionRef, SessionError> {
+        let feed = session.as_str().starts_with('@');
+        let wire = if feed {
+            SessionId::from_trusted(SessionId::FEED.to_owned())
+        } else {
+            session.clone()
+        };
+        self.locate(session.clone(), wire, Origin::Stored).await
+    }
+
+    /// Lets runs end until the deadline, closes the rest as interrupted, commits everything and stops all sessions.
+    /// When `hurry` resolves the waiting is skipped, the commits are not.
+    pub async fn drain(&self, deadline: Duration, hurry: impl Future<Output = ()>) {
+        self.node.draining.store(true, Ordering::Relaxed);
+        let idle = self.each(Phase::Drain).await;
+        tokio::select! {
+            _ = join_all(idle) => {}
+            () = actix::clock::sleep(deadline) => {}
+            () = hurry => {}
+        }
+        let done = self.each(Phase::Finish).await;
+        if actix::clock::timeout(FINISH_TIMEOUT, join_all(done)).await.is_err() {
+            tracing::error!("some sessions did not finish in time");
+        }
+    }
+
+    async fn each(&self, phase: Phase) -> Vec<oneshot::Receiver<()>> {
+        let directories: Vec<_> = {
+            let cores = self.node.cores.read().unwrap_or_else(PoisonError::into_inner);
+            cores.iter().map(|core| core.directory.clone()).collect()
+        };
+        let mut receivers = Vec::new();
+        for directory in directories {
+            // A directory whose arbiter is gone has no sessions any more.
+            receivers.extend(
+                directory
+                    .send(TellAll(phase))
+                    .await
+                    .map(|told| told.0)
+                    .unwrap_or_default(),
+            );
+        }
+        receivers
+    }
+}
