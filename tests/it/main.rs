@@ -1,6 +1,8 @@
 //! The real server as its users see it: the real binary, real websockets, real HTTP, the simulator as upstream.
 
 #[cfg(test)]
+mod bad_input;
+#[cfg(test)]
 mod cursor;
 #[cfg(test)]
 mod devices;
@@ -14,6 +16,7 @@ mod inbox;
 mod lifecycle;
 #[cfg(test)]
 mod restart;
+#[cfg(test)]
 mod rfc6455;
 #[cfg(test)]
 mod turn;
