@@ -14,5 +14,6 @@ mod inbox;
 mod lifecycle;
 #[cfg(test)]
 mod restart;
+mod rfc6455;
 #[cfg(test)]
 mod turn;
