@@ -15,4 +15,6 @@ mod lifecycle;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]
+mod terminal;
+#[cfg(test)]
 mod turn;
