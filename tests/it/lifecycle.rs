@@ -51,42 +51,46 @@ fn assert_says(line: &str, words: &[&str]) {
     }
 }
 
+/// The environment, and what the refusal must say.
+type Case = (&'static [(&'static str, &'static str)], &'static [&'static str]);
+
+const NOT_ALLOWED: &[Case] = &[
+    (&[("PORT", "99999")], &["PORT=99999", "65535"]),
+    (&[("GEMINI_TEMPERATURE", "3")], &["GEMINI_TEMPERATURE=3", "0 to 2"]),
+    (&[("LOG_FORMAT", "xml")], &["LOG_FORMAT=xml", "pretty, json"]),
+    (&[("LOG_LEVEL", "loud")], &["LOG_LEVEL=loud", "debug", "warning"]),
+    (&[("ENVIRONMENT", "prod")], &["ENVIRONMENT=prod", "production"]),
+    (&[("DRAIN_DEADLINE", "soon")], &["DRAIN_DEADLINE=soon", "10m"]),
+    (&[("FRAME_BYTES", "1")], &["FRAME_BYTES=1", "4KiB"]),
+    (&[("ALLOWED_HOSTS", "a, b")], &["ALLOWED_HOSTS=", "JSON list"]),
+    (
+        &[("DATABASE_URL", "postgresql://u:hunter2@db/x")],
+        &["DATABASE_URL=postgresql://", "sled://PATH"],
+    ),
+    (
+        &[("DATABASE_URL", "redis://:hunter2@db/0")],
+        &["DATABASE_URL=redis://", "sled://PATH"],
+    ),
+    (
+        &[("GEMINI_BASE_URL", "https://u:hunter2@h")],
+        &["GEMINI_BASE_URL=https://", "http://"],
+    ),
+    (&[("ENVIRONMENT", "production")], &["SECRET_KEY", "32"]),
+    (
+        &[("ENVIRONMENT", "production"), ("SECRET_KEY", "hunter2")],
+        &["SECRET_KEY=***", "32"],
+    ),
+    (
+        &[("ENVIRONMENT", "production"), ("AUTH_MODE", "development")],
+        &["AUTH_MODE=development", "ENVIRONMENT=production"],
+    ),
+    (&[("JWT_ALGORITHM", "none")], &["JWT_ALGORITHM=none", "HS256"]),
+];
+
 #[test]
 fn a_setting_that_is_not_allowed_stops_the_start_with_its_name_its_value_and_what_is_allowed() {
     let dir = TempDir::new().unwrap();
-    let cases: &[(&[(&str, &str)], &[&str])] = &[
-        (&[("PORT", "99999")], &["PORT=99999", "65535"]),
-        (&[("GEMINI_TEMPERATURE", "3")], &["GEMINI_TEMPERATURE=3", "0 to 2"]),
-        (&[("LOG_FORMAT", "xml")], &["LOG_FORMAT=xml", "pretty, json"]),
-        (&[("LOG_LEVEL", "loud")], &["LOG_LEVEL=loud", "debug", "warning"]),
-        (&[("ENVIRONMENT", "prod")], &["ENVIRONMENT=prod", "production"]),
-        (&[("DRAIN_DEADLINE", "soon")], &["DRAIN_DEADLINE=soon", "10m"]),
-        (&[("FRAME_BYTES", "1")], &["FRAME_BYTES=1", "4KiB"]),
-        (&[("ALLOWED_HOSTS", "a, b")], &["ALLOWED_HOSTS=", "JSON list"]),
-        (
-            &[("DATABASE_URL", "postgresql://u:hunter2@db/x")],
-            &["DATABASE_URL=postgresql://", "sled://PATH"],
-        ),
-        (
-            &[("DATABASE_URL", "redis://:hunter2@db/0")],
-            &["DATABASE_URL=redis://", "sled://PATH"],
-        ),
-        (
-            &[("GEMINI_BASE_URL", "https://u:hunter2@h")],
-            &["GEMINI_BASE_URL=https://", "http://"],
-        ),
-        (&[("ENVIRONMENT", "production")], &["SECRET_KEY", "32"]),
-        (
-            &[("ENVIRONMENT", "production"), ("SECRET_KEY", "hunter2")],
-            &["SECRET_KEY=***", "32"],
-        ),
-        (
-            &[("ENVIRONMENT", "production"), ("AUTH_MODE", "development")],
-            &["AUTH_MODE=development", "ENVIRONMENT=production"],
-        ),
-        (&[("JWT_ALGORITHM", "none")], &["JWT_ALGORITHM=none", "HS256"]),
-    ];
-    for (env, words) in cases {
+    for (env, words) in NOT_ALLOWED {
         let line = refused(&run(dir.path(), &["serve"], env));
         assert_says(&line, words);
         assert!(!line.contains("hunter2"), "a secret is shown: {line}");

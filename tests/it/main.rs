@@ -13,6 +13,8 @@ mod inbox;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod observe;
+#[cfg(test)]
 mod restart;
 #[cfg(test)]
 mod terminal;
