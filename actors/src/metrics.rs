@@ -75,6 +75,8 @@ metrics! {
         "Commands answered: ok or error; what could not be read at all has the op unknown.";
     CLOSES = "kronos_closes_total", Counter, Count, ["code"],
         "Close frames sent: a code of the protocol, none, or other for an echo of the client's own.";
+    REFUSALS = "kronos_refusals_total", Counter, Count, ["bound"],
+        "What was refused because a bound was reached, by the bound's name; larger messages are closes with code 1009.";
     SESSIONS_LIVE = "kronos_sessions_live", Gauge, Count, [],
         "Sessions in memory.";
     SESSIONS_PARKED = "kronos_sessions_parked", Gauge, Count, [],
@@ -85,8 +87,6 @@ metrics! {
         "Idle sessions that left memory.";
     SESSION_RESTARTS = "kronos_session_restarts_total", Counter, Count, ["reason"],
         "Sessions that folded their log again: after a panic, a failed commit, a broken order.";
-    SESSION_MAILBOX_FULL = "kronos_session_mailbox_full_total", Counter, Count, [],
-        "Calls refused because a session's mailbox was full.";
     EVENTS_APPENDED = "kronos_events_appended_total", Counter, Count, [],
         "Events that sessions decided, before deltas of one commit merge.";
     SNAPSHOTS = "kronos_snapshots_total", Counter, Count, [],
@@ -115,6 +115,25 @@ metrics! {
         "Generations that hold a permit.";
     GEMINI_WAITING = "kronos_gemini_waiting", Gauge, Count, [],
         "Generations that wait for a permit.";
+}
+
+/// Names of the bounds whose refusals are counted: the values of the label of [`REFUSALS`].
+pub const BOUNDS: &[&str] = &[
+    "attachments",
+    "connections",
+    "connections_per_user",
+    "inbox_messages",
+    "message_chars",
+    "pending_commands",
+    "session_attachments",
+    "session_mailbox",
+];
+
+/// Counts a refusal, if `bound` is one of [`BOUNDS`]. Refusals are rare: the handle is looked up each time.
+pub fn refused(bound: &str) {
+    if let Some(bound) = BOUNDS.iter().find(|known| **known == bound) {
+        metrics::counter!(REFUSALS, "bound" => *bound).increment(1);
+    }
 }
 
 /// Tells the installed recorder what each metric means.

@@ -224,7 +224,12 @@ impl Session {
     fn answer(&mut self, answer: Result<Answer, SessionError>, seqs: &[Seq], reply: ReplyTo) {
         let answer = match answer {
             Ok(answer) => answer,
-            Err(error) => return reply.send(Err(error)),
+            Err(error) => {
+                if let Some(bound) = error.details.get("name").and_then(serde_json::Value::as_str) {
+                    crate::metrics::refused(bound);
+                }
+                return reply.send(Err(error));
+            }
         };
         let seq = core::seq_of(&answer, seqs);
         let upto = seqs.last().copied().or(seq).unwrap_or(0);

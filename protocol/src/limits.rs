@@ -29,8 +29,8 @@ pub const PARTS: usize = 64;
 /// Most toolkits named in settings or run options.
 pub const TOOLKITS: usize = 64;
 
-/// Longest system prompt in settings or run options, in characters: a quarter of what a message may be.
-pub const SYSTEM_PROMPT_CHARS: usize = 8_000;
+/// Longest system prompt in settings or run options, in characters: as long as a message may be.
+pub const SYSTEM_PROMPT_CHARS: usize = MESSAGE_CHARS;
 
 /// Longest `ref`, in characters: a UUID with a prefix.
 pub const REF_CHARS: usize = 64;

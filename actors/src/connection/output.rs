@@ -119,6 +119,7 @@ pub(super) fn wire(error: SessionError) -> WireError {
 
 /// A bound of this server was reached.
 pub(super) fn bound(name: &'static str, limit: usize, after_ms: u64) -> WireError {
+    crate::metrics::refused(name);
     WireError {
         details: json!({ "name": name, "limit": limit }),
         after_ms: Some(after_ms),

@@ -90,6 +90,7 @@ impl ConnectionsRef {
         let permit = {
             let mut state = self.0.lock();
             if state.open.len() >= self.0.max {
+                crate::metrics::refused("connections");
                 return Err(Full::Process { limit: self.0.max });
             }
             let number = state.next;
@@ -102,7 +103,9 @@ impl ConnectionsRef {
             }
         };
         if let Some(user) = user {
-            permit.identify(user, None)?;
+            permit
+                .identify(user, None)
+                .inspect_err(|_full| crate::metrics::refused("connections_per_user"))?;
         }
         Ok(permit)
     }

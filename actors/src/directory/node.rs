@@ -26,12 +26,11 @@ use crate::{
     clock::Clock,
     config::SessionConfig,
     gemini::{GeminiRef, GeminiShared},
-    ids,
+    ids, metrics,
     principal::Principal,
     session::{
         Origin, Session,
         message::{ReplyTo, SessionCall, SessionCommand, SessionError},
-        metrics,
     },
     store::{SessionMeta, StoreError, service::StoreRef},
 };
@@ -130,7 +129,7 @@ impl SessionRef {
         self.addr.try_send(call).map_err(|error| {
             Box::new(match error {
                 SendError::Full(call) => {
-                    metrics::handles().mailbox_full.increment(1);
+                    metrics::refused("session_mailbox");
                     let error = SessionError::new(ErrorCode::Overloaded, "the conversation has too much to do");
                     (call, error.after_ms(500))
                 }

@@ -22,8 +22,6 @@ pub(crate) struct SessionMetrics {
     pub(crate) restarted_commit: Counter,
     /// Restarts because the core broke the order of events.
     pub(crate) restarted_order: Counter,
-    /// Calls refused because a mailbox was full.
-    pub(crate) mailbox_full: Counter,
     /// Events appended.
     pub(crate) events_appended: Counter,
     /// Snapshots made for cursors that could not be served.
@@ -42,7 +40,6 @@ pub(crate) fn handles() -> &'static SessionMetrics {
         restarted_panic: counter!(names::SESSION_RESTARTS, "reason" => "panic"),
         restarted_commit: counter!(names::SESSION_RESTARTS, "reason" => "commit"),
         restarted_order: counter!(names::SESSION_RESTARTS, "reason" => "order"),
-        mailbox_full: counter!(names::SESSION_MAILBOX_FULL),
         events_appended: counter!(names::EVENTS_APPENDED),
         snapshots: counter!(names::SNAPSHOTS),
         runs_interrupted: counter!(names::RUNS_INTERRUPTED),

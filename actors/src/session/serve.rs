@@ -29,6 +29,7 @@ impl Session {
         } = attach;
         self.readers.all.retain(|id, _| id.connection != attachment.connection);
         if self.readers.all.len() >= self.deps.config.attachments {
+            crate::metrics::refused("session_attachments");
             let error = SessionError::new(
                 ErrorCode::Overloaded,
                 "too many devices are attached to this conversation",

@@ -1,6 +1,13 @@
 //! What becomes of a message: taken, queued, refused, known already, taken back. Pure.
 
-use kronos_protocol::{client::SendMode, error::ErrorCode, event::Custom, ids::MessageId};
+use kronos_protocol::{
+    client::{RunOptions, SendMode},
+    error::ErrorCode,
+    event::Custom,
+    ids::MessageId,
+    limits,
+    message::{ContentPart, UserContent},
+};
 use serde_json::json;
 
 use super::{
@@ -15,14 +22,25 @@ use crate::config::SessionConfig;
 
 fn validate(submit: &Submit, config: &SessionConfig) -> Result<(), SessionError> {
     let chars = submit.content.text().chars().count();
-    if chars == 0 {
+    let parts: &[ContentPart] = match &submit.content {
+        UserContent::Text(_) => &[],
+        UserContent::Parts(parts) => parts,
+    };
+    let has_media = parts.iter().any(|part| !matches!(part, ContentPart::Text { .. }));
+    if chars == 0 && !has_media {
         return Err(invalid("content", "a message needs at least one character"));
+    }
+    if parts.len() > limits::PARTS {
+        return Err(invalid("content", "too many parts"));
     }
     if chars > config.message_chars {
         return Err(SessionError::new(ErrorCode::TooLarge, "the message is too long")
             .with_details(json!({"limit": config.message_chars, "chars": chars, "name": "message_chars"})));
     }
-    let options = &submit.run;
+    validate_options(&submit.run)
+}
+
+fn validate_options(options: &RunOptions) -> Result<(), SessionError> {
     if options.temperature.is_some_and(|value| !(0.0..=2.0).contains(&value)) {
         return Err(invalid("run.temperature", "must be from 0 to 2"));
     }
@@ -35,7 +53,7 @@ fn validate(submit: &Submit, config: &SessionConfig) -> Result<(), SessionError>
     if options
         .system_prompt
         .as_ref()
-        .is_some_and(|prompt| prompt.chars().count() > config.message_chars)
+        .is_some_and(|prompt| prompt.chars().count() > limits::SYSTEM_PROMPT_CHARS)
     {
         return Err(invalid("run.system_prompt", "is too long"));
     }
