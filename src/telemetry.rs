@@ -54,6 +54,8 @@ pub fn start(config: &LogConfig) {
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(colours)
+        // It would say so on stderr, which is what has failed, and panic.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     // A second subscriber is refused; the first stays.
     drop(match config.format {
