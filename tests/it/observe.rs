@@ -136,7 +136,10 @@ async fn a_day(kronos: &Kronos) {
         .await
         .unwrap_err();
     let long = "long ".repeat(10_000);
-    client.try_send(&session, "m_5", &long, SendMode::Queue).await.unwrap_err();
+    client
+        .try_send(&session, "m_5", &long, SendMode::Queue)
+        .await
+        .unwrap_err();
     let mut msgpack = kronos.msgpack("secret-user").await;
     msgpack.attach(&session, None).await;
     msgpack.until_caught_up(&session).await;
