@@ -193,6 +193,12 @@ impl World {
 
     fn pack(&mut self) {
         self.commit();
+        let unpacked: Vec<Seq> = self.log.unpacked().iter().map(|record| record.seq).collect();
+        let expected: Vec<Seq> = (self.packed + 1..=self.log.committed()).collect();
+        assert_eq!(
+            unpacked, expected,
+            "memory keeps what is not packed, whatever its budget"
+        );
         if let Some(last) = self.log.unpacked().last() {
             self.packed = last.seq;
             self.log.mark_packed(last.seq);
@@ -340,6 +346,12 @@ impl World {
             );
         }
         let ids: Vec<_> = self.state.messages.iter().map(|said| &said.id).collect();
+        for queued in &self.state.queue {
+            assert!(
+                !ids.contains(&&queued.id),
+                "a message that was started does not wait any more"
+            );
+        }
         let mut unique = ids.clone();
         unique.sort();
         unique.dedup();
