@@ -13,7 +13,11 @@ mod inbox;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod observe;
+#[cfg(test)]
 mod restart;
 mod rfc6455;
+#[cfg(test)]
+mod terminal;
 #[cfg(test)]
 mod turn;
