@@ -16,6 +16,7 @@ mod lifecycle;
 mod observe;
 #[cfg(test)]
 mod restart;
+#[cfg(test)]
 mod rfc6455;
 #[cfg(test)]
 mod terminal;
