@@ -1,6 +1,6 @@
 //! The command line: what can be asked, and what is printed. An error is one line on stderr and exit code 2.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -183,15 +183,14 @@ fn print_config(settings: SettingFlags, json: bool, reference: bool) -> anyhow::
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints for the person or the script that called.
-#[expect(clippy::print_stdout, reason = "a command line prints")]
+/// Prints for the person or the script that called. Whoever reads may have gone, as `head` does: that is no failure, and a
+/// server goes on.
 fn say(text: &str) {
-    println!("{text}");
+    drop(writeln!(std::io::stdout(), "{text}"));
 }
 
-#[expect(clippy::print_stderr, reason = "a command line prints")]
 fn say_error(text: &str) {
-    eprintln!("kronos: {text}");
+    drop(writeln!(std::io::stderr(), "kronos: {text}"));
 }
 
 #[cfg(test)]

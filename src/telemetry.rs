@@ -33,21 +33,29 @@ const COUNTS: [f64; 13] = [
     1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0,
 ];
 
-/// What a level does not mean: the web framework tells of every start and stop of a worker.
-const QUIET: &str = ",actix_server=warn,actix_http=warn";
+/// What a level does not mean, unless a filter names it: the web framework tells of every start and stop of a worker, sled of
+/// every page (and at `trace` of every byte of what was said), the HTTP client of every connection that it keeps.
+const QUIET: &str = ",actix_server=warn,actix_http=warn,sled=warn,hyper_util=info,reqwest=info";
+
+/// Completes a level; a filter is taken at its word, and a level that is as quiet needs nothing.
+fn filter_for(level: &str) -> String {
+    if matches!(level, "info" | "debug" | "trace") {
+        format!("{level}{QUIET}")
+    } else {
+        level.to_owned()
+    }
+}
 
 /// Starts the log lines on stderr. Called again (tests), it changes nothing.
 pub fn start(config: &LogConfig) {
-    let level = if config.level.contains(['=', ',']) {
-        config.level.clone()
-    } else {
-        format!("{}{QUIET}", config.level)
-    };
+    let level = filter_for(&config.level);
     let filter = EnvFilter::try_new(level).unwrap_or_else(|_checked_at_load| EnvFilter::new("info"));
     let colours = std::io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(colours)
+        // It would say so on stderr, which is what has failed, and panic.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     // A second subscriber is refused; the first stays.
     drop(match config.format {
@@ -91,6 +99,16 @@ pub(crate) fn recorder() -> Option<&'static PrometheusHandle> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_level_is_never_made_louder_by_what_it_does_not_mean() {
+        for level in ["off", "error", "warn", "info,sled=trace"] {
+            assert_eq!(filter_for(level), level);
+        }
+        for level in ["info", "debug", "trace"] {
+            assert!(EnvFilter::try_new(filter_for(level)).is_ok() && filter_for(level).contains("sled=warn"));
+        }
+    }
 
     #[test]
     fn levels_are_taken_as_older_guides_spell_them() {

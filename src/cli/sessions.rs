@@ -82,10 +82,12 @@ async fn ask_server(arguments: &SessionsArgs, url: &str) -> anyhow::Result<Optio
     // A second call finds it installed: that is as good.
     drop(rustls::crypto::ring::default_provider().install_default());
     let url = url.trim_end_matches('/');
-    let mut address = match &arguments.command {
-        SessionsCommand::List { limit } => reqwest::Url::parse(&format!("{url}/api/v1/chat/?limit={limit}"))?,
-        SessionsCommand::Show { id } => reqwest::Url::parse(&format!("{url}/api/v1/chat/{id}"))?,
+    let path = match &arguments.command {
+        SessionsCommand::List { limit } => format!("/api/v1/chat/?limit={limit}"),
+        SessionsCommand::Show { id } => format!("/api/v1/chat/{id}"),
     };
+    let mut address =
+        reqwest::Url::parse(&format!("{url}{path}")).with_context(|| format!("--url {url} is not an address"))?;
     if let Some(user) = &arguments.user {
         address.query_pairs_mut().append_pair("user_id", user);
     }

@@ -171,3 +171,58 @@ async fn an_idle_conversation_leaves_memory_and_comes_back() {
     assert!(attached.recovered);
     client.ask(&session, "m_2", "Are you there?").await;
 }
+
+/// The value of a metric without labels.
+async fn metric(kronos: &crate::harness::Kronos, name: &str) -> u64 {
+    let text = kronos.server.get("/metrics", &[]).await.text();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned));
+    line.map_or(0, |value| value.trim().parse().expect("a number"))
+}
+
+#[tokio::test]
+async fn twenty_devices_at_once_wake_a_conversation_once() {
+    let kronos = kronos_with(0.0, &[("SESSION_IDLE_TIMEOUT", "1s")]).await;
+    let mut client = kronos.client("ann").await;
+    let session = client.attach_new().await;
+    client.ask(&session, "m_1", "Hello!").await;
+    let shown = client.transcript(&session);
+    client.detach(&session).await.expect("detached");
+    kronos_testkit::eventually(Duration::from_secs(10), "all sessions leave memory", || async {
+        metric(&kronos, "kronos_sessions_live").await == 0
+    })
+    .await;
+    let before = metric(&kronos, "kronos_session_activations_total").await;
+    let mut devices = Vec::new();
+    for _ in 0..20 {
+        devices.push(kronos.client("ann").await);
+    }
+    let attaches = devices.iter_mut().map(|device| device.attach(&session, None));
+    futures_util::future::join_all(attaches).await;
+    for device in &mut devices {
+        device.until_caught_up(&session).await;
+        assert_eq!(device.transcript(&session), shown);
+    }
+    assert_eq!(metric(&kronos, "kronos_session_activations_total").await, before + 1);
+}
+
+#[tokio::test]
+async fn one_socket_follows_many_conversations() {
+    let kronos = kronos_with(200.0, &[]).await;
+    let mut client = kronos.client("ann").await;
+    let mut sessions = Vec::new();
+    for _ in 0..10 {
+        sessions.push(client.attach_new().await);
+    }
+    for (n, session) in sessions.iter().enumerate() {
+        client
+            .send(session, "m_1", &format!("[[tokens {}]] go", 20 + n), SendMode::Queue)
+            .await;
+    }
+    for session in &sessions {
+        client.until_idle(session).await;
+        assert_eq!(client.transcript(session).messages.len(), 2);
+    }
+    client.finish().await;
+}

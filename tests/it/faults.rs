@@ -467,12 +467,13 @@ async fn a_run_that_takes_too_long_ends_with_deadline_and_its_connection_is_clos
     assert_gone(&talk.kronos).await;
     talk.kronos.gemini.set_config(|config| config.tokens_per_second = 0.0);
     talk.next_turn_is_answered().await;
-    // While it waits for its next attempt, too.
     let turn = talk.turn("[[429;retry_after=1.9]] a").await;
-    assert!(
-        ["deadline", "upstream_rate_limited"].contains(&turn.code.as_str()),
-        "{turn:?}"
+    assert_eq!(
+        (turn.code.as_str(), turn.retries.len()),
+        ("upstream_rate_limited", 0),
+        "no pause outlasts the run"
     );
+    assert_eq!(turn.about["afterMs"], 1900);
 }
 
 /// The simulator has seen that the client closed the connection of its last request.
@@ -608,6 +609,38 @@ async fn cancel_gives_up_the_place_in_the_queue_for_a_permit() {
         1,
         "who waited never asked the model"
     );
+    talk.next_turn_is_answered().await;
+}
+
+#[tokio::test]
+async fn the_deadline_counts_while_a_run_waits_for_a_permit() {
+    let env = [
+        ("GEMINI_MAX_CONCURRENT", "1"),
+        ("GEMINI_IDLE_TIMEOUT", "30s"),
+        ("RUN_DEADLINE", "1s"),
+    ];
+    let mut talk = Talk::new(0.0, &env).await;
+    let running = talk.say("[[stall]] [[tokens 40]] a").await;
+    kronos_testkit::eventually(LIMIT, "the permit is taken", || async {
+        permits(&talk.kronos).await == (1, 0)
+    })
+    .await;
+    let mut other = talk.kronos.client("bob").await;
+    let session = other.attach_new().await;
+    other.send(&session, "m_1", "Hello!", SendMode::Queue).await;
+    let last = other.send(&session, "m_2", "Hello again!", SendMode::Queue).await;
+    assert!(last.run.is_none(), "it waits behind the first");
+    assert_eq!(Turn::follow(&mut talk.client, &running).await.code, "deadline");
+    other.until_idle(&session).await;
+    let lines = other.transcript(&session).lines();
+    assert!(
+        lines.last().is_some_and(|line| line.starts_with("assistant: ")),
+        "{lines:?}"
+    );
+    kronos_testkit::eventually(LIMIT, "no permit is leaked", || async {
+        permits(&talk.kronos).await == (0, 0)
+    })
+    .await;
     talk.next_turn_is_answered().await;
 }
 

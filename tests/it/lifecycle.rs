@@ -51,42 +51,46 @@ fn assert_says(line: &str, words: &[&str]) {
     }
 }
 
+/// The environment, and what the refusal must say.
+type Case = (&'static [(&'static str, &'static str)], &'static [&'static str]);
+
+const NOT_ALLOWED: &[Case] = &[
+    (&[("PORT", "99999")], &["PORT=99999", "65535"]),
+    (&[("GEMINI_TEMPERATURE", "3")], &["GEMINI_TEMPERATURE=3", "0 to 2"]),
+    (&[("LOG_FORMAT", "xml")], &["LOG_FORMAT=xml", "pretty, json"]),
+    (&[("LOG_LEVEL", "loud")], &["LOG_LEVEL=loud", "debug", "warning"]),
+    (&[("ENVIRONMENT", "prod")], &["ENVIRONMENT=prod", "production"]),
+    (&[("DRAIN_DEADLINE", "soon")], &["DRAIN_DEADLINE=soon", "10m"]),
+    (&[("FRAME_BYTES", "1")], &["FRAME_BYTES=1", "4KiB"]),
+    (&[("ALLOWED_HOSTS", "a, b")], &["ALLOWED_HOSTS=", "JSON list"]),
+    (
+        &[("DATABASE_URL", "postgresql://u:hunter2@db/x")],
+        &["DATABASE_URL=postgresql://", "sled://PATH"],
+    ),
+    (
+        &[("DATABASE_URL", "redis://:hunter2@db/0")],
+        &["DATABASE_URL=redis://", "sled://PATH"],
+    ),
+    (
+        &[("GEMINI_BASE_URL", "https://u:hunter2@h")],
+        &["GEMINI_BASE_URL=https://", "http://"],
+    ),
+    (&[("ENVIRONMENT", "production")], &["SECRET_KEY", "32"]),
+    (
+        &[("ENVIRONMENT", "production"), ("SECRET_KEY", "hunter2")],
+        &["SECRET_KEY=***", "32"],
+    ),
+    (
+        &[("ENVIRONMENT", "production"), ("AUTH_MODE", "development")],
+        &["AUTH_MODE=development", "ENVIRONMENT=production"],
+    ),
+    (&[("JWT_ALGORITHM", "none")], &["JWT_ALGORITHM=none", "HS256"]),
+];
+
 #[test]
 fn a_setting_that_is_not_allowed_stops_the_start_with_its_name_its_value_and_what_is_allowed() {
     let dir = TempDir::new().unwrap();
-    let cases: &[(&[(&str, &str)], &[&str])] = &[
-        (&[("PORT", "99999")], &["PORT=99999", "65535"]),
-        (&[("GEMINI_TEMPERATURE", "3")], &["GEMINI_TEMPERATURE=3", "0 to 2"]),
-        (&[("LOG_FORMAT", "xml")], &["LOG_FORMAT=xml", "pretty, json"]),
-        (&[("LOG_LEVEL", "loud")], &["LOG_LEVEL=loud", "debug", "warning"]),
-        (&[("ENVIRONMENT", "prod")], &["ENVIRONMENT=prod", "production"]),
-        (&[("DRAIN_DEADLINE", "soon")], &["DRAIN_DEADLINE=soon", "10m"]),
-        (&[("FRAME_BYTES", "1")], &["FRAME_BYTES=1", "4KiB"]),
-        (&[("ALLOWED_HOSTS", "a, b")], &["ALLOWED_HOSTS=", "JSON list"]),
-        (
-            &[("DATABASE_URL", "postgresql://u:hunter2@db/x")],
-            &["DATABASE_URL=postgresql://", "sled://PATH"],
-        ),
-        (
-            &[("DATABASE_URL", "redis://:hunter2@db/0")],
-            &["DATABASE_URL=redis://", "sled://PATH"],
-        ),
-        (
-            &[("GEMINI_BASE_URL", "https://u:hunter2@h")],
-            &["GEMINI_BASE_URL=https://", "http://"],
-        ),
-        (&[("ENVIRONMENT", "production")], &["SECRET_KEY", "32"]),
-        (
-            &[("ENVIRONMENT", "production"), ("SECRET_KEY", "hunter2")],
-            &["SECRET_KEY=***", "32"],
-        ),
-        (
-            &[("ENVIRONMENT", "production"), ("AUTH_MODE", "development")],
-            &["AUTH_MODE=development", "ENVIRONMENT=production"],
-        ),
-        (&[("JWT_ALGORITHM", "none")], &["JWT_ALGORITHM=none", "HS256"]),
-    ];
-    for (env, words) in cases {
+    for (env, words) in NOT_ALLOWED {
         let line = refused(&run(dir.path(), &["serve"], env));
         assert_says(&line, words);
         assert!(!line.contains("hunter2"), "a secret is shown: {line}");
@@ -373,6 +377,8 @@ async fn sessions_are_listed_and_shown_from_a_running_server_and_from_its_folder
     kronos.server.kill9();
     let line = refused(&run(dir.path(), &["sessions", "list", "--url", &url], &[]));
     assert_says(&line, &["no answer from", &url]);
+    let line = refused(&run(dir.path(), &["sessions", "list", "--url", "nowhere"], &[]));
+    assert_says(&line, &["--url nowhere is not an address"]);
     let env = [("DATABASE_URL", store.as_str()), ("PORT", port.as_str())];
     assert_says(&kronos_run(&["sessions", "list"], &env), &[id, "capital of Japan"]);
     assert_says(&kronos_run(&["sessions", "show", id], &env), &[id, "ann"]);
@@ -381,6 +387,48 @@ async fn sessions_are_listed_and_shown_from_a_running_server_and_from_its_folder
     assert_eq!(dir.path().read_dir().unwrap().count(), 0, "looking makes no store");
     kronos.server.restart().await;
     assert_eq!(kronos.stored("ann", id).await.len(), 2);
+}
+
+/// Starts `kronos` and stops reading what it prints, as `head` does.
+fn unread(dir: &Path, args: &[&str], env: &[(&str, &str)]) -> std::process::Child {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_kronos"))
+        .args(args)
+        .env_clear()
+        .envs(env.iter().copied())
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("kronos starts");
+    child.stdout = None;
+    child.stderr = None;
+    child
+}
+
+#[tokio::test]
+async fn nobody_has_to_read_what_is_printed() {
+    let dir = TempDir::new().unwrap();
+    let status = unread(dir.path(), &["config", "--reference"], &[]).wait().unwrap();
+    assert_eq!(status.code(), Some(0));
+    let address = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let port = address.port().to_string();
+    let mut server = unread(dir.path(), &["serve", "--port", &port, "--log-level", "debug"], &[]);
+    let limit = Duration::from_secs(15);
+    let get = || kronos_testkit::request(address, "GET", "/health/ready", &[], None);
+    let is_ready = || async { get().await.is_ok_and(|reply| reply.status == 200) };
+    kronos_testkit::eventually(limit, "ready", is_ready).await;
+    let body = serde_json::json!({"message": "[[400]] a line in the log"});
+    let failed = kronos_testkit::request(address, "POST", "/api/v1/chat/message", &[], Some(&body))
+        .await
+        .unwrap();
+    assert_eq!(failed.status, 503);
+    assert!(server.try_wait().unwrap().is_none() && is_ready().await, "it goes on");
+    server.kill().unwrap();
+    server.wait().unwrap();
 }
 
 #[test]

@@ -17,8 +17,12 @@ mod inbox;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod observe;
+#[cfg(test)]
 mod restart;
 #[cfg(test)]
 mod rfc6455;
+#[cfg(test)]
+mod terminal;
 #[cfg(test)]
 mod turn;

@@ -22,7 +22,10 @@ pub(crate) async fn stranger(kronos: &Kronos, headers: &[(&str, &str)]) -> RawWs
 /// Opens a socket and says hello.
 pub(crate) async fn welcomed(kronos: &Kronos) -> RawWs {
     let mut socket = stranger(kronos, &[]).await;
-    socket.send(&RawFrame::text(r#"{"op":"hello","ref":"h"}"#)).await.expect("sent");
+    socket
+        .send(&RawFrame::text(r#"{"op":"hello","ref":"h"}"#))
+        .await
+        .expect("sent");
     assert_eq!(answer(&mut socket).await["ref"], "h");
     socket
 }
@@ -61,7 +64,11 @@ fn padded_ping(bytes: usize) -> String {
 
 async fn expect_answer(socket: &mut RawWs, reference: &str) {
     let answer = answer(socket).await;
-    assert_eq!((&answer["op"], &answer["ref"]), (&json!("ok"), &json!(reference)), "{answer}");
+    assert_eq!(
+        (&answer["op"], &answer["ref"]),
+        (&json!("ok"), &json!(reference)),
+        "{answer}"
+    );
 }
 
 async fn expect_pong(socket: &mut RawWs, payload: &[u8]) {
@@ -96,7 +103,9 @@ async fn violates(kronos: &Kronos, code: u16, what: String, frames: Vec<RawFrame
 }
 
 async fn all_violate(kronos: &Kronos, code: u16, cases: Vec<(String, Vec<RawFrame>)>) {
-    let cases = cases.into_iter().map(|(what, frames)| violates(kronos, code, what, frames));
+    let cases = cases
+        .into_iter()
+        .map(|(what, frames)| violates(kronos, code, what, frames));
     join_all(cases).await;
 }
 
@@ -263,15 +272,27 @@ async fn frames_that_the_rfc_forbids_are_1002() {
     let whole = || RawFrame::text(&ping("x"));
     let mut cases = vec![
         ("a continuation of nothing".to_owned(), vec![more(b"x")]),
-        ("an unfinished continuation of nothing".to_owned(), vec![more(b"").not_final()]),
-        ("a second message within the first".to_owned(), vec![text(b"a").not_final(), whole()]),
+        (
+            "an unfinished continuation of nothing".to_owned(),
+            vec![more(b"").not_final()],
+        ),
+        (
+            "a second message within the first".to_owned(),
+            vec![text(b"a").not_final(), whole()],
+        ),
         (
             "a binary message within a text".to_owned(),
             vec![text(b"a").not_final(), RawFrame::new(opcode::BINARY, "b").not_final()],
         ),
-        ("a continuation with a reserved bit".to_owned(), vec![text(b" ").not_final(), more(b"").with_rsv(1)]),
+        (
+            "a continuation with a reserved bit".to_owned(),
+            vec![text(b" ").not_final(), more(b"").with_rsv(1)],
+        ),
         ("unmasked text".to_owned(), vec![whole().unmasked()]),
-        ("unmasked ping".to_owned(), vec![RawFrame::new(opcode::PING, "").unmasked()]),
+        (
+            "unmasked ping".to_owned(),
+            vec![RawFrame::new(opcode::PING, "").unmasked()],
+        ),
         ("unmasked close".to_owned(), vec![RawFrame::close(1000, "").unmasked()]),
         ("a length of 2^63".to_owned(), vec![text(b"").declaring(1 << 63)]),
         ("a length of 2^64 - 1".to_owned(), vec![text(b"").declaring(u64::MAX)]),
@@ -291,7 +312,10 @@ async fn frames_that_the_rfc_forbids_are_1002() {
         ));
     }
     for control in [opcode::CLOSE, opcode::PING, opcode::PONG] {
-        cases.push((format!("fragmented control {control}"), vec![RawFrame::new(control, "").not_final()]));
+        cases.push((
+            format!("fragmented control {control}"),
+            vec![RawFrame::new(control, "").not_final()],
+        ));
         for length in [126, 127, 65_535, 65_536] {
             cases.push((
                 format!("control {control} of {length} bytes"),
@@ -308,7 +332,15 @@ async fn a_length_in_a_longer_form_than_it_needs_is_1002() {
     let kronos = kronos().await;
     let short = |length: u16| [&[0x81, 0xFE][..], &length.to_be_bytes()].concat();
     let long = |length: u64| [&[0x81, 0xFF][..], &length.to_be_bytes()].concat();
-    let headers = [short(0), short(5), short(125), long(0), long(5), long(126), long(65_535)];
+    let headers = [
+        short(0),
+        short(5),
+        short(125),
+        long(0),
+        long(5),
+        long(126),
+        long(65_535),
+    ];
     let server = &kronos;
     let cases = headers.iter().map(|header| async move {
         let mut socket = welcomed(server).await;
@@ -349,7 +381,10 @@ async fn messages_may_have_exactly_the_bytes_that_welcome_tells() {
         expect_end(&mut socket, 1009, "the header alone").await;
     }
     let mut socket = stranger(&kronos, &[]).await;
-    socket.send_bytes(&header_alone(opcode::TEXT, PRE_AUTH as u64 + 1)).await.unwrap();
+    socket
+        .send_bytes(&header_alone(opcode::TEXT, PRE_AUTH as u64 + 1))
+        .await
+        .unwrap();
     let reason = expect_end(&mut socket, 1009, "before hello").await;
     assert_eq!(reason, r#"{"retry":false}"#);
     still_answers(&kronos).await;
@@ -361,7 +396,10 @@ async fn fragments_count_together_for_the_limit() {
     let mut socket = welcomed(&kronos).await;
     socket.send(&text(&vec![b' '; 8_000]).not_final()).await.unwrap();
     socket.send(&more(&[b' '; 191]).not_final()).await.unwrap();
-    socket.send(&RawFrame::new(opcode::PING, vec![b'p'; 125])).await.unwrap();
+    socket
+        .send(&RawFrame::new(opcode::PING, vec![b'p'; 125]))
+        .await
+        .unwrap();
     expect_pong(&mut socket, &[b'p'; 125]).await;
     socket.send_bytes(&header_alone(opcode::CONTINUATION, 2)).await.unwrap();
     expect_end(&mut socket, 1009, "the sum is one over").await;
@@ -437,7 +475,11 @@ async fn what_came_before_a_close_is_answered_and_nothing_after_it() {
     expect_answer(&mut socket, "before").await;
     expect_pong(&mut socket, b"before").await;
     assert_eq!(frame(&mut socket).await.close(), Some((1000, String::new())));
-    assert_eq!(socket.next_frame().await.unwrap(), None, "the server closes and says no more");
+    assert_eq!(
+        socket.next_frame().await.unwrap(),
+        None,
+        "the server closes and says no more"
+    );
     owner.ask(&session, "m_1", "Hello!").await;
     assert!(owner.transcript(&session).message("m_late").is_none());
     still_answers(&kronos).await;
@@ -451,10 +493,16 @@ async fn a_message_of_the_other_type_than_the_subprotocol_has_is_1003() {
     json.send(&RawFrame::new(opcode::BINARY, msgpack)).await.unwrap();
     expect_end(&mut json, 1003, "MessagePack on a JSON socket").await;
     let mut binary = stranger(&kronos, &[("Sec-WebSocket-Protocol", "kronos.v1.msgpack")]).await;
-    binary.send(&RawFrame::text(r#"{"op":"hello","ref":"h"}"#)).await.unwrap();
+    binary
+        .send(&RawFrame::text(r#"{"op":"hello","ref":"h"}"#))
+        .await
+        .unwrap();
     expect_end(&mut binary, 1003, "JSON on a MessagePack socket").await;
     let mut binary = stranger(&kronos, &[("Sec-WebSocket-Protocol", "kronos.v1.msgpack")]).await;
-    binary.send(&RawFrame::new(opcode::BINARY, b"\xff\xfe\x80")).await.unwrap();
+    binary
+        .send(&RawFrame::new(opcode::BINARY, b"\xff\xfe\x80"))
+        .await
+        .unwrap();
     expect_end(&mut binary, 4400, "bytes are not text, so they need not be UTF-8").await;
     still_answers(&kronos).await;
 }
@@ -509,7 +557,10 @@ async fn a_handshake_that_is_not_one_is_refused_with_a_reason() {
     }
     for path in ["/ws", "/api/v1/ws"] {
         let mut socket = RawWs::connect(kronos.server.address(), LIMIT).await.unwrap();
-        let answer = socket.handshake(path, &handshake_with("Upgrade", Some("WebSocket"))).await.unwrap();
+        let answer = socket
+            .handshake(path, &handshake_with("Upgrade", Some("WebSocket")))
+            .await
+            .unwrap();
         assert_eq!(answer.status, 101, "{path}");
     }
     still_answers(&kronos).await;
@@ -524,11 +575,20 @@ async fn only_get_of_http_1_1_opens_a_websocket() {
         ("HEAD /ws HTTP/1.1", "400"),
         ("GET /ws HTTP/1.0", "400"),
     ] {
-        let head: String = HANDSHAKE.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let head: String = HANDSHAKE
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}\r\n"))
+            .collect();
         let mut stream = tokio::net::TcpStream::connect(kronos.server.address()).await.unwrap();
-        stream.write_all(format!("{line}\r\n{head}\r\n").as_bytes()).await.unwrap();
+        stream
+            .write_all(format!("{line}\r\n{head}\r\n").as_bytes())
+            .await
+            .unwrap();
         let mut answer = [0; 12];
-        tokio::time::timeout(LIMIT, stream.read_exact(&mut answer)).await.unwrap().unwrap();
+        tokio::time::timeout(LIMIT, stream.read_exact(&mut answer))
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(&answer[9..], status.as_bytes(), "{line}");
     }
     still_answers(&kronos).await;
@@ -540,8 +600,16 @@ async fn the_first_subprotocol_that_is_known_is_chosen_and_no_extension_is() {
     let cases = [
         (None, 101, None),
         (Some("kronos.v1.json"), 101, Some("kronos.v1.json")),
-        (Some("kronos.v1.msgpack, kronos.v1.json"), 101, Some("kronos.v1.msgpack")),
-        (Some("graphql-ws,kronos.v1.json ,kronos.v1.msgpack"), 101, Some("kronos.v1.json")),
+        (
+            Some("kronos.v1.msgpack, kronos.v1.json"),
+            101,
+            Some("kronos.v1.msgpack"),
+        ),
+        (
+            Some("graphql-ws,kronos.v1.json ,kronos.v1.msgpack"),
+            101,
+            Some("kronos.v1.json"),
+        ),
         (Some("kronos.v2.json"), 400, None),
         (Some("Kronos.V1.Json"), 400, None),
     ];
@@ -551,10 +619,17 @@ async fn the_first_subprotocol_that_is_known_is_chosen_and_no_extension_is() {
         headers.push(("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits"));
         headers.extend(offered.map(|offered| ("Sec-WebSocket-Protocol", offered)));
         let answer = socket.handshake("/ws?user=raw", &headers).await.unwrap();
-        assert_eq!((answer.status, answer.header("sec-websocket-protocol")), (status, chosen), "{offered:?}");
+        assert_eq!(
+            (answer.status, answer.header("sec-websocket-protocol")),
+            (status, chosen),
+            "{offered:?}"
+        );
         assert_eq!(answer.header("sec-websocket-extensions"), None);
         if (status, chosen) == (101, None) {
-            socket.send(&RawFrame::text(r#"{"op":"hello","ref":"h"}"#)).await.unwrap();
+            socket
+                .send(&RawFrame::text(r#"{"op":"hello","ref":"h"}"#))
+                .await
+                .unwrap();
             expect_answer(&mut socket, "h").await;
             socket.send(&RawFrame::text(&ping("1")).with_rsv(4)).await.unwrap();
             expect_end(&mut socket, 1002, "a compressed frame").await;

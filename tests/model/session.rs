@@ -386,7 +386,8 @@ impl World {
         assert_eq!(refolded.sends, self.state.sends);
         assert_eq!(refolded.interrupted, self.state.interrupted);
         let mut verifier = Verifier::default();
-        for entry in view::snapshot(&self.state, &self.thread, last, self.now, 100_000) {
+        let snapshot = view::snapshot(&self.state, &self.thread, last, self.now, 1_000_000);
+        for entry in snapshot.expect("small enough") {
             verifier
                 .accept(&entry.event)
                 .expect("a snapshot is a valid start of a stream");
@@ -571,4 +572,27 @@ fn a_message_may_have_exactly_as_many_characters_as_the_bound() {
             assert_eq!(answer, Err(ErrorCode::TooLarge));
         }
     }
+}
+
+#[test]
+fn a_snapshot_holds_the_newest_messages_that_fit_and_none_when_none_does() {
+    let mut world = World::new();
+    for id in 1..=5 {
+        world.take(Step::Send {
+            id,
+            mode: SendMode::Queue,
+        });
+        world.take(Step::Delta("x".repeat(1000)));
+        world.take(Step::Finish { truncated: false });
+    }
+    let shown = |max_bytes| {
+        view::snapshot(&world.state, &world.thread, 1, 1, max_bytes).map(|entries| match &entries[1].event {
+            Event::MessagesSnapshot(snapshot) => (snapshot.messages.len(), snapshot.metadata.is_some()),
+            other => panic!("{other:?}"),
+        })
+    };
+    assert_eq!(shown(100_000), Some((10, false)));
+    let (fit, truncated) = shown(2500).expect("some fit");
+    assert!((2..10).contains(&fit) && truncated);
+    assert_eq!(shown(900), None);
 }

@@ -142,7 +142,7 @@ impl Generation {
         let last = match result {
             Ok(finished) => {
                 self.outcome = if finished.truncated { "truncated" } else { "finished" };
-                tracing::debug!(
+                tracing::info!(
                     run.id = %self.request.run, session.id = %self.request.session, model = %finished.model,
                     reason = finished.finish_reason, attempts = self.attempts, tokens = self.usage.total,
                     "generation finished"

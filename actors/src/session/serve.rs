@@ -44,16 +44,16 @@ impl Session {
             Some(cursor) if cursor.epoch == meta.epoch && cursor.seq <= committed => (cursor.seq, true),
             Some(_) => (0, false),
         };
-        let mut head = committed;
-        let mut snapshot = None;
-        if !recovered && self.log.last() > 0 {
-            // What is not durable yet is in the picture too: the reply waits for it.
-            head = self.log.last();
-            let now = self.deps.clock.now_ms();
-            let entries = view::snapshot(&self.state, &self.wire, head, now, SNAPSHOT_BYTES);
-            snapshot = Some((head, Arc::new(entries)));
+        let last = self.log.last();
+        let picture = if recovered || last == 0 {
+            None
+        } else {
             metrics::handles().snapshots.increment(1);
-        }
+            view::snapshot(&self.state, &self.wire, last, self.deps.clock.now_ms(), SNAPSHOT_BYTES)
+        };
+        // What is not durable yet is in the picture too: the reply waits for it. What fits no picture is told by the log.
+        let snapshot = picture.map(|entries| (last, Arc::new(entries)));
+        let head = if snapshot.is_some() { last } else { committed };
         let attached = Attached {
             session: self.wire.clone(),
             epoch: meta.epoch.clone(),
@@ -72,9 +72,9 @@ impl Session {
             typing: false,
             presence_due: false,
         };
+        let durable = reader.snapshot.as_ref().map_or(0, |(upto, _)| *upto);
         self.readers.all.insert(attachment, reader);
-        let upto = if recovered { 0 } else { head };
-        self.reply_when_durable(upto, reply, Ok(SessionReply::Attached(attached)));
+        self.reply_when_durable(durable, reply, Ok(SessionReply::Attached(attached)));
         self.presence_changed(ctx);
     }
 

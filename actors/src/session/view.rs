@@ -42,7 +42,15 @@ pub fn messages(state: &State) -> Vec<(Millis, Message)> {
 
 /// The AG-UI form of "here is where we are": a run is opened, the messages are given (the newest that fit into
 /// `max_bytes`), what is still open is opened again; without an active run the run is closed at once.
-pub fn snapshot(state: &State, thread: &SessionId, at: Seq, now: Millis, max_bytes: usize) -> Vec<LogEntry> {
+///
+/// `None` when not even the newest message, or not all that wait, fit: then only the log itself tells it.
+pub fn snapshot(state: &State, thread: &SessionId, at: Seq, now: Millis, max_bytes: usize) -> Option<Vec<LogEntry>> {
+    let waiting: Vec<Message> = state
+        .queue
+        .iter()
+        .map(|queued| Message::User(UserMessage::new(queued.id.clone(), queued.content.clone())))
+        .collect();
+    let newest = newest_messages(state, max_bytes.checked_sub(size(&waiting))?)?;
     let run = state
         .run
         .as_ref()
@@ -52,29 +60,15 @@ pub fn snapshot(state: &State, thread: &SessionId, at: Seq, now: Millis, max_byt
     started.protocol_version = Some(AG_UI_VERSION.to_owned());
     events.push(started.into());
 
-    let mut bytes = 0;
-    let mut newest: Vec<Message> = Vec::new();
-    for said in state.messages.iter().rev() {
-        bytes += size(said);
-        if bytes > max_bytes && !newest.is_empty() {
-            break;
-        }
-        newest.push(message(said));
-    }
-    newest.reverse();
+    let truncated = newest.len() < state.messages.len();
     let mut snapshot = MessagesSnapshot::new(newest);
-    if bytes > max_bytes {
+    if truncated {
         let about = json!({"truncated": true, "total": state.messages.len()});
         snapshot.metadata = Some(serde_json::Map::from_iter([("kronos".to_owned(), about)]));
     }
     events.push(snapshot.into());
 
-    if !state.queue.is_empty() {
-        let waiting: Vec<Message> = state
-            .queue
-            .iter()
-            .map(|queued| Message::User(UserMessage::new(queued.id.clone(), queued.content.clone())))
-            .collect();
+    if !waiting.is_empty() {
         events.push(Custom::new(QUEUE_SNAPSHOT, json!({"messages": waiting})).into());
     }
     if state.run.is_some() {
@@ -94,21 +88,31 @@ pub fn snapshot(state: &State, thread: &SessionId, at: Seq, now: Millis, max_byt
         });
         events.push(finished.into());
     }
-    events
-        .into_iter()
-        .map(|event| {
-            let mut entry = LogEntry::new(at, event.with_timestamp(now));
-            entry.run = Some(run.clone());
-            entry
-        })
-        .collect()
+    let entries = events.into_iter().map(|event| {
+        let mut entry = LogEntry::new(at, event.with_timestamp(now));
+        entry.run = Some(run.clone());
+        entry
+    });
+    Some(entries.collect())
 }
 
-fn size(said: &Said) -> usize {
-    let text = match &said.body {
-        Body::User(content) => content.text().len(),
-        Body::Assistant { text, .. } => text.len(),
-    };
-    // Quotes, braces, ids.
-    text + 128
+/// The newest messages that fit into `max_bytes`, oldest first; `None` when there are some and none fits.
+fn newest_messages(state: &State, max_bytes: usize) -> Option<Vec<Message>> {
+    let mut bytes = 0;
+    let mut newest = Vec::new();
+    for said in state.messages.iter().rev() {
+        let message = message(said);
+        bytes += size(&message);
+        if bytes > max_bytes {
+            break;
+        }
+        newest.push(message);
+    }
+    newest.reverse();
+    (state.messages.is_empty() || !newest.is_empty()).then_some(newest)
+}
+
+/// Bytes as JSON, the larger of the two codecs.
+fn size(value: &impl serde::Serialize) -> usize {
+    serde_json::to_vec(value).map_or(usize::MAX, |bytes| bytes.len())
 }
