@@ -125,8 +125,8 @@ impl Server {
 
     async fn state(config: &Config, clock: Clock, wiring: Wiring) -> Result<web::Data<EdgeState>, StartError> {
         let connections = wiring.connections.clone();
-        let on_revoked = Box::new(move |token: &str| {
-            connections.close_token(token);
+        let on_revoked = Box::new(move |login: &str| {
+            connections.close_login(login);
         });
         let accounts = Accounts::start(config.auth.clone(), clock.clone(), wiring.store.clone(), on_revoked).await;
         let accounts = accounts.map_err(|error| match error {

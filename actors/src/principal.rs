@@ -14,8 +14,8 @@ pub struct Principal {
     pub name: Option<String>,
     /// May read and write everybody's sessions.
     pub superuser: bool,
-    /// Id of the access token (`jti`) that proved it; absent for a development guest.
-    pub token_id: Option<String>,
+    /// Id of the login that its token descends from, revoked as one; absent for a development guest.
+    pub login: Option<String>,
     /// When that token ends, in milliseconds since the Unix epoch; absent means never.
     pub expires_at_ms: Option<Millis>,
 }

@@ -40,7 +40,7 @@ const GUEST: &str = "dev";
 /// The development user, and its password.
 const DEMO: &str = "demo";
 
-/// Called with the id of an access token that is refused from now on: closes its websockets.
+/// Called with the id of a login whose tokens are refused from now on: closes their websockets.
 pub type OnRevoked = Box<dyn Fn(&str) + Send + Sync>;
 
 /// The accounts of this server. Cheap to clone.
@@ -120,7 +120,7 @@ impl Accounts {
             user,
             name: None,
             superuser: false,
-            token_id: None,
+            login: None,
             expires_at_ms: None,
         })
     }
@@ -129,10 +129,7 @@ impl Accounts {
     #[must_use]
     pub fn redeem(&self, ticket: &str) -> Option<Principal> {
         let principal = self.0.tickets.redeem(ticket)?;
-        let revoked = principal
-            .token_id
-            .as_deref()
-            .is_some_and(|id| self.0.revoked.contains(id));
+        let revoked = principal.login.as_deref().is_some_and(|id| self.0.revoked.contains(id));
         (!revoked).then_some(principal)
     }
 
@@ -294,7 +291,7 @@ impl Accounts {
                 "profile_image_url": null, "preferences": {}, "is_active": true, "last_login": null,
                 "created_at": null, "updated_at": null}),
         };
-        let roles: &[&str] = match (principal.token_id.is_some(), principal.superuser) {
+        let roles: &[&str] = match (principal.login.is_some(), principal.superuser) {
             (false, _) => &["guest"],
             (true, false) => &["user"],
             (true, true) => &["user", "superuser"],
@@ -306,20 +303,21 @@ impl Accounts {
 
     async fn check(self, token: String) -> Result<Principal, AuthError> {
         let claims = self.0.keys.check(&token, Kind::Access, self.0.clock.now_ms())?;
-        if self.0.revoked.contains(&claims.jti) || self.0.revoked.contains(&claims.fam) {
-            return Err(AuthError::Revoked);
-        }
         let found = self.user(&claims.sub).await.map_err(|error| {
             tracing::error!(%error, "token cannot be checked");
             AuthError::Unavailable
         })?;
+        // After the wait for the store: a login that ended meanwhile may have closed its websockets already.
+        if self.0.revoked.contains(&claims.jti) || self.0.revoked.contains(&claims.fam) {
+            return Err(AuthError::Revoked);
+        }
         let (_, user) = found.filter(|(_, user)| user.is_active).ok_or(AuthError::Revoked)?;
         let id = UserId::try_from(claims.sub).map_err(|_rule| AuthError::Invalid)?;
         Ok(Principal {
             user: id,
             name: Some(user.username),
             superuser: user.is_superuser,
-            token_id: Some(claims.jti),
+            login: Some(claims.fam),
             expires_at_ms: Some(claims.exp.saturating_mul(1000)),
         })
     }

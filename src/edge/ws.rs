@@ -124,12 +124,8 @@ pub async fn upgrade(
     check_origin(request.headers(), &state.origins)?;
     let codec = negotiate(request.headers())?;
     let credentials = credentials(&request, &state).await;
-    let user = credentials
-        .as_ref()
-        .ok()
-        .and_then(|proven| proven.as_ref())
-        .map(|principal| &principal.user);
-    let permit = state.connections.admit(user).map_err(|full| UpgradeError {
+    let proven = credentials.as_ref().ok().and_then(Option::as_ref);
+    let permit = state.connections.admit(proven).map_err(|full| UpgradeError {
         retry_after: Some(FULL_RETRY_SECONDS),
         ..UpgradeError::new(StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", full.to_string())
     })?;

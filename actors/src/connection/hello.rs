@@ -100,7 +100,7 @@ impl Connection {
         let Some(principal) = checked.or(proven) else {
             return self.fail("nobody to greet", ctx);
         };
-        if let Err(full) = self.permit.identify(&principal.user, principal.token_id.as_deref()) {
+        if let Err(full) = self.permit.identify(&principal) {
             let (Full::Process { limit } | Full::User { limit }) = full;
             self.refuse(
                 Some(Op::Hello),
@@ -155,7 +155,7 @@ impl Connection {
         }
         let expires_at = fresh.expires_at_ms.map_or_else(|| NEVER.to_owned(), rfc3339);
         // The user has a place already, so there is no bound to be over.
-        if self.permit.identify(&fresh.user, fresh.token_id.as_deref()).is_err() {
+        if self.permit.identify(&fresh).is_err() {
             return self.fail("a place was lost", ctx);
         }
         *principal = Arc::new(fresh);

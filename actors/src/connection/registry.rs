@@ -15,7 +15,7 @@ use kronos_protocol::{close::CloseCode, ids::UserId};
 use rand::Rng;
 use tokio::sync::watch;
 
-use crate::config::ConnectionConfig;
+use crate::{config::ConnectionConfig, principal::Principal};
 
 /// There is no place for one more websocket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -67,7 +67,7 @@ struct State {
 struct Open {
     control: Option<Recipient<Control>>,
     user: Option<UserId>,
-    token: Option<String>,
+    login: Option<String>,
 }
 
 impl ConnectionsRef {
@@ -82,11 +82,11 @@ impl ConnectionsRef {
         }))
     }
 
-    /// Takes a place, before the upgrade. `user`: who it is for, if that is proven already.
+    /// Takes a place, before the upgrade. `caller`: who it is for, if that is proven already.
     ///
     /// # Errors
     /// [`Full`]: answer 503, `overloaded`.
-    pub fn admit(&self, user: Option<&UserId>) -> Result<Permit, Full> {
+    pub fn admit(&self, caller: Option<&Principal>) -> Result<Permit, Full> {
         let permit = {
             let mut state = self.0.lock();
             if state.open.len() >= self.0.max {
@@ -102,9 +102,9 @@ impl ConnectionsRef {
                 number,
             }
         };
-        if let Some(user) = user {
+        if let Some(caller) = caller {
             permit
-                .identify(user, None)
+                .identify(caller)
                 .inspect_err(|_full| crate::metrics::refused("connections_per_user"))?;
         }
         Ok(permit)
@@ -116,9 +116,9 @@ impl ConnectionsRef {
         *self.0.count.borrow()
     }
 
-    /// Closes the connections that a token opened, with 4401. Returns how many were told.
-    pub fn close_token(&self, token_id: &str) -> usize {
-        self.tell(|open| open.token.as_deref() == Some(token_id), revoked)
+    /// Closes the connections that the tokens of a login opened, with 4401. Returns how many were told.
+    pub fn close_login(&self, login: &str) -> usize {
+        self.tell(|open| open.login.as_deref() == Some(login), revoked)
     }
 
     /// Closes a user's connections with 4401. Returns how many were told.
@@ -209,8 +209,9 @@ impl Permit {
         }
     }
 
-    /// Says whose connection it is and which token opened it; again when the token is replaced.
-    pub(super) fn identify(&self, user: &UserId, token: Option<&str>) -> Result<(), Full> {
+    /// Says whose connection it is and which login opened it; again when the token is replaced.
+    pub(super) fn identify(&self, caller: &Principal) -> Result<(), Full> {
+        let user = &caller.user;
         let mut state = self.inner.lock();
         let State { open, users, .. } = &mut *state;
         let Some(open) = open.get_mut(&self.number) else {
@@ -228,7 +229,7 @@ impl Permit {
                 leave(users, &before);
             }
         }
-        open.token = token.map(str::to_owned);
+        open.login.clone_from(&caller.login);
         Ok(())
     }
 }
@@ -267,8 +268,14 @@ mod tests {
         ConnectionsRef::new(&config)
     }
 
-    fn user(name: &str) -> UserId {
-        name.parse().unwrap()
+    fn caller(name: &str, login: Option<&str>) -> Principal {
+        Principal {
+            user: name.parse().unwrap(),
+            name: None,
+            superuser: false,
+            login: login.map(str::to_owned),
+            expires_at_ms: None,
+        }
     }
 
     #[test]
@@ -287,16 +294,19 @@ mod tests {
     #[test]
     fn the_bound_of_a_user_holds_at_the_upgrade_and_at_hello() {
         let all = registry(9, 1);
-        let early = all.admit(Some(&user("ann"))).unwrap();
-        assert_eq!(all.admit(Some(&user("ann"))).unwrap_err(), Full::User { limit: 1 });
+        let early = all.admit(Some(&caller("ann", None))).unwrap();
+        assert_eq!(
+            all.admit(Some(&caller("ann", None))).unwrap_err(),
+            Full::User { limit: 1 }
+        );
         assert_eq!(all.count(), 1, "a refused one keeps no place");
         let late = all.admit(None).unwrap();
-        assert_eq!(late.identify(&user("ann"), Some("t")), Err(Full::User { limit: 1 }));
-        late.identify(&user("bob"), Some("t")).unwrap();
+        assert_eq!(late.identify(&caller("ann", Some("t"))), Err(Full::User { limit: 1 }));
+        late.identify(&caller("bob", Some("t"))).unwrap();
         drop(early);
-        late.identify(&user("ann"), Some("t")).unwrap();
-        late.identify(&user("ann"), Some("u")).unwrap();
-        assert!(all.admit(Some(&user("bob"))).is_ok());
+        late.identify(&caller("ann", Some("t"))).unwrap();
+        late.identify(&caller("ann", Some("u"))).unwrap();
+        assert!(all.admit(Some(&caller("bob", None))).is_ok());
     }
 
     #[actix::test]

@@ -38,7 +38,7 @@ fn ann(name: &str) -> Principal {
         user,
         name: None,
         superuser: false,
-        token_id: None,
+        login: None,
         expires_at_ms: None,
     }
 }

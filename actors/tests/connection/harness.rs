@@ -47,7 +47,7 @@ pub(crate) fn principal(token: &str) -> Principal {
         user: parts.next().unwrap().parse().unwrap(),
         name: None,
         superuser: false,
-        token_id: parts.next().map(str::to_owned),
+        login: parts.next().map(str::to_owned),
         expires_at_ms: parts.next().map(|end| end.parse().unwrap()),
     }
 }

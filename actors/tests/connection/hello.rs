@@ -121,7 +121,7 @@ async fn a_fresh_token_of_the_same_user_extends_and_the_end_of_one_closes() {
         "{extended}"
     );
     assert_eq!(
-        server.connections.close_token("one"),
+        server.connections.close_login("one"),
         0,
         "the old token is not the connection's any more"
     );
@@ -136,7 +136,7 @@ async fn revocation_closes_the_connections_of_the_token_or_the_user() {
     let mut one = server.raw_known("ann:one").await;
     let mut two = server.raw_known("ann:two").await;
     let mut bob = server.raw_known("bob:three").await;
-    assert_eq!(server.connections.close_token("one"), 1);
+    assert_eq!(server.connections.close_login("one"), 1);
     assert_eq!(one.expect_close(4401).await, r#"{"retry":false}"#);
     assert_eq!(server.connections.close_user(&"ann".parse().unwrap()), 2);
     two.expect_close(4401).await;

@@ -29,8 +29,6 @@ struct Family {
     user: String,
     /// The refresh token that may be used next; any other of this family was used before.
     refresh: String,
-    /// The newest access token: its websockets are closed when the family ends.
-    access: String,
     /// When the refresh token ends.
     expires_at_ms: Millis,
 }
@@ -66,7 +64,7 @@ impl Accounts {
             })?;
             Ok::<_, ApiError>((jti, token))
         };
-        let (access, access_token) = sign(Kind::Access, config.access_token_ms)?;
+        let (_, access_token) = sign(Kind::Access, config.access_token_ms)?;
         let (refresh, refresh_token) = sign(Kind::Refresh, config.refresh_token_ms)?;
         let answer = json!({
             "access_token": access_token,
@@ -80,7 +78,6 @@ impl Accounts {
             Family {
                 user: user.to_owned(),
                 refresh,
-                access,
                 expires_at_ms,
             },
             answer,
@@ -116,7 +113,7 @@ impl Accounts {
         };
         if family.refresh != claims.jti {
             tracing::warn!(user.id = %claims.sub, "refresh token used twice, its family is revoked");
-            self.end_family(&claims.fam, Some(&family)).await?;
+            self.end_family(&claims.fam).await?;
             return Err(Refused::Reused);
         }
         let user = self.user(&claims.sub).await.map_err(|cause| {
@@ -126,7 +123,7 @@ impl Accounts {
             })
         })?;
         if user.is_none_or(|(_, user)| !user.is_active) {
-            self.end_family(&claims.fam, Some(&family)).await?;
+            self.end_family(&claims.fam).await?;
             return Err(ApiError::from(AuthError::Revoked).into());
         }
         let (next, answer) = self.pair(&claims.sub, &claims.fam)?;
@@ -143,9 +140,7 @@ impl Accounts {
             Ok(()) => Ok(answer),
             // Two came at once with the same token: that is twice, too.
             Err(StoreError::Refused(Refusal::Condition { .. })) => {
-                let current = self.family(&claims.fam).await?;
-                self.end_family(&claims.fam, current.as_ref().map(|(_, family)| family))
-                    .await?;
+                self.end_family(&claims.fam).await?;
                 Err(Refused::Reused)
             }
             Err(cause) => Err(ApiError::from(StoreFailure {
@@ -173,20 +168,15 @@ impl Accounts {
             && other.sub == principal.user.as_str()
             && other.fam != claims.fam
         {
-            let family = self.family(&other.fam).await?;
-            self.end_family(&other.fam, family.as_ref().map(|(_, family)| family))
-                .await?;
+            self.end_family(&other.fam).await?;
         }
         let document = self.0.revoked.add(&claims.jti, claims.exp.saturating_mul(1000));
         self.commit(vec![document], "logout").await?;
-        (self.0.on_revoked)(&claims.jti);
-        let family = self.family(&claims.fam).await?;
-        self.end_family(&claims.fam, family.as_ref().map(|(_, family)| family))
-            .await
+        self.end_family(&claims.fam).await
     }
 
-    /// Refuses everything that descends from a login from now on.
-    async fn end_family(&self, id: &str, family: Option<&Family>) -> Result<(), ApiError> {
+    /// Refuses everything that descends from a login from now on, and closes its websockets.
+    async fn end_family(&self, id: &str) -> Result<(), ApiError> {
         // Access tokens of the family live on at most this long.
         let until = self.0.clock.now_ms() + self.0.config.access_token_ms;
         let documents = vec![
@@ -194,9 +184,7 @@ impl Accounts {
             write(FAMILY, id.to_owned(), None, Expect::Any),
         ];
         self.commit(documents, "revoke").await?;
-        if let Some(family) = family {
-            (self.0.on_revoked)(&family.access);
-        }
+        (self.0.on_revoked)(id);
         Ok(())
     }
 

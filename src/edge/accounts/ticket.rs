@@ -82,7 +82,7 @@ mod tests {
             user,
             name: None,
             superuser: false,
-            token_id: None,
+            login: None,
             expires_at_ms: None,
         }
     }
