@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use kronos_protocol::Codec;
 use kronos_testkit::{RawFrame, RawWs, ReceivedFrame, opcode};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -487,7 +488,7 @@ async fn what_came_before_a_close_is_answered_and_nothing_after_it() {
 #[tokio::test]
 async fn a_message_of_the_other_type_than_the_subprotocol_has_is_1003() {
     let kronos = kronos().await;
-    let msgpack = rmp_serde::to_vec_named(&json!({"op": "ping", "ref": "1"})).unwrap();
+    let msgpack = Codec::Msgpack.encode(&json!({"op": "ping", "ref": "1"})).unwrap();
     let mut json = welcomed(&kronos).await;
     json.send(&RawFrame::new(opcode::BINARY, msgpack)).await.unwrap();
     expect_end(&mut json, 1003, "MessagePack on a JSON socket").await;
