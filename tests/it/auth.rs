@@ -56,11 +56,15 @@ impl Member {
     }
 
     async fn log_out(&self, kronos: &Kronos) {
-        send(kronos, "POST", "/api/v1/auth/logout", &self.access, None).await.expect(200);
+        send(kronos, "POST", "/api/v1/auth/logout", &self.access, None)
+            .await
+            .expect(200);
     }
 
     async fn ticket(&self, kronos: &Kronos) -> String {
-        let body = send(kronos, "POST", "/api/v1/auth/ticket", &self.access, None).await.expect(200);
+        let body = send(kronos, "POST", "/api/v1/auth/ticket", &self.access, None)
+            .await
+            .expect(200);
         body["ticket"].as_str().unwrap().to_owned()
     }
 
@@ -76,8 +80,7 @@ impl Member {
 
     fn claims(&self, change: &Value) -> Value {
         let now = now();
-        let mut claims =
-            json!({"sub": self.id, "jti": "j", "iat": now, "exp": now + 600, "typ": "access", "fam": "f"});
+        let mut claims = json!({"sub": self.id, "jti": "j", "iat": now, "exp": now + 600, "typ": "access", "fam": "f"});
         for (name, value) in change.as_object().unwrap() {
             claims[name] = value.clone();
         }
@@ -96,7 +99,10 @@ async fn log_in(kronos: &Kronos, name: &str, password: &str) -> HttpReply {
 
 async fn send(kronos: &Kronos, method: &str, path: &str, token: &str, body: Option<&Value>) -> HttpReply {
     let bearer = format!("Bearer {token}");
-    kronos.server.request(method, path, &[("Authorization", &bearer)], body).await
+    kronos
+        .server
+        .request(method, path, &[("Authorization", &bearer)], body)
+        .await
 }
 
 async fn me(kronos: &Kronos, token: &str) -> HttpReply {
@@ -105,27 +111,43 @@ async fn me(kronos: &Kronos, token: &str) -> HttpReply {
 
 /// Opens a websocket that is upgraded, whatever it says, and has not said hello.
 async fn open(kronos: &Kronos, options: ConnectOptions) -> WsClient {
-    let silent = ConnectOptions { hello: false, ..options };
+    let silent = ConnectOptions {
+        hello: false,
+        ..options
+    };
     kronos.server.connect(silent).await
 }
 
 fn bearer(token: &str) -> ConnectOptions {
-    ConnectOptions { bearer: Some(token.to_owned()), ..ConnectOptions::default() }
+    ConnectOptions {
+        bearer: Some(token.to_owned()),
+        ..ConnectOptions::default()
+    }
 }
 
 fn with_ticket(ticket: &str) -> ConnectOptions {
-    ConnectOptions { ticket: Some(ticket.to_owned()), ..ConnectOptions::default() }
+    ConnectOptions {
+        ticket: Some(ticket.to_owned()),
+        ..ConnectOptions::default()
+    }
 }
 
 async fn expect_4401(client: &mut WsClient, what: &str) {
     let closed = client.closed().await;
-    assert_eq!((closed.code, closed.text.as_str()), (4401, r#"{"retry":false}"#), "{what}");
+    assert_eq!(
+        (closed.code, closed.text.as_str()),
+        (4401, r#"{"retry":false}"#),
+        "{what}"
+    );
 }
 
 /// Says hello with a token that must be refused: an error, then 4401.
 async fn expect_no_hello(kronos: &Kronos, token: Option<&str>, what: &str) {
     let mut client = open(kronos, ConnectOptions::default()).await;
-    let error = client.request(json!({"op": "hello", "token": token})).await.expect_err(what);
+    let error = client
+        .request(json!({"op": "hello", "token": token}))
+        .await
+        .expect_err(what);
     assert_eq!((error.code, error.retry), (ErrorCode::Unauthenticated, false), "{what}");
     expect_4401(&mut client, what).await;
 }
@@ -141,7 +163,11 @@ async fn a_token_opens_a_websocket_in_hello_in_the_header_and_as_a_ticket() {
     let kronos = strict().await;
     let ann = Member::sign_up(&kronos, "ann").await;
     let ticket = ann.ticket(&kronos).await;
-    for options in [ConnectOptions::token(&ann.access), bearer(&ann.access), with_ticket(&ticket)] {
+    for options in [
+        ConnectOptions::token(&ann.access),
+        bearer(&ann.access),
+        with_ticket(&ticket),
+    ] {
         let mut client = kronos.server.connect(options).await;
         let user = &client.welcome().user;
         assert_eq!((user.id.as_str(), user.name.as_deref()), (ann.id.as_str(), Some("ann")));
@@ -150,7 +176,9 @@ async fn a_token_opens_a_websocket_in_hello_in_the_header_and_as_a_ticket() {
     }
     let mut again = open(&kronos, with_ticket(&ticket)).await;
     expect_4401(&mut again, "a ticket is used once").await;
-    let listed = send(&kronos, "GET", "/api/v1/chat/", &ann.access, None).await.expect(200);
+    let listed = send(&kronos, "GET", "/api/v1/chat/", &ann.access, None)
+        .await
+        .expect(200);
     assert_eq!(listed["items"].as_array().unwrap().len(), 3);
 }
 
@@ -169,12 +197,18 @@ async fn a_token_that_is_none_is_refused_everywhere() {
     cut.pop();
     let tokens = [
         ("expired", ann.forge(&json!({"exp": now() - 1}))),
-        ("of another secret", ann.sign(Algorithm::HS256, "another secret, also of 32 bytes", &json!({}))),
+        (
+            "of another secret",
+            ann.sign(Algorithm::HS256, "another secret, also of 32 bytes", &json!({})),
+        ),
         ("of another algorithm", ann.sign(Algorithm::HS512, SECRET, &json!({}))),
         ("without an algorithm", unsigned(r#"{"alg":"none","typ":"JWT"}"#)),
         ("with a strange algorithm", unsigned(r#"{"alg":"nOnE"}"#)),
         ("for refreshing", ann.refresh.clone()),
-        ("of nobody", ann.forge(&json!({"sub": "0192aaaa-0000-7000-8000-000000000000"}))),
+        (
+            "of nobody",
+            ann.forge(&json!({"sub": "0192aaaa-0000-7000-8000-000000000000"})),
+        ),
         ("without an end", ann.forge(&json!({"exp": null}))),
         ("cut", cut),
         ("no token", "not-a-token".to_owned()),
@@ -208,7 +242,10 @@ async fn hello_with_the_token_of_another_user_than_the_upgrade_is_4403() {
     let ann = Member::sign_up(&kronos, "ann").await;
     let bob = Member::sign_up(&kronos, "bob").await;
     let mut client = open(&kronos, bearer(&ann.access)).await;
-    let error = client.request(json!({"op": "hello", "token": bob.access})).await.unwrap_err();
+    let error = client
+        .request(json!({"op": "hello", "token": bob.access}))
+        .await
+        .unwrap_err();
     assert_eq!(error.code, ErrorCode::Forbidden);
     assert_eq!(client.close_code().await, 4403);
     answers(&mut kronos.server.connect(ConnectOptions::token(&ann.access)).await).await;
@@ -240,7 +277,11 @@ async fn logout_closes_the_sockets_of_the_login_and_refuses_its_tokens() {
     let mut client = open(&kronos, with_ticket(&unused)).await;
     expect_4401(&mut client, "a ticket of a login that has ended").await;
     let refresh = json!({"refresh_token": ann.refresh});
-    kronos.server.post("/api/v1/auth/refresh", &[], &refresh).await.expect(401);
+    kronos
+        .server
+        .post("/api/v1/auth/refresh", &[], &refresh)
+        .await
+        .expect(401);
     for client in &mut stay {
         answers(client).await;
     }
@@ -267,7 +308,10 @@ async fn a_socket_that_has_not_said_hello_is_revoked_like_any_other() {
     let kronos = strict().await;
     let ann = Member::sign_up(&kronos, "ann").await;
     let ticket = ann.ticket(&kronos).await;
-    let mut early = [open(&kronos, bearer(&ann.access)).await, open(&kronos, with_ticket(&ticket)).await];
+    let mut early = [
+        open(&kronos, bearer(&ann.access)).await,
+        open(&kronos, with_ticket(&ticket)).await,
+    ];
     ann.log_out(&kronos).await;
     for client in &mut early {
         client.send_text(r#"{"op":"hello"}"#).await;
@@ -285,12 +329,20 @@ async fn a_refresh_token_used_twice_ends_the_login_and_all_its_sockets() {
     let third = second.refreshed(&kronos).await;
     sockets.push(kronos.server.connect(ConnectOptions::token(&third.access)).await);
     let reused = json!({"refresh_token": first.refresh});
-    kronos.server.post("/api/v1/auth/refresh", &[], &reused).await.expect(401);
+    kronos
+        .server
+        .post("/api/v1/auth/refresh", &[], &reused)
+        .await
+        .expect(401);
     for member in [&first, &second, &third] {
         me(&kronos, &member.access).await.expect(401);
         expect_no_hello(&kronos, Some(&member.access), "its family is revoked").await;
         let refresh = json!({"refresh_token": member.refresh});
-        kronos.server.post("/api/v1/auth/refresh", &[], &refresh).await.expect(401);
+        kronos
+            .server
+            .post("/api/v1/auth/refresh", &[], &refresh)
+            .await
+            .expect(401);
     }
     for client in &mut sockets {
         expect_4401(client, "its family is revoked").await;
@@ -313,19 +365,22 @@ async fn a_fresh_token_keeps_a_socket_open_and_without_one_it_ends_with_its_toke
         ("not-a-token", ErrorCode::Unauthenticated),
     ] {
         for client in [&mut kept, &mut left] {
-            let error = client.request(json!({"op": "token", "token": token})).await.unwrap_err();
+            let error = client
+                .request(json!({"op": "token", "token": token}))
+                .await
+                .unwrap_err();
             assert_eq!(error.code, code);
-            client.request(json!({"op": "ping"})).await.expect("a refused token changes nothing");
+            client
+                .request(json!({"op": "ping"}))
+                .await
+                .expect("a refused token changes nothing");
         }
     }
     let until = now() + 300;
     let long = ann.forge(&json!({"exp": until, "jti": "j2", "fam": "f2"}));
     match kept.request(json!({"op": "token", "token": long})).await {
         Ok(OkBody::TokenAccepted(accepted)) => {
-            let end = time::OffsetDateTime::parse(
-                &accepted.expires_at,
-                &time::format_description::well_known::Rfc3339,
-            );
+            let end = time::OffsetDateTime::parse(&accepted.expires_at, &time::format_description::well_known::Rfc3339);
             assert_eq!(end.unwrap().unix_timestamp().unsigned_abs(), until);
         }
         other => panic!("{other:?}"),
@@ -347,32 +402,53 @@ async fn two_users_see_nothing_of_each_other() {
     his.attach("@me", None).await;
     let session = hers.attach_new().await;
     hers.ask(&session, "m_1", "a secret").await;
-    hers.until("her feed", |client| client.cursor("@me").is_some_and(|cursor| cursor.seq >= 1)).await;
+    hers.until("her feed", |client| {
+        client.cursor("@me").is_some_and(|cursor| cursor.seq >= 1)
+    })
+    .await;
 
-    let error = his.request(json!({"op": "attach", "session": session})).await.unwrap_err();
+    let error = his
+        .request(json!({"op": "attach", "session": session}))
+        .await
+        .unwrap_err();
     assert_eq!(error.code, ErrorCode::NotFound);
     let theft = json!({"op": "send", "session": session, "id": "m_2", "content": "mine now"});
     assert_eq!(his.request(theft).await.unwrap_err().code, ErrorCode::NotFound);
     let show = format!("/api/v1/chat/{session}");
     send(&kronos, "GET", &show, &bob.access, None).await.expect(404);
-    let list = send(&kronos, "GET", "/api/v1/chat/", &bob.access, None).await.expect(200);
+    let list = send(&kronos, "GET", "/api/v1/chat/", &bob.access, None)
+        .await
+        .expect(200);
     assert_eq!(list["items"], json!([]));
-    for path in [format!("{show}?user_id={}", ann.id), format!("/api/v1/chat/?user_id={}", ann.id)] {
+    for path in [
+        format!("{show}?user_id={}", ann.id),
+        format!("/api/v1/chat/?user_id={}", ann.id),
+    ] {
         let error = send(&kronos, "GET", &path, &bob.access, None).await.expect(403);
         assert_eq!(error["error"]["code"], "AUTHORIZATION_ERROR");
     }
     let into = json!({"message": "mine now", "conversation_id": session});
-    send(&kronos, "POST", "/api/v1/chat/message", &bob.access, Some(&into)).await.expect(404);
+    send(&kronos, "POST", "/api/v1/chat/message", &bob.access, Some(&into))
+        .await
+        .expect(404);
     let as_her = json!({"message": "Hello!", "user_id": ann.id});
-    send(&kronos, "POST", "/api/v1/chat/message", &bob.access, Some(&as_her)).await.expect(403);
+    send(&kronos, "POST", "/api/v1/chat/message", &bob.access, Some(&as_her))
+        .await
+        .expect(403);
 
     let own = his.attach_new().await;
-    his.until("his feed", |client| client.cursor("@me").is_some_and(|cursor| cursor.seq >= 1)).await;
+    his.until("his feed", |client| {
+        client.cursor("@me").is_some_and(|cursor| cursor.seq >= 1)
+    })
+    .await;
     let mut again = kronos.server.connect(ConnectOptions::token(&bob.access)).await;
     again.attach("@me", None).await;
     again.until_caught_up("@me").await;
     let seen = format!("{:?}", again.try_next_frame(LIMIT).await);
-    assert!(seen.contains(own.as_str()) && !seen.contains(session.as_str()), "{seen}");
+    assert!(
+        seen.contains(own.as_str()) && !seen.contains(session.as_str()),
+        "{seen}"
+    );
     let shown = send(&kronos, "GET", &show, &ann.access, None).await.expect(200);
     assert_eq!(shown["messages"].as_array().unwrap().len(), 2, "nothing was added");
 }
@@ -382,7 +458,12 @@ async fn a_login_does_not_tell_whether_the_user_or_the_password_was_wrong() {
     let kronos = strict().await;
     Member::sign_up(&kronos, "ann").await;
     let mut answers = Vec::new();
-    for (name, password) in [("ann", "wrong horse"), ("nobody", PASSWORD), ("ann@example.com", "x"), ("@", "x")] {
+    for (name, password) in [
+        ("ann", "wrong horse"),
+        ("nobody", PASSWORD),
+        ("ann@example.com", "x"),
+        ("@", "x"),
+    ] {
         let mut body = log_in(&kronos, name, password).await.expect(401);
         body["error"]["request_id"] = Value::Null;
         answers.push(body);
@@ -406,8 +487,15 @@ fn refusal(env: &[(&str, &str)]) -> String {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{env:?}: {stderr}");
     assert_eq!(stderr.trim_end().lines().count(), 1, "{stderr}");
-    assert!(output.stdout.is_empty(), "{:?}", String::from_utf8_lossy(&output.stdout));
-    assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none(), "nothing was made on disk");
+    assert!(
+        output.stdout.is_empty(),
+        "{:?}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+    assert!(
+        std::fs::read_dir(dir.path()).unwrap().next().is_none(),
+        "nothing was made on disk"
+    );
     stderr
 }
 
@@ -419,7 +507,10 @@ fn production_does_not_start_with_what_only_development_may_have() {
     for (env, names) in [
         (vec![production], "SECRET_KEY"),
         (vec![production, ("SECRET_KEY", published)], "SECRET_KEY"),
-        (vec![production, ("SECRET_KEY", "of-31-bytes-0123456789-abcdefgh")], "SECRET_KEY"),
+        (
+            vec![production, ("SECRET_KEY", "of-31-bytes-0123456789-abcdefgh")],
+            "SECRET_KEY",
+        ),
         (vec![production, good, ("AUTH_MODE", "development")], "AUTH_MODE"),
         (vec![production, good, ("ALLOWED_HOSTS", r#"["*"]"#)], "ALLOWED_HOSTS"),
     ] {
@@ -434,15 +525,28 @@ fn production_does_not_start_with_what_only_development_may_have() {
 /// Sends an HTTP request as it is and returns status, `x-request-id` and body.
 async fn raw_http(kronos: &Kronos, head: &str, body: &[u8]) -> (u16, String, Value) {
     let mut stream = TcpStream::connect(kronos.server.address()).await.unwrap();
-    stream.write_all(format!("{head}\r\nHost: kronos.test\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
+    stream
+        .write_all(format!("{head}\r\nHost: kronos.test\r\nConnection: close\r\n\r\n").as_bytes())
+        .await
+        .unwrap();
     stream.write_all(body).await.unwrap();
     let mut answer = Vec::new();
-    tokio::time::timeout(LIMIT, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+    tokio::time::timeout(LIMIT, stream.read_to_end(&mut answer))
+        .await
+        .unwrap()
+        .unwrap();
     let answer = String::from_utf8(answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
-    let id = head.lines().find_map(|line| line.strip_prefix("x-request-id: ")).unwrap_or_default();
+    let id = head
+        .lines()
+        .find_map(|line| line.strip_prefix("x-request-id: "))
+        .unwrap_or_default();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, id.to_owned(), serde_json::from_str(body).unwrap_or_else(|_| panic!("no JSON: {answer}")))
+    (
+        status,
+        id.to_owned(),
+        serde_json::from_str(body).unwrap_or_else(|_| panic!("no JSON: {answer}")),
+    )
 }
 
 #[tokio::test]
@@ -451,21 +555,47 @@ async fn every_error_of_rest_has_the_one_shape_and_its_request_id() {
     let ann = Member::sign_up(&kronos, "ann").await;
     let auth = format!("Authorization: Bearer {}", ann.access);
     let post = |kind: &str, body: &str| {
-        format!("POST /api/v1/chat/message HTTP/1.1\r\n{auth}\r\nContent-Type: {kind}\r\nContent-Length: {}", body.len())
+        format!(
+            "POST /api/v1/chat/message HTTP/1.1\r\n{auth}\r\nContent-Type: {kind}\r\nContent-Length: {}",
+            body.len()
+        )
     };
     let login = |body: &str| {
-        format!("POST /api/v1/auth/login HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: {}", body.len())
+        format!(
+            "POST /api/v1/auth/login HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: {}",
+            body.len()
+        )
     };
     let json = "application/json";
     let other = r#"{"message":"x","user_id":"somebody-else"}"#;
     let cases: Vec<(String, &str, u16, &str)> = vec![
-        ("GET /api/v1/auth/me HTTP/1.1".to_owned(), "", 401, "AUTHENTICATION_ERROR"),
-        ("GET /api/v1/auth/me HTTP/1.1\r\nAuthorization: Basic eDp5".to_owned(), "", 401, "AUTHENTICATION_ERROR"),
+        (
+            "GET /api/v1/auth/me HTTP/1.1".to_owned(),
+            "",
+            401,
+            "AUTHENTICATION_ERROR",
+        ),
+        (
+            "GET /api/v1/auth/me HTTP/1.1\r\nAuthorization: Basic eDp5".to_owned(),
+            "",
+            401,
+            "AUTHENTICATION_ERROR",
+        ),
         ("GET /api/v1/chat/ HTTP/1.1".to_owned(), "", 401, "AUTHENTICATION_ERROR"),
         (post(json, other), other, 403, "AUTHORIZATION_ERROR"),
-        (format!("GET /api/v1/chat/unknown HTTP/1.1\r\n{auth}"), "", 404, "NOT_FOUND"),
+        (
+            format!("GET /api/v1/chat/unknown HTTP/1.1\r\n{auth}"),
+            "",
+            404,
+            "NOT_FOUND",
+        ),
         ("GET /nowhere HTTP/1.1".to_owned(), "", 404, "NOT_FOUND"),
-        ("GET /api/v1/auth/login HTTP/1.1".to_owned(), "", 405, "METHOD_NOT_ALLOWED"),
+        (
+            "GET /api/v1/auth/login HTTP/1.1".to_owned(),
+            "",
+            405,
+            "METHOD_NOT_ALLOWED",
+        ),
         ("DELETE /ws HTTP/1.1".to_owned(), "", 405, "METHOD_NOT_ALLOWED"),
         (
             format!("POST /api/v1/chat/message HTTP/1.1\r\n{auth}\r\nContent-Length: 9999999"),
@@ -485,13 +615,27 @@ async fn every_error_of_rest_has_the_one_shape_and_its_request_id() {
         let what = head.replace(&ann.access, "…");
         let (found, id, answer) = raw_http(&kronos, &head, body.as_bytes()).await;
         let error = &answer["error"];
-        assert_eq!((found, error["code"].as_str()), (status, Some(code)), "{what}: {answer}");
+        assert_eq!(
+            (found, error["code"].as_str()),
+            (status, Some(code)),
+            "{what}: {answer}"
+        );
         assert_eq!(error["request_id"].as_str(), Some(id.as_str()), "{what}: {answer}");
-        assert!(!id.is_empty() && error["message"].is_string() && error["details"].is_object(), "{what}: {answer}");
-        assert_eq!((answer.as_object().unwrap().len(), error.as_object().unwrap().len()), (1, 4), "{what}: {answer}");
+        assert!(
+            !id.is_empty() && error["message"].is_string() && error["details"].is_object(),
+            "{what}: {answer}"
+        );
+        assert_eq!(
+            (answer.as_object().unwrap().len(), error.as_object().unwrap().len()),
+            (1, 4),
+            "{what}: {answer}"
+        );
         if status == 422 {
             let rows = error["details"]["errors"].as_array().expect("one row a field");
-            assert!(!rows.is_empty() && rows.iter().all(|row| row["field"].is_string()), "{what}: {answer}");
+            assert!(
+                !rows.is_empty() && rows.iter().all(|row| row["field"].is_string()),
+                "{what}: {answer}"
+            );
         }
     }
     let named = "GET /nowhere HTTP/1.1\r\nX-Request-ID: my-own-id".to_owned();
@@ -506,7 +650,14 @@ async fn a_development_server_takes_tokens_too_and_a_wrong_one_makes_nobody_a_gu
     let client = kronos.server.connect(ConnectOptions::token(&ann.access)).await;
     assert_eq!(client.welcome().user.id.as_str(), ann.id);
     expect_no_hello(&kronos, Some("not-a-token"), "a wrong token").await;
-    let mut wrong = open(&kronos, ConnectOptions { user: Some("eve".to_owned()), ..bearer("not-a-token") }).await;
+    let mut wrong = open(
+        &kronos,
+        ConnectOptions {
+            user: Some("eve".to_owned()),
+            ..bearer("not-a-token")
+        },
+    )
+    .await;
     expect_4401(&mut wrong, "a wrong bearer beside a guest's name").await;
     let demo = log_in(&kronos, "demo", "demo").await.expect(200);
     me(&kronos, demo["access_token"].as_str().unwrap()).await.expect(200);

@@ -18,7 +18,10 @@ const LIMIT: Duration = Duration::from_secs(10);
 fn peak_kib(kronos: &Kronos) -> u64 {
     let pid = kronos.server.pid().expect("it runs");
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .expect("its peak");
     line.trim().trim_end_matches("kB").trim().parse().expect("a number")
 }
 
@@ -53,7 +56,11 @@ async fn expect_bad_frame(kronos: &Kronos, binary: bool, bytes: Vec<u8>) {
         other => panic!("{what}: {other:?}"),
     }
     let closed = client.closed().await;
-    assert_eq!((closed.code, closed.text.as_str()), (4400, r#"{"retry":false}"#), "{what}");
+    assert_eq!(
+        (closed.code, closed.text.as_str()),
+        (4400, r#"{"retry":false}"#),
+        "{what}"
+    );
 }
 
 #[tokio::test]
@@ -82,13 +89,27 @@ async fn malformed_json_is_told_and_closes_with_4400() {
         r#"{"op":"ping","ref":"1","ref":"2"}"#,
         r#"{"op":"ping","ref":"1","x":{"a":1,"a":2}}"#,
     ];
-    let nested = |depth: usize| format!(r#"{{"op":"ping","ref":"1","x":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
-    let deep = [nested(64), nested(100_000), "[".repeat(200_000), r#"{"a":"#.repeat(40_000)];
+    let nested = |depth: usize| {
+        format!(
+            r#"{{"op":"ping","ref":"1","x":{}{}}}"#,
+            "[".repeat(depth),
+            "]".repeat(depth)
+        )
+    };
+    let deep = [
+        nested(64),
+        nested(100_000),
+        "[".repeat(200_000),
+        r#"{"a":"#.repeat(40_000),
+    ];
     let cases = texts.into_iter().map(str::to_owned).chain(deep);
     join_all(cases.map(|text| expect_bad_frame(&kronos, false, text.into_bytes()))).await;
     let mut client = kronos.client("ann").await;
     client.send_text(&nested(63)).await;
-    client.reply(&"1".parse().unwrap()).await.expect("as deep as is allowed");
+    client
+        .reply(&"1".parse().unwrap())
+        .await
+        .expect("as deep as is allowed");
     still_answers(&kronos).await;
 }
 
@@ -143,7 +164,9 @@ async fn a_frame_of_two_gib_that_was_only_declared_takes_no_memory() {
     let before = peak_kib(&kronos);
     let cases = (0..50).map(|_| async {
         let mut socket = welcomed(&kronos).await;
-        let header = RawFrame::new(opcode::TEXT, vec![b'x'; 1024]).declaring(1 << 31).encode();
+        let header = RawFrame::new(opcode::TEXT, vec![b'x'; 1024])
+            .declaring(1 << 31)
+            .encode();
         socket.send_bytes(&header).await.unwrap();
         socket.expect_close(1009).await;
     });
@@ -168,19 +191,49 @@ async fn a_command_that_cannot_be_taken_is_an_error_and_the_connection_goes_on()
         (ErrorCode::Validation, json!({"op": "attach", "session": 7})),
         (ErrorCode::Validation, json!({"op": "attach", "session": null})),
         (ErrorCode::Validation, json!({"op": "attach", "session": ""})),
-        (ErrorCode::Validation, json!({"op": "attach", "session": "s".repeat(65)})),
+        (
+            ErrorCode::Validation,
+            json!({"op": "attach", "session": "s".repeat(65)}),
+        ),
         (ErrorCode::Validation, json!({"op": "attach", "session": "white space"})),
-        (ErrorCode::Validation, json!({"op": "attach", "session": "new", "tail": -1})),
-        (ErrorCode::Validation, json!({"op": "attach", "session": "new", "title": ["x"]})),
+        (
+            ErrorCode::Validation,
+            json!({"op": "attach", "session": "new", "tail": -1}),
+        ),
+        (
+            ErrorCode::Validation,
+            json!({"op": "attach", "session": "new", "title": ["x"]}),
+        ),
         (ErrorCode::Validation, json!({"op": "detach"})),
-        (ErrorCode::Validation, json!({"op": "send", "session": "s", "content": "x"})),
+        (
+            ErrorCode::Validation,
+            json!({"op": "send", "session": "s", "content": "x"}),
+        ),
         (ErrorCode::Validation, json!({"op": "send", "session": "s", "id": "m"})),
-        (ErrorCode::Validation, json!({"op": "send", "session": "s", "id": "", "content": "x"})),
-        (ErrorCode::Validation, json!({"op": "send", "session": "s", "id": "m", "content": 7})),
-        (ErrorCode::Validation, json!({"op": "send", "session": "s", "id": "m", "content": "x", "mode": "fast"})),
-        (ErrorCode::Validation, json!({"op": "send", "session": "s", "id": "m", "content": "x", "run": 7})),
-        (ErrorCode::Validation, json!({"op": "typing", "session": "s", "on": "yes"})),
-        (ErrorCode::Validation, json!({"op": "resume", "session": "s", "answers": {}})),
+        (
+            ErrorCode::Validation,
+            json!({"op": "send", "session": "s", "id": "", "content": "x"}),
+        ),
+        (
+            ErrorCode::Validation,
+            json!({"op": "send", "session": "s", "id": "m", "content": 7}),
+        ),
+        (
+            ErrorCode::Validation,
+            json!({"op": "send", "session": "s", "id": "m", "content": "x", "mode": "fast"}),
+        ),
+        (
+            ErrorCode::Validation,
+            json!({"op": "send", "session": "s", "id": "m", "content": "x", "run": 7}),
+        ),
+        (
+            ErrorCode::Validation,
+            json!({"op": "typing", "session": "s", "on": "yes"}),
+        ),
+        (
+            ErrorCode::Validation,
+            json!({"op": "resume", "session": "s", "answers": {}}),
+        ),
         (ErrorCode::Validation, json!({"op": "token"})),
         (ErrorCode::Validation, json!({"op": "token", "token": 7})),
         (ErrorCode::Conflict, json!({"op": "hello"})),
@@ -188,7 +241,10 @@ async fn a_command_that_cannot_be_taken_is_an_error_and_the_connection_goes_on()
     ] {
         expect_refusal(&mut client, code, command).await;
     }
-    client.request(json!({"op": "ping", "later": [1]})).await.expect("unknown fields are ignored");
+    client
+        .request(json!({"op": "ping", "later": [1]}))
+        .await
+        .expect("unknown fields are ignored");
     client.finish().await;
     still_answers(&kronos).await;
 }
@@ -210,13 +266,20 @@ async fn a_ref_must_be_there_and_have_at_most_64_characters() {
         client.send_text(&bad.to_string()).await;
         match client.next_frame(LIMIT).await {
             ServerFrame::Error { reference: None, error } => {
-                assert_eq!((error.code, &error.details["field"]), (ErrorCode::Validation, &json!("ref")), "{bad}");
+                assert_eq!(
+                    (error.code, &error.details["field"]),
+                    (ErrorCode::Validation, &json!("ref")),
+                    "{bad}"
+                );
             }
             other => panic!("{bad}: {other:?}"),
         }
     }
     for good in ["r".repeat(64), "😀".repeat(64)] {
-        client.request(json!({"op": "ping", "ref": good})).await.expect("a ref within the bound");
+        client
+            .request(json!({"op": "ping", "ref": good}))
+            .await
+            .expect("a ref within the bound");
     }
     client.finish().await;
     still_answers(&kronos).await;
@@ -249,13 +312,20 @@ async fn a_session_that_is_unknown_and_one_of_somebody_else_are_the_same_answer(
     }
     let mut answers = Vec::new();
     for session in [unknown, theirs.as_str()] {
-        let reply = kronos.server.get(&format!("/api/v1/chat/{session}?user_id=mallory"), &[]).await;
+        let reply = kronos
+            .server
+            .get(&format!("/api/v1/chat/{session}?user_id=mallory"), &[])
+            .await;
         let mut body = reply.expect(404);
         body["error"]["request_id"] = Value::Null;
         answers.push(body.to_string().replace(session, "<id>"));
     }
     assert_eq!(answers[0], answers[1]);
-    assert_eq!(kronos.stored("ann", theirs.as_str()).await.len(), 2, "nothing was added");
+    assert_eq!(
+        kronos.stored("ann", theirs.as_str()).await.len(),
+        2,
+        "nothing was added"
+    );
     client.finish().await;
     still_answers(&kronos).await;
 }
@@ -298,7 +368,9 @@ async fn a_cursor_that_is_none_is_refused_and_one_from_elsewhere_starts_over() {
         assert_eq!(fresh.transcript(&session), owner.transcript(&session), "{epoch}:{seq}");
         fresh.ask(&session, &format!("m_{epoch}_{seq}"), "and on?").await;
         owner.until_caught_up(&session).await;
-        owner.until("the same", |owner| owner.cursor(&session) == fresh.cursor(&session)).await;
+        owner
+            .until("the same", |owner| owner.cursor(&session) == fresh.cursor(&session))
+            .await;
     }
     still_answers(&kronos).await;
 }
@@ -330,12 +402,33 @@ async fn who_does_not_say_hello_is_closed_with_4408_whatever_else_it_says() {
 #[tokio::test]
 async fn hello_is_said_once_and_with_the_codec_that_was_chosen() {
     let kronos = kronos().await;
-    let mut client = kronos.server.connect(ConnectOptions { hello: false, ..ConnectOptions::user("ann") }).await;
+    let mut client = kronos
+        .server
+        .connect(ConnectOptions {
+            hello: false,
+            ..ConnectOptions::user("ann")
+        })
+        .await;
     expect_refusal(&mut client, ErrorCode::Unauthenticated, json!({"op": "ping"})).await;
     expect_refusal(&mut client, ErrorCode::Unsupported, json!({"op": "fly"})).await;
-    expect_refusal(&mut client, ErrorCode::Validation, json!({"op": "hello", "codec": "xml"})).await;
-    expect_refusal(&mut client, ErrorCode::Validation, json!({"op": "hello", "codec": "msgpack"})).await;
-    expect_refusal(&mut client, ErrorCode::Validation, json!({"op": "hello", "client": "a name"})).await;
+    expect_refusal(
+        &mut client,
+        ErrorCode::Validation,
+        json!({"op": "hello", "codec": "xml"}),
+    )
+    .await;
+    expect_refusal(
+        &mut client,
+        ErrorCode::Validation,
+        json!({"op": "hello", "codec": "msgpack"}),
+    )
+    .await;
+    expect_refusal(
+        &mut client,
+        ErrorCode::Validation,
+        json!({"op": "hello", "client": "a name"}),
+    )
+    .await;
     client.hello().await;
     expect_refusal(&mut client, ErrorCode::Conflict, json!({"op": "hello"})).await;
     let session = client.attach_new().await;
@@ -438,7 +531,11 @@ async fn more_commands_than_may_wait_are_refused_each_with_its_ref() {
             match reply["op"].as_str().unwrap() {
                 "ok" => attached.push(reply["session"].clone()),
                 "error" => {
-                    assert_eq!((&reply["code"], &reply["retry"]), (&json!("overloaded"), &json!(true)), "{reply}");
+                    assert_eq!(
+                        (&reply["code"], &reply["retry"]),
+                        (&json!("overloaded"), &json!(true)),
+                        "{reply}"
+                    );
                     assert_eq!(reply["details"]["name"], "pending_commands");
                     assert!(reply["after_ms"].is_u64());
                     refused += 1;
@@ -503,7 +600,9 @@ async fn the_process_takes_exactly_as_many_connections_as_its_bound() {
     eventually(LIMIT, "a place is free again", again).await;
     drop(open);
     eventually(LIMIT, "places are free", || async {
-        WsClient::try_connect(&kronos.server.ws_url(), ConnectOptions::user("bob")).await.map(drop)
+        WsClient::try_connect(&kronos.server.ws_url(), ConnectOptions::user("bob"))
+            .await
+            .map(drop)
     })
     .await;
     let full = || async { status_of(&kronos, "/ws?user=eve").await.1.status == 101 };
@@ -518,7 +617,10 @@ async fn a_user_has_exactly_as_many_connections_as_its_bound() {
     let mut second = kronos.client("ann").await;
     expect_full(&status_of(&kronos, "/ws?user=ann").await.1);
     // Who is known only from hello is refused there: with an error, then 1013.
-    let guest = ConnectOptions { hello: false, ..ConnectOptions::default() };
+    let guest = ConnectOptions {
+        hello: false,
+        ..ConnectOptions::default()
+    };
     let mut guests = Vec::new();
     for _ in 0..2 {
         guests.push(kronos.server.connect(ConnectOptions::default()).await);
@@ -527,13 +629,18 @@ async fn a_user_has_exactly_as_many_connections_as_its_bound() {
     let error = refused(&mut third, json!({"op": "hello"})).await;
     assert_eq!((error.code, error.retry), (ErrorCode::Overloaded, true));
     let closed = third.closed().await;
-    assert_eq!((closed.code, closed.reason().map(|reason| reason.retry)), (1013, Some(true)));
+    assert_eq!(
+        (closed.code, closed.reason().map(|reason| reason.retry)),
+        (1013, Some(true))
+    );
     for client in [&mut first, &mut second] {
         client.request(json!({"op": "ping"})).await.expect("the others stay");
     }
     first.finish().await;
     eventually(LIMIT, "the place is free", || async {
-        WsClient::try_connect(&kronos.server.ws_url(), ConnectOptions::user("ann")).await.map(drop)
+        WsClient::try_connect(&kronos.server.ws_url(), ConnectOptions::user("ann"))
+            .await
+            .map(drop)
     })
     .await;
     still_answers(&kronos).await;
@@ -569,9 +676,15 @@ async fn a_message_has_at_most_32000_characters_whatever_their_bytes() {
     let (most, more) = (of(32_000), of(32_001));
     for mut client in [kronos.client("ann").await, kronos.msgpack("ann").await] {
         let session = client.attach_new().await;
-        let error = client.try_send(&session, "m_1", &more, SendMode::Queue).await.unwrap_err();
+        let error = client
+            .try_send(&session, "m_1", &more, SendMode::Queue)
+            .await
+            .unwrap_err();
         assert_eq!(error.code, ErrorCode::TooLarge);
-        assert_eq!((&error.details["limit"], &error.details["chars"]), (&json!(32_000), &json!(32_001)));
+        assert_eq!(
+            (&error.details["limit"], &error.details["chars"]),
+            (&json!(32_000), &json!(32_001))
+        );
         client.ask(&session, "m_1", &most).await;
         assert_eq!(kronos.stored("ann", session.as_str()).await[0], format!("user: {most}"));
         let parts = |first: &str, second: &str| {
@@ -589,8 +702,19 @@ async fn a_message_has_at_most_32000_characters_whatever_their_bytes() {
     let reply = kronos.server.post("/api/v1/chat/message", &[], &post(&more)).await;
     let error = reply.expect(422);
     let row = &error["error"]["details"]["errors"][0];
-    assert_eq!((&row["field"], &row["type"]), (&json!("body.message"), &json!("string_too_long")));
-    kronos.server.post("/api/v1/chat/message", &[], &post(&most)).await.expect(200);
-    kronos.server.post("/api/v1/chat/message", &[], &post("")).await.expect(422);
+    assert_eq!(
+        (&row["field"], &row["type"]),
+        (&json!("body.message"), &json!("string_too_long"))
+    );
+    kronos
+        .server
+        .post("/api/v1/chat/message", &[], &post(&most))
+        .await
+        .expect(200);
+    kronos
+        .server
+        .post("/api/v1/chat/message", &[], &post(""))
+        .await
+        .expect(422);
     still_answers(&kronos).await;
 }
