@@ -67,6 +67,7 @@ pub(crate) async fn drain(wiring: &Wiring, readiness: &Readiness, server: &Serve
         "draining"
     );
     readiness.draining();
+    wiring.directory.stop_new_runs();
     server.pause().await;
     wiring.connections.goaway_all("shutdown", RECONNECT_AFTER);
     // Skips its own waiting when hurried, never its commits.

@@ -81,9 +81,9 @@ impl Directory {
             store: self.node.store.clone(),
             gemini: self.gemini.clone(),
             directory: directory.clone(),
+            draining: Arc::clone(&self.node.draining),
         };
-        let draining = self.node.draining.load(Ordering::Relaxed);
-        let actor = Session::new(id.clone(), wire, origin, draining, deps);
+        let actor = Session::new(id.clone(), wire, origin, deps);
         let config = &self.node.config;
         let policy = RestartPolicy {
             max_restarts: config.max_restarts,

@@ -4,7 +4,13 @@
 //! inside a handler: it decides in the pure core (`session/core.rs`), hands events to the store, and shows them when they
 //! are durable. When it fails (a panic, a refused or failed commit) it folds its log again; its sockets stay.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use actix::prelude::*;
 use kronos_protocol::{
@@ -57,6 +63,8 @@ pub struct SessionDeps {
     pub gemini: GeminiRef,
     /// This core's directory.
     pub directory: Addr<Directory>,
+    /// The process drains: no new runs.
+    pub draining: Arc<AtomicBool>,
 }
 
 /// How a session comes to life.
@@ -122,7 +130,6 @@ pub struct Session {
     waiting: Vec<Waiting>,
     readers: Readers,
     presence_timer: Option<SpawnHandle>,
-    draining: bool,
     last_input: std::time::Instant,
     commit_failures: u32,
     on_idle: Vec<tokio::sync::oneshot::Sender<()>>,
@@ -131,7 +138,7 @@ pub struct Session {
 
 impl Session {
     /// A session that will read its log as soon as it is started.
-    pub fn new(id: SessionId, wire: SessionId, origin: Origin, draining: bool, deps: SessionDeps) -> Self {
+    pub fn new(id: SessionId, wire: SessionId, origin: Origin, deps: SessionDeps) -> Self {
         Self {
             wire: wire.clone(),
             incarnation: 0,
@@ -151,7 +158,6 @@ impl Session {
             waiting: Vec::new(),
             readers: Readers::new(wire),
             presence_timer: None,
-            draining,
             last_input: deps.clock.instant(),
             commit_failures: 0,
             on_idle: Vec::new(),
@@ -160,6 +166,10 @@ impl Session {
             origin,
             deps,
         }
+    }
+
+    fn draining(&self) -> bool {
+        self.deps.draining.load(Ordering::Relaxed)
     }
 
     /// Decides, appends, performs; the answer is given when its events are durable.
@@ -197,7 +207,7 @@ impl Session {
         if let Some(answer) = answer {
             self.answer(answer, &seqs, reply);
         }
-        if self.state.run.is_none() && !self.state.queue.is_empty() && !self.draining {
+        if self.state.run.is_none() && !self.state.queue.is_empty() && !self.draining() {
             self.start_next(ctx);
         }
         self.flush(ctx);
@@ -216,7 +226,7 @@ impl Session {
             config: &self.deps.config,
             thread: &self.wire,
             fresh_run: &mut fresh_run,
-            draining: self.draining,
+            draining: self.draining(),
         };
         core::decide(&self.state, &self.running, input, &mut env)
     }

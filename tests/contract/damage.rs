@@ -69,9 +69,10 @@ fn every_flipped_byte_of_a_value_is_noticed() {
             let mut damaged = value.to_vec();
             damaged[at] ^= 0x10;
             raw(folder.path()).insert(&key, damaged).unwrap();
+            let read = read_all(folder.path());
             assert!(
-                matches!(read_all(folder.path()), Err(StoreError::Corrupt { .. })),
-                "{key:?} byte {at}"
+                matches!(read, Err(StoreError::Corrupt { .. })),
+                "{key:?} byte {at}: {read:?}"
             );
         }
         raw(folder.path()).insert(&key, &value[..value.len() - 1]).unwrap();

@@ -17,11 +17,17 @@ pub(crate) fn open(folder: &Path) -> SledStore {
 
 /// Opens the files without Kronos, as Kronos opens them.
 pub(crate) fn raw(folder: &Path) -> sled::Db {
-    sled::Config::new()
-        .path(folder)
-        .segment_size(1024 * 1024)
-        .open()
-        .unwrap()
+    let config = sled::Config::new().path(folder).segment_size(1024 * 1024);
+    // A store that was just dropped keeps its lock until sled's own threads have let go of it.
+    for _ in 0..500 {
+        match config.open() {
+            Err(sled::Error::Io(error)) if error.to_string().contains("could not acquire lock") => {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            opened => return opened.unwrap(),
+        }
+    }
+    panic!("the store stays locked");
 }
 
 /// Lets a last commit delete what it may, closes the store and counts the batches that are left.

@@ -61,7 +61,7 @@ pub(super) struct Node {
     hasher: RandomState,
     routes: Vec<Mutex<HashMap<SessionId, usize>>>,
     joined: tokio::sync::watch::Sender<usize>,
-    pub(super) draining: AtomicBool,
+    pub(super) draining: Arc<AtomicBool>,
 }
 
 impl Node {
@@ -157,7 +157,7 @@ impl DirectoryRef {
                 hasher: RandomState::new(),
                 routes: (0..ROUTE_SHARDS).map(|_| Mutex::default()).collect(),
                 joined: tokio::sync::watch::Sender::new(0),
-                draining: AtomicBool::new(false),
+                draining: Arc::default(),
             }),
         }
     }
@@ -349,10 +349,15 @@ impl DirectoryRef {
         self.locate(session.clone(), wire, Origin::Stored).await
     }
 
+    /// Starts no new runs from now on: the first step of a drain, before clients are told to go.
+    pub fn stop_new_runs(&self) {
+        self.node.draining.store(true, Ordering::Relaxed);
+    }
+
     /// Lets runs end until the deadline, closes the rest as interrupted, commits everything and stops all sessions.
     /// When `hurry` resolves the waiting is skipped, the commits are not.
     pub async fn drain(&self, deadline: Duration, hurry: impl Future<Output = ()>) {
-        self.node.draining.store(true, Ordering::Relaxed);
+        self.stop_new_runs();
         let idle = self.each(Phase::Drain).await;
         tokio::select! {
             _ = join_all(idle) => {}

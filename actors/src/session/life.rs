@@ -80,7 +80,7 @@ impl Session {
         if self.state.run.is_some() || self.state.retriable(self.deps.config.max_run_attempts).is_some() {
             metrics::handles().runs_interrupted.increment(1);
             self.drive(Input::Recovered, ReplyTo::NONE, ctx);
-        } else if !self.state.queue.is_empty() && !self.draining {
+        } else if !self.state.queue.is_empty() && !self.draining() {
             self.drive(Input::Next, ReplyTo::NONE, ctx);
         }
         self.flush(ctx);
@@ -259,7 +259,7 @@ impl Session {
                     && self.waiting.is_empty()
                     && !self.log.has_pending()
                     && self.state.run.is_none()
-                    && (self.state.queue.is_empty() || self.draining)
+                    && (self.state.queue.is_empty() || self.draining())
             }
         }
     }
@@ -316,7 +316,6 @@ impl Handler<Drain> for Session {
     type Result = ();
 
     fn handle(&mut self, drain: Drain, ctx: &mut Self::Context) {
-        self.draining = true;
         self.on_idle.push(drain.idle);
         self.flush(ctx);
     }
@@ -333,7 +332,6 @@ impl Handler<Finish> for Session {
     type Result = ();
 
     fn handle(&mut self, finish: Finish, ctx: &mut Self::Context) {
-        self.draining = true;
         self.finishing = true;
         self.on_idle.push(finish.done);
         if matches!(self.life, Life::Live) {

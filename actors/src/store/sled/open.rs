@@ -1,6 +1,6 @@
 //! Opens the tree and reads back what the memory of the store needs: the write-ahead batches that are left, only those.
 
-use std::{collections::HashMap, panic::AssertUnwindSafe};
+use std::{collections::HashMap, panic::AssertUnwindSafe, time::Duration};
 
 use kronos_protocol::ids::SessionId;
 
@@ -21,6 +21,29 @@ const BACKGROUND_FLUSH_MS: u64 = 500;
 /// The number of the first batch: 0 is the tip of a store without commits.
 const FIRST_BATCH: u64 = 1;
 
+/// How often a locked store is tried again, and the pause between: a `Db` of this process that was just dropped keeps its
+/// lock until sled's own threads have let go of it.
+const LOCK_TRIES: u32 = 40;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
+fn is_locked(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(error) if error.to_string().contains("could not acquire lock"))
+}
+
+/// Opens sled's files, as soon as they are not locked any more, or not at all.
+fn unlocked(config: &sled::Config) -> std::thread::Result<sled::Result<sled::Db>> {
+    let mut tries = 0;
+    loop {
+        // Recovery asserts what a damaged file breaks.
+        let opened = std::panic::catch_unwind(AssertUnwindSafe(|| config.open()));
+        match &opened {
+            Ok(Err(error)) if is_locked(error) && tries < LOCK_TRIES => tries += 1,
+            _ => return opened,
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
+}
+
 /// Opens sled's files; refuses a store that is locked, damaged or newer, and makes a new one when there is none.
 pub(super) fn open(disk: &Disk, cache_bytes: u64) -> Result<sled::Db, StoreError> {
     let marked = disk.prepare()?;
@@ -30,15 +53,14 @@ pub(super) fn open(disk: &Disk, cache_bytes: u64) -> Result<sled::Db, StoreError
         .segment_size(SEGMENT_BYTES)
         .mode(sled::Mode::LowSpace)
         .flush_every_ms(Some(BACKGROUND_FLUSH_MS));
-    // Recovery asserts what a damaged file breaks.
-    let opened = std::panic::catch_unwind(AssertUnwindSafe(|| config.open()));
+    let opened = unlocked(&config);
     let damaged = |what: &str| StoreError::Corrupt {
         at: disk.path.display().to_string(),
         what: what.to_owned(),
     };
     let db = match opened {
         Err(_panic) => return Err(damaged("the file cannot be recovered")),
-        Ok(Err(sled::Error::Io(error))) if error.to_string().contains("could not acquire lock") => {
+        Ok(Err(error)) if is_locked(&error) => {
             return Err(StoreError::Locked {
                 path: disk.path.display().to_string(),
             });
