@@ -115,13 +115,39 @@ async fn serve(settings: SettingFlags) -> anyhow::Result<ExitCode> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
+    let max_connections = config.connection.max_connections;
     let stop = Stop::default();
     stop.on_signals()?;
     let banner = Banner::of(&config);
     let server = Server::bind(config).await?;
     banner.print(&server);
+    raise_open_files(max_connections);
     server.run(stop).await?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// File descriptors of a websocket: its socket, and the second handle that ends it.
+const FILES_PER_CONNECTION: u64 = 2;
+/// File descriptors of everything else: the store, upstream connections, requests.
+const SPARE_FILES: u64 = 2048;
+
+/// Takes as many open files as the system grants, and says when they are not enough for the configured connections.
+fn raise_open_files(max_connections: usize) {
+    let wanted = u64::try_from(max_connections)
+        .unwrap_or(u64::MAX)
+        .saturating_mul(FILES_PER_CONNECTION)
+        + SPARE_FILES;
+    match rlimit::increase_nofile_limit(wanted) {
+        Ok(granted) if granted < wanted => {
+            tracing::warn!(
+                granted,
+                wanted,
+                "the limit of open files is too low for MAX_CONNECTIONS"
+            );
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "the limit of open files cannot be raised"),
+    }
 }
 
 /// What is said at the start; taken before the configuration moves into the server.

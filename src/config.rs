@@ -89,6 +89,8 @@ pub struct ServerConfig {
     pub body_bytes: usize,
     /// Time in which the head of a request must have come. Default 10 s.
     pub request_timeout: Duration,
+    /// Time for which a closed HTTP connection may still take its answer.
+    pub disconnect_timeout: Duration,
     /// Time for which an idle HTTP connection is kept. Default 75 s.
     pub keep_alive: Duration,
     /// Connections that the kernel may hold until they are accepted. Default 8192.
@@ -110,6 +112,7 @@ impl Default for ServerConfig {
             allowed_hosts: Vec::new(),
             body_bytes: 1024 * 1024,
             request_timeout: Duration::from_secs(10),
+            disconnect_timeout: Duration::from_secs(1),
             keep_alive: Duration::from_secs(75),
             backlog: 8192,
             drain_deadline: Duration::from_secs(10),

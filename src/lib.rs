@@ -13,6 +13,7 @@ use std::{any::Any, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use actix_web::{
     App, HttpServer,
+    dev::Extensions,
     middleware::{Compress, from_fn},
     rt::net::TcpStream,
     web,
@@ -42,9 +43,6 @@ pub use shutdown::Stop;
 
 /// How often expired tokens and logins are deleted.
 const SWEEP: Duration = Duration::from_secs(600);
-
-/// Time for which a closed connection may still take what was written to it.
-const DISCONNECT: Duration = Duration::from_secs(1);
 
 /// Seconds that requests get to end once the server stops; sockets are gone by then.
 const STOP_SECONDS: u64 = 1;
@@ -231,13 +229,13 @@ fn listen(
             .wrap(Compress::default())
             .wrap(from_fn(edge::request::observe))
     })
-    .on_connect(move |stream, _| tune(stream, &tuning))
+    .on_connect(move |stream, data| tune(stream, data, &tuning))
     .workers(workers(config))
     .backlog(server.backlog)
     .max_connections(config.connection.max_connections + SPARE_CONNECTIONS)
     .keep_alive(server.keep_alive)
     .client_request_timeout(server.request_timeout)
-    .client_disconnect_timeout(DISCONNECT)
+    .client_disconnect_timeout(server.disconnect_timeout)
     .tcp_nodelay(true)
     .shutdown_timeout(STOP_SECONDS)
     .disable_signals()
@@ -257,12 +255,17 @@ fn directory(state: &EdgeState) -> web::Data<DirectoryRef> {
     web::Data::new(state.wiring.directory.clone())
 }
 
-fn tune(stream: &dyn Any, config: &ConnectionConfig) {
-    if let Some(stream) = stream.downcast_ref::<TcpStream>()
-        && let Err(error) = edge::ws::tune_socket(stream, config)
-    {
-        // The peer is gone already, mostly.
+fn tune(stream: &dyn Any, data: &mut Extensions, config: &ConnectionConfig) {
+    let Some(stream) = stream.downcast_ref::<TcpStream>() else {
+        return;
+    };
+    // The peer is gone already, mostly.
+    if let Err(error) = edge::ws::tune_socket(stream, config) {
         tracing::debug!(%error, "socket not tuned");
+    }
+    match edge::ws::Socket::of(stream) {
+        Ok(socket) => drop(data.insert(socket)),
+        Err(error) => tracing::debug!(%error, "socket has no second handle"),
     }
 }
 

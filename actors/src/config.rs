@@ -62,7 +62,7 @@ pub struct ConnectionConfig {
     pub hello_timeout: Duration,
     /// Interval of the server's pings; a peer silent for two of them is gone. Default 25 s.
     pub ping_interval: Duration,
-    /// Bytes of one assembled message, in both directions. Default 256 KiB.
+    /// Bytes of one assembled message, in both directions. Default 512 KiB.
     pub frame_bytes: usize,
     /// Bytes of one message before `hello` was answered. Default 16 KiB.
     pub pre_auth_frame_bytes: usize,

@@ -42,6 +42,7 @@ use crate::{
 
 mod assembly;
 mod body;
+pub use body::HangUp;
 mod commands;
 mod cursors;
 mod guard;
@@ -109,6 +110,8 @@ pub struct Upgrade {
     pub credentials: Result<Option<Principal>, AuthError>,
     /// The connection's place.
     pub permit: Permit,
+    /// Ends its socket.
+    pub hang_up: HangUp,
 }
 
 /// Starts a connection on the payload of an upgraded request; returns the body of the response.
@@ -129,11 +132,18 @@ where
         .frame_bytes
         .max(deps.config.pre_auth_frame_bytes)
         .saturating_add(1);
+    let mut upgrade = upgrade;
+    let hang_up = std::mem::take(&mut upgrade.hang_up);
     let connection = Connection::new(deps, upgrade, link.clone());
     let id = connection.id.clone();
     let guard = Guard::new(payload, link.clone());
     let frames = actix_http::ws::Codec::new().max_size(largest);
-    Body::new(WebsocketContext::with_codec(connection, guard, frames), link, id)
+    Body::new(
+        WebsocketContext::with_codec(connection, guard, frames),
+        link,
+        id,
+        hang_up,
+    )
 }
 
 /// Who is on the other end.

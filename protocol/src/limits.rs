@@ -1,8 +1,8 @@
 //! Default bounds of the protocol. A server tells its own in `welcome`; these are what it starts from.
 
 /// Largest websocket message in either direction, in bytes: [`MESSAGE_CHARS`] fit with room to spare as UTF-8 (128,000 at
-/// most) and with every character escaped as `\u1234` (192,000).
-pub const FRAME_BYTES: usize = 262_144;
+/// most), and with every character escaped as JSON allows (`\u1234` 192,000, as surrogate pairs 384,000).
+pub const FRAME_BYTES: usize = 524_288;
 
 /// Largest websocket message before `hello` was accepted, in bytes: a token fits, a stranger's memory does not.
 pub const PRE_AUTH_FRAME_BYTES: usize = 16_384;

@@ -232,7 +232,7 @@ fn the_model_is_simulated_only_on_a_desk_without_a_key() {
 fn settings_that_do_not_go_together_are_refused() {
     assert!(refusal(&[("FRAME_BYTES", "8KiB")]).contains("PRE_AUTH_FRAME_BYTES"));
     assert!(refusal(&[("GEMINI_BACKOFF", "30s")]).contains("GEMINI_MAX_BACKOFF"));
-    assert!(refusal(&[("SESSION_BATCH_BYTES", "512KiB")]).contains("SESSION_BATCH_BYTES"));
+    assert!(refusal(&[("SESSION_BATCH_BYTES", "512KiB"), ("FRAME_BYTES", "256KiB")]).contains("SESSION_BATCH_BYTES"));
 }
 
 #[test]

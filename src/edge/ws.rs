@@ -16,7 +16,7 @@ use base64::Engine as _;
 use futures_util::future::BoxFuture;
 use kronos_actors::{
     config::ConnectionConfig,
-    connection::{self, ConnectionDeps, Upgrade, registry::ConnectionsRef},
+    connection::{self, ConnectionDeps, HangUp, Upgrade, registry::ConnectionsRef},
     principal::{AuthError, Principal},
 };
 use kronos_protocol::codec::Codec;
@@ -132,7 +132,10 @@ pub async fn upgrade(
     if let Some(codec) = codec {
         response.insert_header((header::SEC_WEBSOCKET_PROTOCOL, codec.subprotocol()));
     }
+    let socket = request.conn_data::<Socket>().cloned();
+    let hang_up = socket.map_or_else(HangUp::default, |socket| HangUp::new(move || socket.hang_up()));
     let upgrade = Upgrade {
+        hang_up,
         codec: codec.unwrap_or_default(),
         credentials,
         permit,
@@ -247,6 +250,26 @@ fn bearer(value: &str) -> Option<&str> {
         .eq_ignore_ascii_case("bearer")
         .then(|| token.trim())
         .filter(|token| !token.is_empty())
+}
+
+/// A second handle of a connection's socket, to end it when its websocket has ended. Kept with the connection and gone with
+/// it: a handle that stays would keep the socket open.
+#[derive(Clone)]
+pub struct Socket(Arc<socket2::Socket>);
+
+impl Socket {
+    /// Takes a handle of a stream.
+    ///
+    /// # Errors
+    /// The process has no more file descriptors.
+    pub fn of(stream: &TcpStream) -> io::Result<Self> {
+        Ok(Self(Arc::new(SockRef::from(stream).try_clone()?)))
+    }
+
+    fn hang_up(&self) {
+        // A peer that was faster has ended it already.
+        drop(self.0.shutdown(std::net::Shutdown::Write));
+    }
 }
 
 /// Sets what a websocket needs of its socket; for `HttpServer::on_connect`.

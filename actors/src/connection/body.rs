@@ -1,7 +1,8 @@
 //! The outgoing half of a websocket, between the actor's context and the HTTP dispatcher.
 //!
-//! Marks the turns of [`Link`], and ends the connection with 1011 when its actor panics, so that the client learns that
-//! the server was at fault instead of seeing a cut.
+//! Marks the turns of [`Link`], ends the connection with 1011 when its actor panics, so that the client learns that the
+//! server was at fault instead of seeing a cut, and hangs up as soon as the last bytes are written: the dispatcher itself
+//! would linger for as long as it grants an HTTP client to take its answer.
 
 use std::{
     io,
@@ -21,20 +22,54 @@ use super::{link::Link, metrics};
 /// A close frame with code 1011 and no reason.
 const INTERNAL_ERROR: Bytes = Bytes::from_static(&[0x88, 0x02, 0x03, 0xF3]);
 
+/// Ends the sending half of the connection's socket; does nothing where there is no socket to be had.
+#[derive(Default)]
+pub struct HangUp(Option<Box<dyn FnOnce()>>);
+
+impl HangUp {
+    /// What ends the socket; called once, when everything is written.
+    pub fn new(end: impl FnOnce() + 'static) -> Self {
+        Self(Some(Box::new(end)))
+    }
+}
+
+impl std::fmt::Debug for HangUp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "HangUp({})", self.0.is_some())
+    }
+}
+
 pub(super) struct Body<S> {
-    /// Gone after a panic.
+    /// Gone after its end or a panic.
     inner: Option<S>,
     link: Rc<Link>,
     id: ConnectionId,
+    hang_up: HangUp,
+    /// The dispatcher has had a poll to write the last bytes.
+    written: bool,
 }
 
 impl<S> Body<S> {
-    pub(super) fn new(inner: S, link: Rc<Link>, id: ConnectionId) -> Self {
+    pub(super) fn new(inner: S, link: Rc<Link>, id: ConnectionId, hang_up: HangUp) -> Self {
         Self {
             inner: Some(inner),
             link,
             id,
+            hang_up,
+            written: false,
         }
+    }
+
+    /// Ends the body one poll after its last bytes: the dispatcher writes at the end of each.
+    fn end<T>(&mut self, cx: &Context<'_>) -> Poll<Option<T>> {
+        if !std::mem::replace(&mut self.written, true) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if let Some(end) = self.hang_up.0.take() {
+            end();
+        }
+        Poll::Ready(None)
     }
 
     /// Drops the actor and says goodbye in its place.
@@ -58,10 +93,14 @@ where
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
         let Some(inner) = &mut this.inner else {
-            return Poll::Ready(None);
+            return this.end(cx);
         };
         this.link.begin_turn();
         match catch_unwind(AssertUnwindSafe(|| Pin::new(inner).poll_next(cx))) {
+            Ok(Poll::Ready(None)) => {
+                this.inner = None;
+                this.end(cx)
+            }
             Ok(poll) => poll.map_err(|error| io::Error::other(error.to_string())),
             Err(_) => Poll::Ready(Some(Ok(this.bury()))),
         }

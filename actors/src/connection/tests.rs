@@ -83,6 +83,7 @@ impl Peer {
             codec: Codec::Json,
             credentials: Ok(None),
             permit: connections.admit(None).unwrap(),
+            hang_up: crate::connection::HangUp::default(),
         };
         let body = Box::pin(serve(Arc::new(deps), upgrade, Box::pin(payload)));
         Self {

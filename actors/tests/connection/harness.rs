@@ -137,6 +137,7 @@ async fn upgrade(
         codec: codec.unwrap_or_default(),
         credentials,
         permit,
+        hang_up: kronos_actors::connection::HangUp::default(),
     };
     response.streaming(connection::serve(state.0.clone(), upgrade, payload))
 }

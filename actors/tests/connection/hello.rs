@@ -26,7 +26,7 @@ async fn hello_is_first_and_once() {
     assert_eq!((&welcome["op"], &welcome["user"]["id"]), (&json!("ok"), &json!("ann")));
     assert_eq!(
         (&welcome["ping_seconds"], &welcome["limits"]["frame_bytes"]),
-        (&json!(7), &json!(262_144))
+        (&json!(7), &json!(524_288))
     );
     let again = ask(&mut socket, json!({"op": "hello", "ref": "4", "token": "ann"})).await;
     assert_eq!(again["code"], "conflict");

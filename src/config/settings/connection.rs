@@ -24,7 +24,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     Setting::new(
         "connection.frame_bytes",
         "FRAME_BYTES",
-        "256KiB",
+        "512KiB",
         bytes(4 * KIB, GIB, |c, v| c.connection.frame_bytes = size(v)),
         "Bytes of one websocket message, in both directions.",
     ),

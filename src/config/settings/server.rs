@@ -69,6 +69,13 @@ pub(super) static SETTINGS: &[Setting] = &[
         "Time in which the head of a request must have come.",
     ),
     Setting::new(
+        "server.disconnect_timeout",
+        "DISCONNECT_TIMEOUT",
+        "1s",
+        span(SECOND, 10 * 60 * SECOND, |c, v| c.server.disconnect_timeout = v),
+        "Time for which a closed HTTP connection may still take its answer.",
+    ),
+    Setting::new(
         "server.keep_alive",
         "KEEP_ALIVE",
         "75s",
