@@ -24,7 +24,7 @@ use crate::{
 
 pub mod accounts;
 mod auth;
-mod chat;
+pub(crate) mod chat;
 pub mod error;
 pub(crate) mod headers;
 mod health;

@@ -6,14 +6,14 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
-use kronos_actors::store::SessionMeta;
+use kronos_actors::{session::view, store::SessionMeta};
 use kronos_protocol::ids::SessionId;
 use serde_json::{Value, json};
 
 use super::say;
 use crate::{
     config::{self, Config, ConfigError},
-    edge::rfc3339,
+    edge::{chat::conversation, rfc3339},
     wiring,
 };
 
@@ -46,7 +46,7 @@ enum SessionsCommand {
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=100))]
         limit: u64,
     },
-    /// Show one conversation: its messages from a server, its listing from a store.
+    /// Show one conversation with its last messages.
     Show {
         /// Its id.
         id: String,
@@ -125,8 +125,11 @@ async fn read_store(arguments: &SessionsArgs, config: &Config) -> anyhow::Result
             json!({"items": page.iter().map(listed).collect::<Vec<_>>(), "next_cursor": null})
         }
         SessionsCommand::Show { id } => {
-            let meta = store.meta(&SessionId::try_from(id.as_str())?).await?;
-            listed(&meta.with_context(|| format!("{id} is not in {url}"))?)
+            let stored = store.load(&SessionId::try_from(id.as_str())?).await?;
+            let view = view::of_stored(stored.with_context(|| format!("{id} is not in {url}"))?)?;
+            let mut answer = conversation(&view, None);
+            answer["owner"] = json!(view.meta.owner);
+            answer
         }
     };
     store.close().await;

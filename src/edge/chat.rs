@@ -227,7 +227,8 @@ pub(super) async fn show(
     Ok(HttpResponse::Ok().json(conversation(&view, before.as_ref())))
 }
 
-fn conversation(view: &View, before: Option<&MessageId>) -> Value {
+/// A conversation with a page of its messages: the last ones, or those before `before`.
+pub(crate) fn conversation(view: &View, before: Option<&MessageId>) -> Value {
     let position = before.and_then(|before| view.messages.iter().position(|(_, message)| message.id() == before));
     let upto = position.unwrap_or(view.messages.len());
     let from = upto.saturating_sub(PAGE);

@@ -381,7 +381,10 @@ async fn sessions_are_listed_and_shown_from_a_running_server_and_from_its_folder
     assert_says(&line, &["--url nowhere is not an address"]);
     let env = [("DATABASE_URL", store.as_str()), ("PORT", port.as_str())];
     assert_says(&kronos_run(&["sessions", "list"], &env), &[id, "capital of Japan"]);
-    assert_says(&kronos_run(&["sessions", "show", id], &env), &[id, "ann"]);
+    assert_says(
+        &kronos_run(&["sessions", "show", id], &env),
+        &[id, "ann", "assistant", "Tokyo"],
+    );
     let line = refused(&run(dir.path(), &["sessions", "list"], &[("PORT", &port)]));
     assert_says(&line, &["./data does not exist"]);
     assert_eq!(dir.path().read_dir().unwrap().count(), 0, "looking makes no store");

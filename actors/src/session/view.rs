@@ -16,9 +16,14 @@ use serde_json::json;
 
 use super::{
     core::reasoning_id,
+    log::Stored,
+    message::View,
     state::{Body, Said, State},
 };
-use crate::clock::Millis;
+use crate::{
+    clock::Millis,
+    store::{StoreError, StoredSession},
+};
 
 /// `CUSTOM` name, in a snapshot: the messages that wait: `{messages}`.
 pub const QUEUE_SNAPSHOT: &str = "kronos.queue_snapshot";
@@ -38,6 +43,31 @@ pub fn message(said: &Said) -> Message {
 /// All messages with the time of each.
 pub fn messages(state: &State) -> Vec<(Millis, Message)> {
     state.messages.iter().map(|said| (said.at_ms, message(said))).collect()
+}
+
+/// Folds a session as the store has it, without an actor: for an operator's look at a store that nobody serves.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] when a record cannot be read or may not follow the one before.
+pub fn of_stored(stored: StoredSession) -> Result<View, StoreError> {
+    let mut state = State::default();
+    let mut head = 0;
+    for record in &stored.records {
+        head = record.seq;
+        let damaged = |what: String| StoreError::Corrupt {
+            at: format!("{} seq {head}", stored.meta.session),
+            what,
+        };
+        let event = Stored::decode(record).map_err(|error| damaged(error.to_string()))?;
+        state.apply(head, &event).map_err(|error| damaged(error.to_string()))?;
+    }
+    let run = state.run.as_ref().map(|run| run.id.clone());
+    Ok(View {
+        messages: messages(&state),
+        meta: stored.meta,
+        head,
+        run,
+    })
 }
 
 /// The AG-UI form of "here is where we are": a run is opened, the messages are given (the newest that fit into
