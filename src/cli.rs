@@ -139,10 +139,10 @@ fn raise_open_files(max_connections: usize) {
         + SPARE_FILES;
     match rlimit::increase_nofile_limit(wanted) {
         Ok(granted) if granted < wanted => {
-            tracing::warn!(
+            tracing::info!(
                 granted,
                 wanted,
-                "the limit of open files is too low for MAX_CONNECTIONS"
+                "the system grants fewer open files than MAX_CONNECTIONS may need"
             );
         }
         Ok(_) => {}
