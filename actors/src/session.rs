@@ -324,8 +324,11 @@ impl Session {
 impl Actor for Session {
     type Context = Context<Self>;
 
+    /// Also called after each restart.
     fn started(&mut self, ctx: &mut Self::Context) {
-        metrics::handles().live.increment(1.0);
+        if self.incarnation == 0 {
+            metrics::handles().live.increment(1.0);
+        }
         self.load(Duration::ZERO, ctx);
         self.watch_idleness(ctx);
     }
@@ -337,12 +340,10 @@ impl Actor for Session {
 }
 
 impl Supervised for Session {
-    /// After a panic nothing of the old state is trusted: the log is folded again. Timers are gone; readers stay.
+    /// After a panic nothing of the old state is trusted: `started` folds the log again. Timers are gone; readers stay.
     fn restarting(&mut self, ctx: &mut Self::Context) {
-        let failure = SessionError::closed();
-        self.refold(&failure, Duration::ZERO, ctx);
+        self.reset(&SessionError::closed(), ctx);
         self.presence_timer = None;
-        self.watch_idleness(ctx);
     }
 }
 
@@ -354,7 +355,9 @@ impl Handler<SessionCall> for Session {
         let SessionCall { caller, command, reply } = call;
         match &self.life {
             Life::Live => {}
-            Life::Loading | Life::Missing => return reply.send(Err(SessionError::not_found(&self.wire))),
+            // The mailbox waits while the log is read; whoever comes through all the same is to ask again.
+            Life::Loading => return reply.send(Err(SessionError::closed())),
+            Life::Missing => return reply.send(Err(SessionError::not_found(&self.wire))),
             Life::Unavailable(error) => return reply.send(Err(storage_error(error))),
         }
         let allowed = self
@@ -480,3 +483,6 @@ fn storage_error(error: &StoreError) -> SessionError {
     };
     SessionError::new(code, "the conversation's storage does not work now").after_ms(1000)
 }
+
+#[cfg(test)]
+mod tests;

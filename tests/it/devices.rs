@@ -143,3 +143,20 @@ async fn twenty_chats_with_three_devices_each_end_with_one_transcript() {
     println!("KRONOS_SEED={seed}");
     join_all((0..CHATS).map(|number| chat(&kronos, number, seed))).await;
 }
+
+#[tokio::test]
+async fn a_device_that_does_not_read_holds_up_nobody_and_misses_nothing() {
+    let kronos = kronos_with(0.0, &[]).await;
+    let (mut reads, mut stalls) = (kronos.client("ann").await, kronos.client("ann").await);
+    let session = reads.attach_new().await;
+    stalls.attach(&session, None).await;
+    for n in 0..6 {
+        // Each answer is larger than what one batch, or the mailbox of a connection, could hold.
+        reads.ask(&session, &format!("m_{n}"), "[[tokens 4000]] write").await;
+    }
+    let last = reads.cursor(&session);
+    stalls
+        .until("the reader has caught up", |client| client.cursor(&session) == last)
+        .await;
+    assert_eq!(stalls.transcript(&session), reads.transcript(&session));
+}

@@ -89,6 +89,12 @@ impl Session {
 
     /// Drops everything that is not durable and reads the log again; readers stay where they are.
     pub(super) fn refold(&mut self, failure: &SessionError, delay: Duration, ctx: &mut Context<Self>) {
+        self.reset(failure, ctx);
+        self.load(delay, ctx);
+    }
+
+    /// Drops everything that is not durable.
+    pub(super) fn reset(&mut self, failure: &SessionError, ctx: &mut Context<Self>) {
         self.incarnation += 1;
         self.generation = None;
         if let Some(timer) = self.deadline.take() {
@@ -104,7 +110,7 @@ impl Session {
         for waiting in self.waiting.drain(..) {
             waiting.reply.send(Err(failure.clone()));
         }
-        self.load(delay, ctx);
+        self.life = Life::Loading;
     }
 
     /// Hands to the store what waits, unless a commit is in the air: then the next one takes it.
