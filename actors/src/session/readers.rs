@@ -100,8 +100,12 @@ impl Readers {
             return Served::Done;
         };
         let Some(after) = reader.pull else { return Served::Done };
-        if let Some((upto, entries)) = reader.snapshot.take() {
-            return deliver(&self.wire, epoch, id, reader, upto, entries, true);
+        if let Some((upto, entries)) = reader.snapshot.clone() {
+            let served = deliver(&self.wire, epoch, id, reader, upto, entries, true);
+            if served == Served::Done {
+                reader.snapshot = None;
+            }
+            return served;
         }
         if let Form::Frame(codec) = reader.form
             && let Some((.., upto, bytes)) = cache.0.iter().find(|(c, from, ..)| (*c, *from) == (codec, after))
