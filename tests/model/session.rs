@@ -199,6 +199,8 @@ impl World {
             unpacked, expected,
             "memory keeps what is not packed, whatever its budget"
         );
+        let bytes: usize = self.log.unpacked().iter().map(|record| record.payload.len()).sum();
+        assert_eq!(self.log.unpacked_bytes(), bytes, "and counts it");
         if let Some(last) = self.log.unpacked().last() {
             self.packed = last.seq;
             self.log.mark_packed(last.seq);

@@ -121,6 +121,8 @@ pub struct Log {
     /// Handed to the store, newest last. Everything that is not packed is here.
     tail: VecDeque<Kept>,
     tail_bytes: usize,
+    /// Of those, bytes that are not packed: asked at every commit, so it is counted, not summed.
+    unpacked_bytes: usize,
     next: Seq,
     committed: Seq,
     packed: Seq,
@@ -134,6 +136,7 @@ impl Log {
             pending: Vec::new(),
             tail: VecDeque::new(),
             tail_bytes: 0,
+            unpacked_bytes: 0,
             next: 1,
             committed: 0,
             packed: 0,
@@ -150,6 +153,7 @@ impl Log {
         self.committed = record.seq;
         self.packed = packed_upto.min(record.seq);
         self.tail_bytes += size;
+        self.unpacked_bytes += if packed { 0 } else { size };
         self.tail.push_back(Kept {
             seq: record.seq,
             stored,
@@ -220,6 +224,7 @@ impl Log {
                 payload: kept.payload.clone(),
             });
             self.tail_bytes += kept.size;
+            self.unpacked_bytes += kept.size;
             self.tail.push_back(kept);
         }
         Ok(records)
@@ -245,18 +250,18 @@ impl Log {
 
     /// Bytes of what is not packed yet.
     pub fn unpacked_bytes(&self) -> usize {
-        self.tail
-            .iter()
-            .rev()
-            .take_while(|kept| kept.seq > self.packed)
-            .map(|kept| kept.size)
-            .sum()
+        self.unpacked_bytes
     }
 
     /// The store holds everything up to `upto` in segments.
     pub fn mark_packed(&mut self, upto: Seq) {
-        for kept in self.tail.iter_mut().filter(|kept| kept.seq <= upto) {
+        for kept in self
+            .tail
+            .iter_mut()
+            .filter(|kept| kept.seq <= upto && kept.seq > self.packed)
+        {
             kept.payload = Bytes::new();
+            self.unpacked_bytes -= kept.size;
         }
         self.packed = self.packed.max(upto);
         self.trim();
