@@ -68,6 +68,7 @@ impl Wiring {
             Arc::clone(&gemini),
             clock.clone(),
         );
+        directory.load_parked().await?;
         let connections = ConnectionsRef::new(&config.connection);
         Ok(Self {
             store,

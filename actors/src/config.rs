@@ -10,7 +10,7 @@ use secrecy::SecretString;
 /// How sessions live: memory, runs, restarts.
 #[derive(Debug, Clone)]
 pub struct SessionConfig {
-    /// Time without a run, an input or an attached socket before a session leaves memory. Default 60 s.
+    /// Time without a run and an input before a session leaves memory; its sockets stay attached. Default 60 s.
     pub idle_timeout: Duration,
     /// Bytes of its log that a live session keeps in memory. Default 256 KiB.
     pub tail_bytes: usize,
@@ -32,6 +32,8 @@ pub struct SessionConfig {
     pub max_restarts: u32,
     /// The window of `max_restarts`. Default 60 s.
     pub restart_window: Duration,
+    /// Time without progress after which a session that has work counts as dead and is started again. Default 30 s.
+    pub hang_timeout: Duration,
     /// Commands that may wait in a session's mailbox. Default 64 (and one for each sender).
     pub mailbox: usize,
 }
@@ -50,6 +52,7 @@ impl Default for SessionConfig {
             max_run_attempts: 3,
             max_restarts: 5,
             restart_window: Duration::from_secs(60),
+            hang_timeout: Duration::from_secs(30),
             mailbox: 64,
         }
     }

@@ -81,12 +81,14 @@ metrics! {
         "Sessions in memory.";
     SESSIONS_PARKED = "kronos_sessions_parked", Gauge, Count, [],
         "Sessions closed because they panicked too often.";
+    ATTACHMENTS_ASLEEP = "kronos_attachments_asleep", Gauge, Count, [],
+        "Attachments whose session is not in memory.";
     SESSION_ACTIVATIONS = "kronos_session_activations_total", Counter, Count, [],
         "Logs folded into a session.";
     SESSION_PASSIVATIONS = "kronos_session_passivations_total", Counter, Count, [],
         "Idle sessions that left memory.";
     SESSION_RESTARTS = "kronos_session_restarts_total", Counter, Count, ["reason"],
-        "Sessions that folded their log again: after a panic, a failed commit, a broken order.";
+        "Sessions that folded their log again: after a panic, a hang, a failed commit, a broken order.";
     EVENTS_APPENDED = "kronos_events_appended_total", Counter, Count, [],
         "Events that sessions decided, before deltas of one commit merge.";
     SNAPSHOTS = "kronos_snapshots_total", Counter, Count, [],

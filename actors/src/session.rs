@@ -5,11 +5,12 @@
 //! are durable. When it fails (a panic, a refused or failed commit) it folds its log again; its sockets stay.
 
 use std::{
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use actix::prelude::*;
@@ -36,6 +37,7 @@ pub(crate) mod life;
 pub mod log;
 pub mod message;
 pub(crate) mod metrics;
+pub(crate) mod pulse;
 pub mod reader;
 mod readers;
 mod serve;
@@ -45,7 +47,8 @@ pub mod view;
 use self::{
     core::{Answer, Decision, Effect, Env, Generate, Input, Running},
     log::Log,
-    message::{ReplyTo, SessionCall, SessionCommand, SessionError, SessionReply},
+    message::{Payload, ReplyTo, SessionCall, SessionCommand, SessionError, SessionReply, Sleeper},
+    pulse::Pulse,
     readers::Readers,
     state::State,
 };
@@ -104,6 +107,15 @@ struct Waiting {
     result: Result<SessionReply, SessionError>,
 }
 
+/// The model at work for the active run.
+struct Generation {
+    run: RunId,
+    /// Dropped, it closes the upstream connection.
+    _handle: GenerationHandle,
+    /// When the run's deadline ends it.
+    ends: Instant,
+}
+
 /// One live conversation.
 pub struct Session {
     id: SessionId,
@@ -124,21 +136,34 @@ pub struct Session {
     state: State,
     log: Log,
     running: Running,
-    generation: Option<(RunId, GenerationHandle)>,
+    generation: Option<Generation>,
     deadline: Option<SpawnHandle>,
     in_flight: Option<InFlight>,
     waiting: Vec<Waiting>,
     readers: Readers,
     presence_timer: Option<SpawnHandle>,
-    last_input: std::time::Instant,
+    last_input: Instant,
     commit_failures: u32,
+    /// Panics since something was last committed.
+    panics: u32,
+    /// Shows the directory that it gets on.
+    pulse: Rc<Pulse>,
+    /// Readers that stayed attached while it was not in memory: woken once the log is folded.
+    sleepers: Vec<Sleeper>,
     on_idle: Vec<tokio::sync::oneshot::Sender<()>>,
     finishing: bool,
 }
 
 impl Session {
     /// A session that will read its log as soon as it is started.
-    pub fn new(id: SessionId, wire: SessionId, origin: Origin, deps: SessionDeps) -> Self {
+    pub(crate) fn new(
+        id: SessionId,
+        wire: SessionId,
+        origin: Origin,
+        deps: SessionDeps,
+        pulse: Rc<Pulse>,
+        sleepers: Vec<Sleeper>,
+    ) -> Self {
         Self {
             wire: wire.clone(),
             incarnation: 0,
@@ -160,12 +185,30 @@ impl Session {
             presence_timer: None,
             last_input: deps.clock.instant(),
             commit_failures: 0,
+            panics: 0,
+            pulse,
+            sleepers,
             on_idle: Vec::new(),
             finishing: false,
             id,
             origin,
             deps,
         }
+    }
+
+    /// Shows that something was done, and whether there is more that must get on by itself.
+    fn beat(&self) {
+        let now = self.deps.clock.instant();
+        let (working, run_ends) = match self.life {
+            Life::Loading => (true, None),
+            Life::Missing | Life::Unavailable(_) => (false, None),
+            Life::Live => {
+                let abandoned = self.state.run.is_some() && self.generation.is_none();
+                let run_ends = self.generation.as_ref().map(|generation| generation.ends);
+                (self.in_flight.is_some() || abandoned, run_ends)
+            }
+        };
+        self.pulse.beat(now, working, run_ends);
     }
 
     fn draining(&self) -> bool {
@@ -274,7 +317,7 @@ impl Session {
         match effect {
             Effect::Stop(run) => {
                 // Dropping the handle closes the upstream connection.
-                if self.generation.as_ref().is_some_and(|(active, _)| *active == run) {
+                if self.generation.as_ref().is_some_and(|active| active.run == run) {
                     self.generation = None;
                 }
             }
@@ -286,6 +329,7 @@ impl Session {
         let Generate { run, options, contents } = generate;
         self.running = Running::default();
         let Some(meta) = &self.meta else { return };
+        let ends = self.deps.clock.instant() + self.deps.config.run_deadline;
         let request = crate::gemini::GenerateRequest {
             run: run.clone(),
             session: self.id.clone(),
@@ -295,7 +339,7 @@ impl Session {
             contents,
             temperature: options.temperature,
             max_tokens: options.max_tokens,
-            deadline: self.deps.clock.instant() + self.deps.config.run_deadline,
+            deadline: ends,
         };
         let timer = run.clone();
         self.deadline = Some(ctx.run_later(self.deps.config.run_deadline, move |act, ctx| {
@@ -303,7 +347,13 @@ impl Session {
             act.drive(Input::Deadline(timer), ReplyTo::NONE, ctx);
         }));
         match self.deps.gemini.generate(request, ctx.address().recipient()) {
-            Ok(handle) => self.generation = Some((run, handle)),
+            Ok(handle) => {
+                self.generation = Some(Generation {
+                    run,
+                    _handle: handle,
+                    ends,
+                });
+            }
             Err(failed) => ctx.notify(GenerationEvent {
                 run,
                 progress: Progress::Failed(failed),
@@ -329,7 +379,7 @@ impl Actor for Session {
         if self.incarnation == 0 {
             metrics::handles().live.increment(1.0);
         }
-        self.load(Duration::ZERO, ctx);
+        self.load(self.pause(), ctx);
         self.watch_idleness(ctx);
     }
 
@@ -342,6 +392,7 @@ impl Actor for Session {
 impl Supervised for Session {
     /// After a panic nothing of the old state is trusted: `started` folds the log again. Timers are gone; readers stay.
     fn restarting(&mut self, ctx: &mut Self::Context) {
+        self.panics = self.panics.saturating_add(1);
         self.reset(&SessionError::closed(), ctx);
         self.presence_timer = None;
     }

@@ -104,6 +104,9 @@ impl Connection {
     /// Puts a command into the lane of its session, behind those that are there.
     fn dispatch(&mut self, session: &SessionId, origin: Origin, command: SessionCommand, ctx: &mut Ctx) {
         self.pending += 1;
+        if self.is_asleep(session) && !matches!(command, SessionCommand::Attach(_)) {
+            self.wake(session, ctx);
+        }
         self.lanes
             .entry(session.clone())
             .or_insert_with(Lane::new)
@@ -151,12 +154,24 @@ impl Connection {
     /// Ends the newest cursor on a session. Without one it is done already.
     fn detach(&mut self, session: &SessionId, origin: Origin, ctx: &mut Ctx) {
         match self.newest_attachment(session) {
+            Some(attachment) if self.is_asleep(session) => {
+                if let Standing::Known(caller) = &self.standing {
+                    self.deps.directory.forget(&caller.user, session, attachment);
+                }
+                self.drop_cursor(session);
+                self.settle(session, origin, Ok(SessionReply::Done), ctx);
+                self.flush(session, ctx);
+            }
             Some(attachment) => self.dispatch(session, origin, SessionCommand::Detach { attachment }, ctx),
             None => self.settle(session, origin, Ok(SessionReply::Done), ctx),
         }
     }
 
     fn typing(&mut self, typing: &Typing, origin: Origin, ctx: &mut Ctx) {
+        if self.is_asleep(&typing.session) {
+            // It is the cursor's new number that the session will know.
+            self.wake(&typing.session, ctx);
+        }
         match self.newest_attachment(&typing.session) {
             Some(attachment) => {
                 let command = SessionCommand::Typing {
@@ -170,6 +185,13 @@ impl Connection {
                 self.settle(&typing.session, origin, Err(error), ctx);
             }
         }
+    }
+
+    /// Whether the session has left memory under the cursor that stands, and nothing waits to be asked of it.
+    fn is_asleep(&self, session: &SessionId) -> bool {
+        let lane = self.lanes.get(session).filter(|lane| !lane.has_entries());
+        lane.and_then(|lane| lane.attachment.as_ref())
+            .is_some_and(|attachment| attachment.asleep)
     }
 
     fn newest_attachment(&self, session: &SessionId) -> Option<AttachmentId> {

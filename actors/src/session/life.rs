@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    directory::{MayStop, Staying},
+    directory::{MayStop, Staying, sleep::FallAsleep},
     session::log::Stored,
     store::{Append, Pack, Request},
 };
@@ -10,10 +10,24 @@ use crate::{
 /// The longest pause before a session reads its log again after a failed commit.
 const MAX_REFOLD_DELAY: Duration = Duration::from_secs(5);
 
+/// The pause before the log is read again after a second panic; doubled each time.
+const PANIC_PAUSE: Duration = Duration::from_millis(50);
+/// The longest such pause.
+const MAX_PANIC_PAUSE: Duration = Duration::from_secs(5);
+
 impl Session {
+    /// How long to wait before the log is read: nothing at first, longer each time that it panics again before it got on.
+    pub(super) fn pause(&self) -> Duration {
+        match self.panics {
+            0 | 1 => Duration::ZERO,
+            panics => (PANIC_PAUSE * (1 << (panics - 2).min(10))).min(MAX_PANIC_PAUSE),
+        }
+    }
+
     /// Reads the log; until it is folded the mailbox waits.
     pub(super) fn load(&mut self, delay: Duration, ctx: &mut Context<Self>) {
         self.life = Life::Loading;
+        self.beat();
         let store = self.deps.store.clone();
         let id = self.id.clone();
         let load = async move {
@@ -37,6 +51,7 @@ impl Session {
                 Origin::Stored => {
                     self.life = Life::Missing;
                     self.tell_may_stop(ctx);
+                    self.wake_readers();
                 }
                 Origin::New(meta) => {
                     self.settings = serde_json::from_str(&meta.settings).unwrap_or_default();
@@ -52,7 +67,16 @@ impl Session {
         tracing::error!(session.id = %self.id, %error, "session cannot be read");
         self.life = Life::Unavailable(error);
         self.readers.end_all(&SessionError::closed());
+        self.wake_readers();
         self.tell_may_stop(ctx);
+    }
+
+    /// Tells the readers of a session that slept to attach again.
+    fn wake_readers(&mut self) {
+        self.beat();
+        for sleeper in self.sleepers.drain(..) {
+            sleeper.tell(Payload::Woken);
+        }
     }
 
     fn fold(&mut self, stored: StoredSession) -> Result<(), StoreError> {
@@ -77,6 +101,7 @@ impl Session {
 
     fn live(&mut self, ctx: &mut Context<Self>) {
         self.life = Life::Live;
+        self.wake_readers();
         if self.state.run.is_some() || self.state.retriable(self.deps.config.max_run_attempts).is_some() {
             metrics::handles().runs_interrupted.increment(1);
             self.drive(Input::Recovered, ReplyTo::NONE, ctx);
@@ -168,6 +193,7 @@ impl Session {
             packed,
             unfinished,
         });
+        self.beat();
         let incarnation = self.incarnation;
         let addr = ctx.address();
         self.deps.store.submit(request, move |result| {
@@ -202,6 +228,7 @@ impl Session {
 
     pub(super) fn committed(&mut self, flight: InFlight, ctx: &mut Context<Self>) {
         self.commit_failures = 0;
+        self.panics = 0;
         self.exists = true;
         self.marked_unfinished = flight.unfinished;
         self.log.commit(flight.upto);
@@ -218,6 +245,7 @@ impl Session {
         }
         self.flush(ctx);
         self.serve_all(ctx);
+        self.beat();
     }
 
     /// Nothing of it counts: what waited is told, and the session starts again from what is durable.
@@ -260,7 +288,8 @@ impl Session {
             Life::Missing | Life::Unavailable(_) => true,
             Life::Live => {
                 quiet
-                    && self.readers.all.is_empty()
+                    && self.readers.all_wait()
+                    && self.presence_timer.is_none()
                     && self.in_flight.is_none()
                     && self.waiting.is_empty()
                     && !self.log.has_pending()
@@ -268,6 +297,24 @@ impl Session {
                     && (self.state.queue.is_empty() || self.draining())
             }
         }
+    }
+
+    /// Leaves the readers to the directory, which wakes this session for them.
+    fn fall_asleep(&mut self) {
+        let mut sleepers = self.readers.put_to_sleep();
+        sleepers.append(&mut self.sleepers);
+        if sleepers.is_empty() {
+            return;
+        }
+        let asleep = FallAsleep {
+            session: self.id.clone(),
+            sleepers,
+        };
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "one per passivation, on the same thread; refused, it would lose attachments"
+        )]
+        self.deps.directory.do_send(asleep);
     }
 
     fn tell_may_stop(&mut self, ctx: &mut Context<Self>) {
@@ -300,8 +347,10 @@ impl Handler<StopIfIdle> for Session {
     fn handle(&mut self, _: StopIfIdle, ctx: &mut Self::Context) {
         if self.is_idle() {
             metrics::handles().passivations.increment(1);
+            self.fall_asleep();
             ctx.stop();
         } else {
+            self.beat();
             let staying = Staying {
                 session: self.id.clone(),
             };

@@ -12,12 +12,16 @@ pub(crate) struct SessionMetrics {
     pub(crate) live: Gauge,
     /// Sessions parked after too many panics.
     pub(crate) parked: Gauge,
+    /// Attachments of sessions that are not in memory.
+    pub(crate) asleep: Gauge,
     /// Logs folded.
     pub(crate) activations: Counter,
     /// Sessions that left memory.
     pub(crate) passivations: Counter,
     /// Restarts after a panic.
     pub(crate) restarted_panic: Counter,
+    /// Restarts of sessions that hung.
+    pub(crate) restarted_hang: Counter,
     /// Restarts after a failed commit.
     pub(crate) restarted_commit: Counter,
     /// Restarts because the core broke the order of events.
@@ -35,9 +39,11 @@ pub(crate) fn handles() -> &'static SessionMetrics {
     static HANDLES: LazyLock<SessionMetrics> = LazyLock::new(|| SessionMetrics {
         live: gauge!(names::SESSIONS_LIVE),
         parked: gauge!(names::SESSIONS_PARKED),
+        asleep: gauge!(names::ATTACHMENTS_ASLEEP),
         activations: counter!(names::SESSION_ACTIVATIONS),
         passivations: counter!(names::SESSION_PASSIVATIONS),
         restarted_panic: counter!(names::SESSION_RESTARTS, "reason" => "panic"),
+        restarted_hang: counter!(names::SESSION_RESTARTS, "reason" => "hang"),
         restarted_commit: counter!(names::SESSION_RESTARTS, "reason" => "commit"),
         restarted_order: counter!(names::SESSION_RESTARTS, "reason" => "order"),
         events_appended: counter!(names::EVENTS_APPENDED),

@@ -13,7 +13,7 @@ use crate::{
     directory::{DirectoryRef, SessionRef},
     gemini::GeminiShared,
     principal::Principal,
-    store::service::{self, StoreService},
+    store::service::{self, StoreRef, StoreService},
 };
 
 /// Makes a session panic.
@@ -29,6 +29,34 @@ impl Handler<Bomb> for Session {
     }
 }
 
+/// Makes a session do something bad.
+#[derive(Message, Clone, Copy)]
+#[rtype(result = "()")]
+enum Mischief {
+    /// A timer of its own panics.
+    Timer,
+    /// A future of its own panics.
+    Future,
+    /// It awaits for ever: nothing of its mailbox is handled any more.
+    Hang,
+}
+
+impl Handler<Mischief> for Session {
+    type Result = ();
+
+    fn handle(&mut self, mischief: Mischief, ctx: &mut Self::Context) {
+        match mischief {
+            Mischief::Timer => drop(ctx.run_later(Duration::from_millis(1), |_, _| panic!("a timer"))),
+            Mischief::Future => drop(ctx.spawn(async { panic!("a future") }.into_actor(self))),
+            Mischief::Hang => {
+                self.life = Life::Loading;
+                self.beat();
+                ctx.wait(std::future::pending::<()>().into_actor(self));
+            }
+        }
+    }
+}
+
 fn ann() -> Arc<Principal> {
     let user = "ann".parse().unwrap();
     Arc::new(Principal {
@@ -41,6 +69,15 @@ fn ann() -> Arc<Principal> {
 }
 
 fn directory(config: SessionConfig) -> (DirectoryRef, SimHandle) {
+    let store = StoreConfig {
+        backend: StoreBackend::Memory,
+        ..StoreConfig::default()
+    };
+    let store = StoreService::start(service::open(&store).unwrap(), &store, Clock::default()).unwrap();
+    directory_over(config, store)
+}
+
+fn directory_over(config: SessionConfig, store: StoreRef) -> (DirectoryRef, SimHandle) {
     drop(rustls::crypto::ring::default_provider().install_default());
     let pace = SimConfig {
         tokens_per_second: 200.0,
@@ -49,11 +86,6 @@ fn directory(config: SessionConfig) -> (DirectoryRef, SimHandle) {
     };
     let sim = GeminiSim::start(pace).unwrap();
     let clock = Clock::default();
-    let store = StoreConfig {
-        backend: StoreBackend::Memory,
-        ..StoreConfig::default()
-    };
-    let store = StoreService::start(service::open(&store).unwrap(), &store, clock.clone()).unwrap();
     let gemini = GeminiConfig {
         base_url: sim.url(),
         api_key: Some("key".into()),
@@ -159,4 +191,172 @@ async fn a_session_that_panics_too_often_is_parked_and_nobody_else_notices() {
     let mut seen = Vec::new();
     until(&mut reader, &mut seen, |event| matches!(event, Event::RunFinished(_))).await;
     assert_eq!(codes(&seen), ["finished"]);
+}
+
+#[actix::test]
+async fn a_panic_in_a_timer_or_a_future_is_a_panic_like_any_other() {
+    let (directory, _sim) = directory(SessionConfig::default());
+    for mischief in [Mischief::Timer, Mischief::Future] {
+        let session = directory
+            .create(&ann(), None, SessionSettings::default())
+            .await
+            .unwrap();
+        let mut reader = SessionReader::attach(&directory, &session, &ann(), 0).await.unwrap();
+        let mut seen = Vec::new();
+        say(&session, "m_1", "[[tokens 60]] tell me a story").await;
+        until(&mut reader, &mut seen, |event| {
+            matches!(event, Event::TextMessageContent(_))
+        })
+        .await;
+        session.addr().send(mischief).await.unwrap();
+        until(&mut reader, &mut seen, |event| matches!(event, Event::RunFinished(_))).await;
+        assert_eq!(codes(&seen), [RunErrorCode::Interrupted.as_str(), "finished"]);
+        assert_eq!(session.addr().send(Observe).await.unwrap().incarnation, 1);
+    }
+}
+
+/// Waits until the directory has no session in memory.
+async fn all_left(directory: &DirectoryRef) {
+    let left = tokio::time::timeout(Duration::from_secs(20), async {
+        while directory.live() > 0 {
+            actix::clock::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    left.await.expect("every session leaves memory");
+}
+
+fn sleepy() -> SessionConfig {
+    SessionConfig {
+        idle_timeout: Duration::from_millis(100),
+        ..SessionConfig::default()
+    }
+}
+
+#[actix::test]
+async fn a_session_leaves_memory_under_its_readers_and_wakes_for_them() {
+    let (directory, _sim) = directory(sleepy());
+    let session = directory
+        .create(&ann(), None, SessionSettings::default())
+        .await
+        .unwrap();
+    let mut one = SessionReader::attach(&directory, &session, &ann(), 0).await.unwrap();
+    let mut other = SessionReader::attach(&directory, &session, &ann(), 0).await.unwrap();
+    say(&session, "m_1", "[[tokens 5]] hello").await;
+    let (mut seen, mut seen_too) = (Vec::new(), Vec::new());
+    let finished = |event: &Event| matches!(event, Event::RunFinished(_));
+    until(&mut one, &mut seen, finished).await;
+    until(&mut other, &mut seen_too, finished).await;
+    for turn in 2..5 {
+        let id = session.id().clone();
+        // The readers wait while it sleeps, and must see the next turn all the same.
+        let ask = async {
+            all_left(&directory).await;
+            assert!(!session.addr().connected(), "its actor is gone");
+            let woken = directory.resolve(&id).await.unwrap();
+            say(&woken, &format!("m_{turn}"), "[[tokens 5]] and again").await;
+        };
+        let wanted = seen.len();
+        // A session sleeps only under readers that wait.
+        let (mine, theirs) = (
+            until(&mut one, &mut seen, |_| true),
+            until(&mut other, &mut seen_too, |_| true),
+        );
+        tokio::join!(ask, mine, theirs);
+        while codes(&seen).len() < turn {
+            until(&mut one, &mut seen, |_| true).await;
+        }
+        while codes(&seen_too).len() < turn {
+            until(&mut other, &mut seen_too, |_| true).await;
+        }
+        assert!(seen.len() > wanted);
+    }
+    assert_eq!(codes(&seen), ["finished"; 4]);
+}
+
+#[actix::test]
+async fn a_reader_that_leaves_a_sleeping_session_is_forgotten() {
+    let (directory, _sim) = directory(sleepy());
+    let session = directory
+        .create(&ann(), None, SessionSettings::default())
+        .await
+        .unwrap();
+    let reader = SessionReader::attach(&directory, &session, &ann(), 0).await.unwrap();
+    say(&session, "m_1", "[[tokens 5]] hello").await;
+    drop(reader);
+    all_left(&directory).await;
+    let woken = directory.resolve(session.id()).await.unwrap();
+    let readers = woken.addr().send(Observe).await.unwrap().readers;
+    assert_eq!(readers, 0);
+}
+
+#[actix::test]
+async fn a_session_that_hangs_is_started_again_and_its_readers_miss_nothing() {
+    let (directory, _sim) = directory(SessionConfig {
+        hang_timeout: Duration::from_millis(200),
+        ..SessionConfig::default()
+    });
+    let session = directory
+        .create(&ann(), None, SessionSettings::default())
+        .await
+        .unwrap();
+    let mut reader = SessionReader::attach(&directory, &session, &ann(), 0).await.unwrap();
+    let mut seen = Vec::new();
+    say(&session, "m_1", "[[tokens 60]] tell me a story").await;
+    until(&mut reader, &mut seen, |event| {
+        matches!(event, Event::TextMessageContent(_))
+    })
+    .await;
+    session.addr().send(Mischief::Hang).await.unwrap();
+    until(&mut reader, &mut seen, |event| matches!(event, Event::RunFinished(_))).await;
+    assert_eq!(codes(&seen), [RunErrorCode::Interrupted.as_str(), "finished"]);
+    assert!(!session.addr().connected(), "the one that hung is gone");
+}
+
+#[actix::test]
+async fn a_parked_session_stays_so_over_a_restart_until_it_is_unparked() {
+    let store = StoreConfig {
+        backend: StoreBackend::Memory,
+        ..StoreConfig::default()
+    };
+    let store = StoreService::start(service::open(&store).unwrap(), &store, Clock::default()).unwrap();
+    let config = SessionConfig {
+        max_restarts: 0,
+        ..SessionConfig::default()
+    };
+    let (directory, _sim) = directory_over(config.clone(), store.clone());
+    let session = directory
+        .create(&ann(), None, SessionSettings::default())
+        .await
+        .unwrap();
+    say(&session, "m_1", "[[tokens 60]] tell me a story").await;
+    assert_eq!(session.addr().send(Bomb).await, Err(MailboxError::Closed));
+    while !directory.is_parked(session.id()) {
+        tokio::task::yield_now().await;
+    }
+    let restarted = DirectoryRef::new(
+        config,
+        store,
+        GeminiShared::new(GeminiConfig::default(), Clock::default()).unwrap(),
+        Clock::default(),
+    );
+    while restarted.load_parked().await.unwrap() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(restarted.is_parked(session.id()));
+    assert_eq!(
+        directory.resolve(session.id()).await.unwrap_err().code,
+        ErrorCode::Parked
+    );
+    assert!(directory.unpark(session.id()).await.unwrap());
+    assert!(!directory.unpark(session.id()).await.unwrap(), "once");
+    let open = directory.resolve(session.id()).await.unwrap();
+    let mut reader = SessionReader::attach(&directory, &open, &ann(), 0).await.unwrap();
+    let mut seen = Vec::new();
+    until(&mut reader, &mut seen, |event| matches!(event, Event::RunFinished(_))).await;
+    assert_eq!(
+        codes(&seen),
+        [RunErrorCode::Interrupted.as_str(), "finished"],
+        "what it left unfinished is taken up"
+    );
+    assert_eq!(restarted.load_parked().await.unwrap(), 0);
 }

@@ -12,7 +12,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         "SESSION_IDLE_TIMEOUT",
         "60s",
         span(100 * MS, DAY, |c, v| c.session.idle_timeout = v),
-        "Time without a run, an input or an attached socket before a session leaves memory.",
+        "Time without a run and an input before a session leaves memory; its sockets stay attached.",
     ),
     Setting::new(
         "session.tail_bytes",
@@ -83,6 +83,13 @@ pub(super) static SETTINGS: &[Setting] = &[
         "60s",
         span(SECOND, HOUR, |c, v| c.session.restart_window = v),
         "The window in which panics are counted.",
+    ),
+    Setting::new(
+        "session.hang_timeout",
+        "SESSION_HANG_TIMEOUT",
+        "30s",
+        span(100 * MS, HOUR, |c, v| c.session.hang_timeout = v),
+        "Time without progress after which a session that has work counts as dead and is started again.",
     ),
     Setting::new(
         "session.mailbox",
