@@ -140,10 +140,7 @@ fn batches_go_when_all_their_sessions_have_packed_past_them() {
 /// A delta as models write them: alike, so that a packed turn is small.
 fn delta_of(seq: u64) -> Record {
     let payload = format!(r#"{{"type":"TEXT_MESSAGE_CONTENT","messageId":"a_1","delta":"word {seq}","#);
-    Record {
-        seq,
-        payload: Bytes::from(payload.repeat(4)),
-    }
+    Record::new(seq, Bytes::from(payload.repeat(4)))
 }
 
 #[test]
@@ -301,10 +298,7 @@ fn records_are_read_while_commits_move_them() {
         }
         done.store(true, std::sync::atomic::Ordering::Relaxed);
     });
-    let empty = Record {
-        seq: 751,
-        payload: Bytes::new(),
-    };
+    let empty = Record::new(751, Bytes::new());
     one(&store, append_records("a", vec![empty.clone()])).unwrap();
     assert_eq!(store.read(&session("a"), 750, 0).unwrap(), [empty]);
 }

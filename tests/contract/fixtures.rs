@@ -27,10 +27,7 @@ pub(crate) fn record(id: &str, seq: Seq, bytes: usize) -> Record {
             .wrapping_add(1_442_695_040_888_963_407);
         (noise >> 56) as u8
     }));
-    Record {
-        seq,
-        payload: Bytes::from(payload),
-    }
+    Record::new(seq, Bytes::from(payload))
 }
 
 pub(crate) fn records(id: &str, seqs: std::ops::RangeInclusive<Seq>) -> Vec<Record> {
@@ -73,11 +70,23 @@ pub(crate) fn append_records(id: &str, records: Vec<Record>) -> Request {
     }
 }
 
+/// One record that stands for all events of `seqs`.
+pub(crate) fn merged(id: &str, seqs: std::ops::RangeInclusive<Seq>) -> Record {
+    Record {
+        merged: seqs.end() - seqs.start(),
+        ..record(id, *seqs.end(), 40)
+    }
+}
+
 pub(crate) fn pack(id: &str, seqs: std::ops::RangeInclusive<Seq>) -> Request {
+    pack_records(id, records(id, seqs))
+}
+
+pub(crate) fn pack_records(id: &str, records: Vec<Record>) -> Request {
     Request {
         pack: Some(Pack {
             session: session(id),
-            records: records(id, seqs),
+            records,
         }),
         ..Request::default()
     }

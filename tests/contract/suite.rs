@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 use kronos_actors::store::{
-    Append, DocumentWrite, Expect, ListPosition, Pack, Refusal, Request, SessionStore, memory::MemoryStore,
+    Append, DocumentWrite, Expect, ListPosition, Pack, Record, Refusal, Request, SessionStore, memory::MemoryStore,
     sled::SledStore,
 };
 
 use crate::fixtures::{
-    CACHE_BYTES, append, append_records, begin, document, documents, meta, one, pack, record, records, seqs, session,
-    user, with_meta,
+    CACHE_BYTES, append, append_records, begin, document, documents, merged, meta, one, pack, pack_records, record,
+    records, seqs, session, user, with_meta,
 };
 
 contract!(
@@ -21,6 +21,9 @@ contract!(
     what_makes_no_sense_is_refused,
     packs_move_records_and_lose_none,
     packs_follow_what_is_packed_and_stay_within_what_is_stored,
+    a_packed_record_stands_for_several_events,
+    merged_records_neither_overlap_nor_leave_a_gap,
+    reading_within_a_merged_record_gives_the_whole_of_it,
     a_large_pack_reads_back,
     reading_starts_anywhere_and_stops_within_its_bytes,
     sessions_with_similar_ids_do_not_mix,
@@ -222,6 +225,77 @@ fn packs_follow_what_is_packed_and_stay_within_what_is_stored(store: &dyn Sessio
     assert_eq!(one(store, pack("a", 1..=3)), out_of_order(3, 1));
     assert_eq!(one(store, pack("a", 3..=5)), Ok(()));
     assert_eq!(store.load(&session("a")).unwrap().unwrap().records, records("a", 1..=5));
+}
+
+fn a_packed_record_stands_for_several_events(store: &dyn SessionStore) {
+    begin(store, "a", 6);
+    let packed = [merged("a", 1..=3), record("a", 4, 40)];
+    one(store, pack_records("a", packed.to_vec())).unwrap();
+    let stored = store.load(&session("a")).unwrap().unwrap();
+    let served = [packed.as_slice(), &records("a", 5..=6)].concat();
+    assert_eq!((&stored.records, stored.packed_upto), (&served, 4));
+    // With the events that it ends in one request, and after it everything goes on as before.
+    let whole = Request {
+        pack: pack_records("a", vec![merged("a", 5..=9)]).pack,
+        ..append("a", 7..=10)
+    };
+    one(store, whole).unwrap();
+    one(store, append("a", 11..=11)).unwrap();
+    let served = [packed.as_slice(), &[merged("a", 5..=9)], &records("a", 10..=11)].concat();
+    let stored = store.load(&session("a")).unwrap().unwrap();
+    assert_eq!((&stored.records, stored.packed_upto), (&served, 9));
+    assert_eq!(store.read(&session("a"), 0, usize::MAX).unwrap(), served);
+}
+
+fn merged_records_neither_overlap_nor_leave_a_gap(store: &dyn SessionStore) {
+    begin(store, "a", 5);
+    let out_of_order = |expected, got| {
+        Err(Refusal::OutOfOrder {
+            session: session("a"),
+            expected,
+            got,
+        })
+    };
+    let try_pack = |records| one(store, pack_records("a", records));
+    assert_eq!(try_pack(vec![merged("a", 2..=3)]), out_of_order(1, 2));
+    assert_eq!(
+        try_pack(vec![merged("a", 1..=2), merged("a", 2..=3)]),
+        out_of_order(3, 2)
+    );
+    assert_eq!(
+        try_pack(vec![merged("a", 1..=2), merged("a", 4..=5)]),
+        out_of_order(3, 4)
+    );
+    assert_eq!(try_pack(vec![merged("a", 1..=6)]), out_of_order(6, 6));
+    let impossible = |merged| Record {
+        merged,
+        ..record("a", 3, 40)
+    };
+    assert_eq!(try_pack(vec![impossible(3)]), out_of_order(1, 0));
+    assert_eq!(try_pack(vec![impossible(u64::MAX)]), out_of_order(1, 0));
+    let appended = append_records("a", vec![merged("a", 6..=7)]);
+    assert!(matches!(one(store, appended), Err(Refusal::Malformed { .. })));
+    assert_eq!(store.load(&session("a")).unwrap().unwrap().records, records("a", 1..=5));
+    assert_eq!(try_pack(vec![merged("a", 1..=5)]), Ok(()));
+    assert_eq!(try_pack(vec![merged("a", 4..=5)]), out_of_order(6, 4));
+}
+
+fn reading_within_a_merged_record_gives_the_whole_of_it(store: &dyn SessionStore) {
+    begin(store, "a", 9);
+    one(store, pack_records("a", vec![merged("a", 1..=3), record("a", 4, 40)])).unwrap();
+    one(store, pack_records("a", vec![merged("a", 5..=7)])).unwrap();
+    let served = [merged("a", 1..=3), record("a", 4, 40), merged("a", 5..=7)];
+    let served = [served.as_slice(), &records("a", 8..=9)].concat();
+    for after in 0..=10 {
+        let rest: Vec<_> = served.iter().filter(|record| record.seq > after).cloned().collect();
+        assert_eq!(
+            store.read(&session("a"), after, usize::MAX).unwrap(),
+            rest,
+            "after {after}"
+        );
+        assert_eq!(store.read(&session("a"), after, 0).unwrap(), rest[..rest.len().min(1)]);
+        assert_eq!(store.read(&session("a"), after, 80).unwrap(), rest[..rest.len().min(2)]);
+    }
 }
 
 fn a_large_pack_reads_back(store: &dyn SessionStore) {

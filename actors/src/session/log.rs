@@ -219,10 +219,7 @@ impl Log {
         for mut kept in self.pending.drain(..) {
             kept.payload = Bytes::from(rmp_serde::to_vec_named(&kept.stored)?);
             kept.size = kept.payload.len();
-            records.push(Record {
-                seq: kept.seq,
-                payload: kept.payload.clone(),
-            });
+            records.push(Record::new(kept.seq, kept.payload.clone()));
             self.tail_bytes += kept.size;
             self.unpacked_bytes += kept.size;
             self.tail.push_back(kept);
@@ -241,10 +238,7 @@ impl Log {
         self.tail
             .iter()
             .filter(|kept| kept.seq > self.packed)
-            .map(|kept| Record {
-                seq: kept.seq,
-                payload: kept.payload.clone(),
-            })
+            .map(|kept| Record::new(kept.seq, kept.payload.clone()))
             .collect()
     }
 

@@ -105,7 +105,12 @@ impl Data {
         if let Some(pack) = &request.pack
             && let Some(stored) = self.sessions.get_mut(&pack.session)
         {
-            stored.packed_upto = pack.records.last().map_or(stored.packed_upto, |record| record.seq);
+            let end = |upto| move |record: &Record| record.seq <= upto;
+            let upto = pack.records.last().map_or(stored.packed_upto, |record| record.seq);
+            let covered =
+                stored.records.partition_point(end(stored.packed_upto))..stored.records.partition_point(end(upto));
+            stored.records.splice(covered, pack.records.iter().cloned());
+            stored.packed_upto = upto;
         }
         if let Some(unfinished) = request.unfinished
             && let Some(stored) = order::marked(request).and_then(|session| self.sessions.get_mut(session))

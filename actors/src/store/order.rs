@@ -7,15 +7,22 @@ use super::{Record, Refusal, Request};
 /// Longest key of a document, in bytes: keys are repeated in inner pages, which must stay small.
 const DOCUMENT_KEY_BYTES: usize = 256;
 
+/// Whether `record` begins right after `last`.
+pub(crate) fn follows(last: Seq, record: &Record) -> bool {
+    last.checked_add(1) == Some(record.first())
+}
+
 /// Checks that `records` follow `last` without a gap; returns the last of them, or `last` when there are none.
 pub(crate) fn follow(session: &SessionId, last: Seq, records: &[Record]) -> Result<Seq, Refusal> {
-    records.iter().try_fold(last, |last, record| match last.checked_add(1) {
-        Some(expected) if expected == record.seq => Ok(expected),
-        expected => Err(Refusal::OutOfOrder {
+    records.iter().try_fold(last, |last, record| {
+        if follows(last, record) {
+            return Ok(record.seq);
+        }
+        Err(Refusal::OutOfOrder {
             session: session.clone(),
-            expected: expected.unwrap_or(Seq::MAX),
-            got: record.seq,
-        }),
+            expected: last.saturating_add(1),
+            got: record.first(),
+        })
     })
 }
 
@@ -42,6 +49,10 @@ pub(crate) fn well_formed(request: &Request) -> Result<(), Refusal> {
     let malformed = |what| Err(Refusal::Malformed { what });
     if request.append.as_ref().is_some_and(|append| append.records.is_empty()) {
         return malformed("an append has no records");
+    }
+    let appended = request.append.iter().flat_map(|append| &append.records);
+    if appended.into_iter().any(|record| record.merged != 0) {
+        return malformed("an appended record stands for several events");
     }
     if request.unfinished.is_some() && marked(request).is_none() {
         return malformed("a mark of unfinished work has no session");

@@ -11,7 +11,7 @@ use super::{
     state::{NewBatch, State, Tail},
     value::{self, SEGMENT_BYTES, corrupt, failed},
 };
-use crate::store::{StoreError, keys};
+use crate::store::{StoreError, keys, order::follows};
 
 /// Smallest page cache: below it sled evicts what it is working on.
 const MIN_CACHE_BYTES: u64 = 1024 * 1024;
@@ -68,17 +68,19 @@ pub(super) fn open(disk: &Disk, cache_bytes: u64) -> Result<sled::Db, StoreError
         Ok(Err(sled::Error::Unsupported(what) | sled::Error::ReportableBug(what))) => return Err(damaged(&what)),
         Ok(opened) => opened.map_err(failed)?,
     };
-    match db.get(keys::SCHEMA).map_err(failed)? {
-        Some(version) => check_version(read_schema(&version)?)?,
-        None if marked || !db.is_empty() => return Err(damaged("its schema version is gone")),
-        None => {
-            db.insert(keys::SCHEMA, schema(SCHEMA_VERSION)).map_err(failed)?;
-        }
+    let stored = match db.get(keys::SCHEMA).map_err(failed)? {
+        Some(version) => Some(check_version(read_schema(&version)?)?),
+        None if marked.is_some() || !db.is_empty() => return Err(damaged("its schema version is gone")),
+        None => None,
+    };
+    // Whatever version 1 holds is a valid version 2: only its number is to be rewritten.
+    if stored != Some(SCHEMA_VERSION) {
+        db.insert(keys::SCHEMA, schema(SCHEMA_VERSION)).map_err(failed)?;
     }
     disk.sync_folders()?;
     db.flush().map_err(failed)?;
     disk.sync(&disk.data()?).map_err(super::disk::failed)?;
-    if !marked {
+    if marked != Some(SCHEMA_VERSION) {
         disk.mark()?;
     }
     Ok(db)
@@ -125,7 +127,7 @@ pub(super) fn recover(db: &sled::Db) -> Result<State, StoreError> {
             let unpacked = records.into_iter().skip_while(|record| record.seq <= tail.packed_upto);
             let before = tail.last;
             for record in unpacked {
-                if record.seq != tail.last + 1 {
+                if !follows(tail.last, &record) {
                     return Err(corrupt(at, "records of a session before it are missing"));
                 }
                 tail.last = record.seq;

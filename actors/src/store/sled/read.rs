@@ -11,7 +11,10 @@ use super::{
     state::Tail,
     value::{self, corrupt, failed},
 };
-use crate::store::{ListPosition, Record, SessionMeta, StoreError, keys, order::Budget};
+use crate::store::{
+    ListPosition, Record, SessionMeta, StoreError, keys,
+    order::{Budget, follows},
+};
 
 /// A read met a batch that a commit deleted meanwhile: ask for the tail again.
 #[derive(Debug)]
@@ -108,7 +111,13 @@ impl Found<'_> {
     fn add(&mut self, at: &[u8], records: Vec<Record>) -> Result<bool, StoreError> {
         let first = records.partition_point(|record| record.seq <= self.after);
         for record in records.into_iter().skip(first) {
-            if record.seq != self.after + 1 {
+            // Only the first may begin earlier: where the reader asks may be within a merged record.
+            let begins = if self.records.is_empty() {
+                record.first() != 0 && record.first() <= self.after + 1
+            } else {
+                follows(self.after, &record)
+            };
+            if !begins {
                 return Err(corrupt(at, "records before it are missing"));
             }
             if !self.budget.take(&record) {
