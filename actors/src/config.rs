@@ -7,9 +7,35 @@ use std::{path::PathBuf, time::Duration};
 use kronos_protocol::limits;
 use secrecy::SecretString;
 
+/// When a reader may see an event.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// After its commit: nothing that was shown is ever unsaid.
+    #[default]
+    Commit,
+    /// Text of an answer at once: a crash may take back the last of it, and starts a new epoch then. Everything else, and
+    /// every acknowledgement, after its commit.
+    Relaxed,
+}
+
+impl Durability {
+    /// The words of the configuration.
+    pub const WORDS: &'static [&'static str] = &["commit", "relaxed"];
+
+    /// Returns the variant with this word; the default for any other.
+    #[must_use]
+    pub fn from_word(word: &str) -> Self {
+        if word == "relaxed" { Self::Relaxed } else { Self::Commit }
+    }
+}
+
 /// How sessions live: memory, runs, restarts.
 #[derive(Debug, Clone)]
 pub struct SessionConfig {
+    /// When readers may see an event. Default after its commit.
+    pub durability: Durability,
+    /// With relaxed durability: how long text that was shown may wait for a commit that it shares. Default 50 ms.
+    pub relaxed_flush: Duration,
     /// Time without a run and an input before a session leaves memory; its sockets stay attached. Default 60 s.
     pub idle_timeout: Duration,
     /// Bytes of its log that a live session keeps in memory. Default 256 KiB.
@@ -41,6 +67,8 @@ pub struct SessionConfig {
 impl Default for SessionConfig {
     fn default() -> Self {
         Self {
+            durability: Durability::Commit,
+            relaxed_flush: Duration::from_millis(50),
             idle_timeout: Duration::from_secs(60),
             tail_bytes: 256 * 1024,
             batch_bytes: limits::BATCH_BYTES,

@@ -93,6 +93,8 @@ metrics! {
         "Events that sessions decided, before deltas of one commit merge.";
     SNAPSHOTS = "kronos_snapshots_total", Counter, Count, [],
         "Snapshots made for cursors that could not be served event by event.";
+    EPOCHS = "kronos_epochs_total", Counter, Count, [],
+        "Histories begun anew because text that was shown before its commit may have been lost (DURABILITY=relaxed).";
     RUNS_INTERRUPTED = "kronos_runs_interrupted_total", Counter, Count, [],
         "Runs found interrupted when a log was folded.";
     STORE_COMMIT_DURATION = "kronos_store_commit_duration_seconds", Histogram, Seconds, [],

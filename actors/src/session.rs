@@ -24,7 +24,7 @@ use kronos_protocol::{
 
 use crate::{
     clock::Clock,
-    config::SessionConfig,
+    config::{Durability, SessionConfig},
     directory::Directory,
     gemini::{GeminiRef, GenerationEvent, GenerationHandle, Progress},
     ids,
@@ -142,6 +142,9 @@ pub struct Session {
     waiting: Vec<Waiting>,
     readers: Readers,
     presence_timer: Option<SpawnHandle>,
+    /// With relaxed durability: text that was shown waits for it.
+    flush_timer: Option<SpawnHandle>,
+    flush_due: bool,
     last_input: Instant,
     commit_failures: u32,
     /// Panics since something was last committed.
@@ -175,7 +178,7 @@ impl Session {
             pack_due: false,
             marked_unfinished: false,
             state: State::default(),
-            log: Log::new(deps.config.tail_bytes),
+            log: Log::new(deps.config.tail_bytes, deps.config.durability),
             running: Running::default(),
             generation: None,
             deadline: None,
@@ -183,6 +186,8 @@ impl Session {
             waiting: Vec::new(),
             readers: Readers::new(wire),
             presence_timer: None,
+            flush_timer: None,
+            flush_due: false,
             last_input: deps.clock.instant(),
             commit_failures: 0,
             panics: 0,
@@ -224,6 +229,7 @@ impl Session {
             answer,
         } = decision;
         let mut seqs = Vec::with_capacity(events.len());
+        let started = events.iter().any(|stored| matches!(stored.event, Event::RunStarted(_)));
         for stored in events {
             let ends_run = matches!(stored.event, Event::RunFinished(_) | Event::RunError(_));
             let seq = self.log.seq_for(&stored);
@@ -250,10 +256,17 @@ impl Session {
         if let Some(answer) = answer {
             self.answer(answer, &seqs, reply);
         }
+        if started && self.deps.config.durability == Durability::Relaxed {
+            // Committed with the start: after a crash the log alone does not tell that text was shown early.
+            self.meta_due = true;
+        }
         if self.state.run.is_none() && !self.state.queue.is_empty() && !self.draining() {
             self.start_next(ctx);
         }
         self.flush(ctx);
+        if self.deps.config.durability == Durability::Relaxed {
+            self.serve_all(ctx);
+        }
     }
 
     fn start_next(&mut self, ctx: &mut Context<Self>) {

@@ -89,6 +89,9 @@ pub struct SessionMeta {
     pub message_count: u64,
     /// The beginning of the last message, for a list.
     pub preview: Option<String>,
+    /// A run began whose text may be shown before its commit; opaque here.
+    #[serde(default)]
+    pub relaxed_run: bool,
 }
 
 /// New records of one session.

@@ -46,6 +46,7 @@ pub(crate) fn meta(id: &str, owner: &str, updated_at_ms: i64) -> SessionMeta {
         updated_at_ms,
         message_count: 3,
         preview: None,
+        relaxed_run: false,
     }
 }
 

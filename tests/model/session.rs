@@ -101,7 +101,7 @@ impl World {
             ..SessionConfig::default()
         };
         Self {
-            log: Log::new(config.tail_bytes),
+            log: Log::new(config.tail_bytes, config.durability),
             config,
             thread: SessionId::try_from("s").unwrap(),
             state: State::default(),
@@ -193,17 +193,26 @@ impl World {
 
     fn pack(&mut self) {
         self.commit();
-        let unpacked: Vec<Seq> = self.log.unpacked().iter().map(|record| record.seq).collect();
-        let expected: Vec<Seq> = (self.packed + 1..=self.log.committed()).collect();
-        assert_eq!(
-            unpacked, expected,
-            "memory keeps what is not packed, whatever its budget"
-        );
-        let bytes: usize = self.log.unpacked().iter().map(|record| record.payload.len()).sum();
-        assert_eq!(self.log.unpacked_bytes(), bytes, "and counts it");
-        if let Some(last) = self.log.unpacked().last() {
-            self.packed = last.seq;
-            self.log.mark_packed(last.seq);
+        let unpacked = self.log.unpacked().unwrap();
+        let mut covered = self.packed;
+        for record in &unpacked {
+            assert_eq!(
+                record.first(),
+                covered + 1,
+                "memory keeps what is not packed, whatever its budget"
+            );
+            covered = record.seq;
+        }
+        assert_eq!(covered, self.log.committed());
+        let bytes: usize = unpacked.iter().map(|record| record.payload.len()).sum();
+        assert!(self.log.unpacked_bytes() >= bytes, "merging makes it smaller");
+        if covered > self.packed {
+            let keep = self.disk.partition_point(|record| record.seq <= self.packed);
+            self.disk.truncate(keep);
+            self.disk.extend(unpacked);
+            self.packed = covered;
+            self.log.mark_packed(covered);
+            assert_eq!(self.log.unpacked_bytes(), 0);
         }
     }
 
@@ -212,7 +221,7 @@ impl World {
         self.acked.retain(|(_, seq)| *seq <= durable);
         self.state = State::default();
         self.running = Running::default();
-        self.log = Log::new(self.config.tail_bytes);
+        self.log = Log::new(self.config.tail_bytes, self.config.durability);
         self.generating = None;
         for record in self.disk.clone() {
             let stored = Stored::decode(&record).unwrap();
@@ -409,9 +418,9 @@ impl World {
         loop {
             let read = match self.log.read(after, max_bytes) {
                 Read::Behind => {
-                    let from = usize::try_from(after).unwrap();
-                    kronos_actors::session::log::read_records(&self.disk[from..], self.log.committed(), max_bytes)
-                        .unwrap()
+                    let from = self.disk.partition_point(|record| record.seq <= after);
+                    let committed = self.log.committed();
+                    kronos_actors::session::log::read_records(&self.disk[from..], after, committed, max_bytes).unwrap()
                 }
                 read => read,
             };

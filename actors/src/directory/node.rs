@@ -340,6 +340,7 @@ impl DirectoryRef {
             updated_at_ms: now,
             message_count: 0,
             preview: None,
+            relaxed_run: false,
         }
     }
 

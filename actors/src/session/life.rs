@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::{
+    config::Durability,
     directory::{MayStop, Staying, sleep::FallAsleep},
     session::log::Stored,
-    store::{Append, Pack, Request},
+    store::{Append, Pack, Record, Request},
 };
 
 /// The longest pause before a session reads its log again after a failed commit.
@@ -93,7 +94,15 @@ impl Session {
             self.log.restore(record, event, stored.packed_upto);
         }
         self.settings = serde_json::from_str(&stored.meta.settings).unwrap_or_default();
-        self.meta = Some(stored.meta);
+        let mut meta = stored.meta;
+        if meta.relaxed_run && self.state.run.is_some() {
+            // Readers may have seen text that is lost now: their cursors are void.
+            meta.epoch = ids::epoch();
+            self.meta_due = true;
+            metrics::handles().epochs.increment(1);
+            self.readers.end_all(&SessionError::closed());
+        }
+        self.meta = Some(meta);
         self.exists = true;
         self.marked_unfinished = stored.unfinished;
         Ok(())
@@ -127,11 +136,14 @@ impl Session {
         }
         self.in_flight = None;
         self.state = State::default();
-        self.log = Log::new(self.deps.config.tail_bytes);
+        self.log = Log::new(self.deps.config.tail_bytes, self.deps.config.durability);
         self.running = Running::default();
         self.exists = false;
         self.pack_due = true;
         self.meta_due = false;
+        if let Some(timer) = self.flush_timer.take() {
+            ctx.cancel_future(timer);
+        }
         for waiting in self.waiting.drain(..) {
             waiting.reply.send(Err(failure.clone()));
         }
@@ -150,8 +162,17 @@ impl Session {
         if idle && !(self.pack_due || overfull) {
             return self.settle(ctx);
         }
-        let records = match self.log.take_batch() {
-            Ok(records) => records,
+        let urgent = self.meta_due
+            || mark.is_some()
+            || self.pack_due
+            || overfull
+            || !self.waiting.is_empty()
+            || std::mem::take(&mut self.flush_due);
+        if !urgent && self.log.pending_is_shown() {
+            return self.flush_later(ctx);
+        }
+        let (records, packed) = match self.batch(self.pack_due || overfull) {
+            Ok(batch) => batch,
             Err(error) => {
                 tracing::error!(session.id = %self.id, %error, "an event cannot be encoded");
                 let failure = SessionError::new(ErrorCode::Internal, "the session had to restart");
@@ -169,16 +190,12 @@ impl Session {
                 records,
             });
         }
-        let mut packed = None;
-        if self.pack_due || overfull {
-            let records = self.log.unpacked();
-            packed = records.last().map(|record| record.seq);
-            if !records.is_empty() {
-                request.pack = Some(Pack {
-                    session: self.id.clone(),
-                    records,
-                });
-            }
+        let packed_upto = packed.last().map(|record| record.seq);
+        if !packed.is_empty() {
+            request.pack = Some(Pack {
+                session: self.id.clone(),
+                records: packed,
+            });
         }
         self.pack_due = false;
         if std::mem::take(&mut self.meta_due) || mark.is_some() {
@@ -190,7 +207,7 @@ impl Session {
         }
         self.in_flight = Some(InFlight {
             upto,
-            packed,
+            packed: packed_upto,
             unfinished,
         });
         self.beat();
@@ -205,8 +222,27 @@ impl Session {
         });
     }
 
+    /// Takes what waits, and with `pack` everything that is not in segments yet.
+    fn batch(&mut self, pack: bool) -> Result<(Vec<Record>, Vec<Record>), rmp_serde::encode::Error> {
+        let records = self.log.take_batch()?;
+        let packed = if pack { self.log.unpacked()? } else { Vec::new() };
+        Ok((records, packed))
+    }
+
+    /// Lets text that was shown already wait for more: they share a commit.
+    fn flush_later(&mut self, ctx: &mut Context<Self>) {
+        if self.flush_timer.is_none() {
+            self.flush_timer = Some(ctx.run_later(self.deps.config.relaxed_flush, |act, ctx| {
+                act.flush_timer = None;
+                act.flush_due = true;
+                act.flush(ctx);
+            }));
+        }
+    }
+
     fn refresh_meta(&mut self) {
         let Some(meta) = &mut self.meta else { return };
+        meta.relaxed_run = self.deps.config.durability == Durability::Relaxed && self.state.run.is_some();
         meta.message_count = self.state.message_count();
         if self.state.updated_ms > 0 {
             meta.updated_at_ms = self.state.updated_ms;

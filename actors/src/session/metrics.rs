@@ -30,6 +30,8 @@ pub(crate) struct SessionMetrics {
     pub(crate) events_appended: Counter,
     /// Snapshots made for cursors that could not be served.
     pub(crate) snapshots: Counter,
+    /// New epochs: text that was shown early was lost.
+    pub(crate) epochs: Counter,
     /// Runs found interrupted when a log was folded.
     pub(crate) runs_interrupted: Counter,
 }
@@ -48,6 +50,7 @@ pub(crate) fn handles() -> &'static SessionMetrics {
         restarted_order: counter!(names::SESSION_RESTARTS, "reason" => "order"),
         events_appended: counter!(names::EVENTS_APPENDED),
         snapshots: counter!(names::SNAPSHOTS),
+        epochs: counter!(names::EPOCHS),
         runs_interrupted: counter!(names::RUNS_INTERRUPTED),
     });
     &HANDLES

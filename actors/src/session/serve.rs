@@ -38,10 +38,10 @@ impl Session {
             .after_ms(5000);
             return reply.send(Err(error));
         }
-        let committed = self.log.committed();
+        let visible = self.log.visible();
         let (start, recovered) = match after {
-            None => (tail.map_or(0, |n| committed.saturating_sub(Seq::from(n))), true),
-            Some(cursor) if cursor.epoch == meta.epoch && cursor.seq <= committed => (cursor.seq, true),
+            None => (tail.map_or(0, |n| visible.saturating_sub(Seq::from(n))), true),
+            Some(cursor) if cursor.epoch == meta.epoch && cursor.seq <= visible => (cursor.seq, true),
             Some(_) => (0, false),
         };
         let last = self.log.last();
@@ -53,7 +53,7 @@ impl Session {
         };
         // What is not durable yet is in the picture too: the reply waits for it. What fits no picture is told by the log.
         let snapshot = picture.map(|entries| (last, Arc::new(entries)));
-        let head = if snapshot.is_some() { last } else { committed };
+        let head = if snapshot.is_some() { last } else { visible };
         let attached = Attached {
             session: self.wire.clone(),
             epoch: meta.epoch.clone(),
@@ -135,7 +135,7 @@ impl Session {
             let committed = act.log.committed();
             let batch_bytes = act.deps.config.batch_bytes;
             let read = records.and_then(|records| {
-                read_records(&records, committed, batch_bytes).map_err(|error| StoreError::Corrupt {
+                read_records(&records, after, committed, batch_bytes).map_err(|error| StoreError::Corrupt {
                     at: format!("{} seq {}", act.id, error.seq),
                     what: error.to_string(),
                 })

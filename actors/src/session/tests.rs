@@ -9,7 +9,7 @@ use super::{
     *,
 };
 use crate::{
-    config::{GeminiConfig, StoreBackend, StoreConfig},
+    config::{Durability, GeminiConfig, StoreBackend, StoreConfig},
     directory::{DirectoryRef, SessionRef},
     gemini::GeminiShared,
     principal::Principal,
@@ -359,4 +359,97 @@ async fn a_parked_session_stays_so_over_a_restart_until_it_is_unparked() {
         "what it left unfinished is taken up"
     );
     assert_eq!(restarted.load_parked().await.unwrap(), 0);
+}
+
+#[actix::test]
+async fn relaxed_text_is_shown_before_its_commit_and_a_crash_then_voids_the_cursors() {
+    let config = SessionConfig {
+        durability: Durability::Relaxed,
+        relaxed_flush: Duration::from_secs(5),
+        ..SessionConfig::default()
+    };
+    let (directory, _sim) = directory(config);
+    let session = directory
+        .create(&ann(), None, SessionSettings::default())
+        .await
+        .unwrap();
+    let mut reader = SessionReader::attach(&directory, &session, &ann(), 0).await.unwrap();
+    let mut seen = Vec::new();
+    say(&session, "m_1", "[[tokens 60]] tell me a story").await;
+    let before = view(&session).await;
+    let mut shown = 0;
+    while shown < 10 {
+        until(&mut reader, &mut seen, |_| true).await;
+        shown = seen
+            .iter()
+            .filter(|entry| matches!(entry.event, Event::TextMessageContent(_)))
+            .count();
+    }
+    let observed = session.addr().send(Observe).await.unwrap();
+    let last = seen.last().map_or(0, |entry| entry.seq);
+    assert!(
+        observed.committed < last,
+        "{observed:?}: text waits for its commit and was shown"
+    );
+    assert_eq!(session.addr().send(Bomb).await, Err(MailboxError::Closed));
+    let mut again = SessionReader::attach(&directory, &session, &ann(), 0).await.unwrap();
+    let mut log = Vec::new();
+    until(&mut again, &mut log, |event| matches!(event, Event::RunFinished(_))).await;
+    assert_eq!(codes(&log), [RunErrorCode::Interrupted.as_str(), "finished"]);
+    let after = view(&session).await;
+    assert_ne!(before.epoch, after.epoch, "cursors on what was lost are void");
+    assert!(!after.relaxed_run, "nothing is at stake any more");
+}
+
+async fn view(session: &SessionRef) -> SessionMeta {
+    match ask(session, &ann(), SessionCommand::View).await {
+        Ok(SessionReply::View(view)) => view.meta,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[actix::test]
+async fn a_finished_turn_is_packed_merged_and_read_from_any_cursor() {
+    let (directory, _sim) = directory(SessionConfig {
+        tail_bytes: 0,
+        ..SessionConfig::default()
+    });
+    let session = directory
+        .create(&ann(), None, SessionSettings::default())
+        .await
+        .unwrap();
+    let mut reader = SessionReader::attach(&directory, &session, &ann(), 0).await.unwrap();
+    let mut seen = Vec::new();
+    say(&session, "m_1", "[[tokens 60]] tell me a story").await;
+    until(&mut reader, &mut seen, |event| matches!(event, Event::RunFinished(_))).await;
+    let last = seen.last().map_or(0, |entry| entry.seq);
+    let settled = async {
+        while session.addr().send(Observe).await.unwrap().packed < last {
+            actix::clock::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), settled).await.unwrap();
+    let text = |entries: &[LogEntry]| -> String {
+        let delta = |entry: &LogEntry| match &entry.event {
+            Event::TextMessageContent(content) => Some(content.delta.clone()),
+            _ => None,
+        };
+        entries.iter().filter_map(delta).collect()
+    };
+    let whole = text(&seen);
+    for after in 0..last {
+        let mut late = SessionReader::attach(&directory, &session, &ann(), after)
+            .await
+            .unwrap();
+        let mut rest = Vec::new();
+        let mut upto = after;
+        while upto < last {
+            for entry in late.next().await.unwrap().iter() {
+                assert_eq!(entry.first_seq(), upto + 1);
+                upto = entry.seq;
+                rest.push(entry.clone());
+            }
+        }
+        assert!(whole.ends_with(&text(&rest)), "after {after}");
+    }
 }

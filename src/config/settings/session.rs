@@ -1,12 +1,30 @@
 //! The rows of `[session]`.
 
+use kronos_actors::config::Durability;
+
 use super::{
     Setting, narrow,
-    rows::{DAY, GIB, HOUR, KIB, MIB, MS, SECOND, bytes, integer, span},
+    rows::{DAY, GIB, HOUR, KIB, MIB, MS, SECOND, bytes, integer, span, word},
     size,
 };
 
 pub(super) static SETTINGS: &[Setting] = &[
+    Setting::new(
+        "session.durability",
+        "DURABILITY",
+        "commit",
+        word(Durability::WORDS, |c, v| {
+            c.session.durability = Durability::from_word(v)
+        }),
+        "When readers see an event: after its commit, or (`relaxed`) text of an answer before it; a crash may then take back the last of it.",
+    ),
+    Setting::new(
+        "session.relaxed_flush",
+        "RELAXED_FLUSH",
+        "50ms",
+        span(MS, 10 * SECOND, |c, v| c.session.relaxed_flush = v),
+        "With DURABILITY=relaxed: how long text that was shown may wait for a commit.",
+    ),
     Setting::new(
         "session.idle_timeout",
         "SESSION_IDLE_TIMEOUT",
