@@ -28,7 +28,7 @@ use kronos_protocol::{
 use crate::{
     faults::Disk,
     fixtures::{
-        CACHE_BYTES, append, append_records, document, documents, meta, record, seqs, session, user, with_meta,
+        CACHE_BYTES, append, append_records, delete, document, documents, meta, record, seqs, session, user, with_meta,
     },
 };
 
@@ -121,6 +121,10 @@ impl SessionStore for Gated {
         limit: usize,
     ) -> Result<Vec<SessionMeta>, StoreError> {
         self.store.list(owner, after, limit)
+    }
+
+    fn oldest(&self, after: Option<&ListPosition>, limit: usize) -> Result<Vec<SessionMeta>, StoreError> {
+        self.store.oldest(after, limit)
     }
 
     fn unfinished(&self) -> Result<Vec<SessionId>, StoreError> {
@@ -251,6 +255,37 @@ fn too_many_waiting_bytes_are_refused_and_let_go_afterwards() {
     }
     block_on(store.commit(large(5, 10))).unwrap();
     eventually("nothing is pending", || store.stats().pending_bytes == 0);
+}
+
+#[test]
+fn a_session_is_made_again_in_the_group_after_its_deletion() {
+    let gated = Arc::new(Gated::default());
+    let store = start(gated.clone());
+    block_on(store.commit(with_meta(meta("a", "ann", 1)))).unwrap();
+    gated.shut();
+    let first = submit(&store, append("a", 1..=1));
+    gated.wait_until_entered(2);
+    let rest = [
+        append("a", 2..=2),
+        delete("a"),
+        documents(vec![document("k", Some("v"), Expect::Any)]),
+        Request {
+            meta: Some(meta("a", "ann", 2)),
+            ..append("a", 1..=1)
+        },
+        append("a", 2..=2),
+    ];
+    let told: Vec<_> = rest.into_iter().map(|request| submit(&store, request)).collect();
+    gated.open();
+    for told in std::iter::once(first).chain(told) {
+        told.recv_timeout(LIMIT).unwrap().unwrap();
+    }
+    assert_eq!(gated.entered.load(Ordering::SeqCst), 2 + 2);
+    assert_eq!(
+        seqs(&block_on(store.load(&session("a"))).unwrap().unwrap().records),
+        [1, 2]
+    );
+    assert_eq!(block_on(store.oldest(None, 9)).unwrap().len(), 1);
 }
 
 #[test]

@@ -191,6 +191,18 @@ impl StoreRef {
             .await
     }
 
+    /// Lists sessions, those that have not changed for longest first; see [`SessionStore::oldest`].
+    ///
+    /// # Errors
+    /// As [`StoreRef::load`].
+    pub async fn oldest(&self, after: Option<&ListPosition>, limit: usize) -> Result<Vec<SessionMeta>, StoreError> {
+        let after = after.cloned();
+        self.service
+            .readers
+            .run(move |store| store.oldest(after.as_ref(), limit))
+            .await
+    }
+
     /// Returns the sessions with unfinished work.
     ///
     /// # Errors

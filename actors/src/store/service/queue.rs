@@ -1,7 +1,7 @@
 //! What waits for the committer, and who waits for what has been submitted.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -9,7 +9,7 @@ use std::{
 use kronos_protocol::ids::SessionId;
 use tokio::sync::oneshot;
 
-use crate::store::{Request, StoreError};
+use crate::store::{Request, StoreError, order};
 
 /// Most requests of one commit: about what one flush can carry without the others noticing.
 const GROUP_REQUESTS: usize = 4096;
@@ -61,12 +61,7 @@ pub(super) struct Queue {
 }
 
 fn sessions(request: &Request) -> impl Iterator<Item = &SessionId> {
-    let appended = request.append.as_ref().map(|append| &append.session);
-    let packed = request.pack.as_ref().map(|pack| &pack.session);
-    appended
-        .into_iter()
-        .chain(packed)
-        .chain(request.meta.as_ref().map(|meta| &meta.session))
+    order::touched(request).chain(&request.delete)
 }
 
 fn bytes(request: &Request) -> usize {
@@ -140,7 +135,15 @@ impl Queue {
             bytes += pending.bytes;
             first || bytes <= GROUP_BYTES
         };
-        let count = state.waiting.iter().take(GROUP_REQUESTS).take_while(fits).count();
+        // A session is not made again in the group that deletes it.
+        let mut deleted = HashSet::new();
+        let apart = |pending: &&Pending| {
+            let again = !deleted.is_empty() && sessions(&pending.request).any(|session| deleted.contains(session));
+            deleted.extend(pending.request.delete.clone());
+            !again
+        };
+        let group = state.waiting.iter().take(GROUP_REQUESTS);
+        let count = group.take_while(fits).take_while(apart).count();
         Next::Commit(state.waiting.drain(..count).collect())
     }
 
