@@ -105,6 +105,8 @@ metrics! {
         "Group commits that failed.";
     STORE_PENDING_BYTES = "kronos_store_pending_bytes", Gauge, Bytes, [],
         "Bytes that wait for their commit.";
+    STORE_RESTARTS = "kronos_store_restarts_total", Counter, Count, ["thread"],
+        "Threads of the store that panicked and began again: committer or reader.";
     STORE_SIZE_BYTES = "kronos_store_size_bytes", Gauge, Bytes, [],
         "Bytes that the store takes on its medium.";
     GEMINI_REQUESTS = "kronos_gemini_requests_total", Counter, Count, ["outcome"],
@@ -131,6 +133,7 @@ pub const BOUNDS: &[&str] = &[
     "pending_commands",
     "session_attachments",
     "session_mailbox",
+    "store_pending_bytes",
 ];
 
 /// Counts a refusal, if `bound` is one of [`BOUNDS`]. Refusals are rare: the handle is looked up each time.

@@ -10,6 +10,8 @@
 //!   written. This is the fence of the embedded store: it has one process, and a stale writer is always out of order.
 //! - **A packed record may stand for several events** ([`Record::merged`]): contiguous then means that each record begins
 //!   ([`Record::first`]) right after the end of the one before it. What is appended is never merged.
+//! - **A deleted session does not exist**: nothing of it is read or listed again, and it may be made again with a new meta,
+//!   from seq 1. Within the group of its deletion it cannot: what names it there afterwards is [`Refusal::UnknownSession`].
 //! - **Reads see commits**: what a commit made durable is visible to every later read.
 //! - The store does not know what an event means: a payload is opaque bytes. It keeps a checksum and the seq in every
 //!   value, and a value that fails them is [`StoreError::Corrupt`], never silently skipped.
@@ -150,6 +152,8 @@ pub struct Request {
     pub meta: Option<SessionMeta>,
     /// Marks the session of `append`, `pack` or `meta` as having unfinished work (a run, queued messages) or none.
     pub unfinished: Option<bool>,
+    /// Deletes this session with everything about it, if it exists; goes with documents only.
+    pub delete: Option<SessionId>,
     /// Documents, applied in order, all conditions checked against the state before this request.
     pub documents: Vec<DocumentWrite>,
 }
@@ -175,7 +179,7 @@ pub enum Refusal {
         /// Its key.
         key: String,
     },
-    /// The session was never announced with a meta.
+    /// The session was never announced with a meta, or has been deleted.
     #[error("session {session} does not exist")]
     UnknownSession {
         /// The session.
@@ -288,6 +292,12 @@ pub trait SessionStore: Send + Sync + 'static {
         after: Option<&ListPosition>,
         limit: usize,
     ) -> Result<Vec<SessionMeta>, StoreError>;
+
+    /// Lists the listed sessions of everybody the other way round: those that have not changed for longest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::Corrupt`].
+    fn oldest(&self, after: Option<&ListPosition>, limit: usize) -> Result<Vec<SessionMeta>, StoreError>;
 
     /// Sessions marked as having unfinished work, found without reading their logs.
     ///

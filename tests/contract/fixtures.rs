@@ -110,6 +110,13 @@ pub(crate) fn documents(documents: Vec<DocumentWrite>) -> Request {
     }
 }
 
+pub(crate) fn delete(id: &str) -> Request {
+    Request {
+        delete: Some(session(id)),
+        ..Request::default()
+    }
+}
+
 /// Commits one request and returns its own result.
 pub(crate) fn one(store: &dyn SessionStore, request: Request) -> Result<(), Refusal> {
     store.commit(&[request]).unwrap().remove(0)

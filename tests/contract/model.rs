@@ -1,6 +1,6 @@
 //! Random requests against a slow obvious model, with reopening at random points.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use kronos_actors::store::{
@@ -33,6 +33,8 @@ struct Draft {
     unfinished: Option<bool>,
     /// Key, value, condition: 0 any, 1 absent, 2 what the model has, 3 something else.
     documents: Vec<(usize, Option<u8>, u8)>,
+    /// Instead of all but the documents.
+    delete: bool,
 }
 
 /// Mostly 0: in the right place.
@@ -49,14 +51,16 @@ fn draft() -> impl Strategy<Value = Draft> {
         proptest::option::weighted(0.4, (proptest::bool::weighted(0.8), -3..20_i64, 0..2_usize)),
         proptest::option::of(any::<bool>()),
         proptest::collection::vec((0..KEYS.len(), proptest::option::of(any::<u8>()), 0..4_u8), 0..3),
+        proptest::bool::weighted(0.1),
     )
-        .prop_map(|(session, append, pack, meta, unfinished, documents)| Draft {
+        .prop_map(|(session, append, pack, meta, unfinished, documents, delete)| Draft {
             session,
             append,
             pack,
             meta,
             unfinished,
             documents,
+            delete,
         })
 }
 
@@ -81,6 +85,8 @@ struct Model {
     packed: BTreeMap<&'static str, (u64, usize)>,
     unfinished: BTreeMap<&'static str, bool>,
     documents: BTreeMap<&'static str, Bytes>,
+    /// Deleted in this group.
+    deleted: BTreeSet<&'static str>,
 }
 
 impl Model {
@@ -96,6 +102,12 @@ impl Model {
     fn request(&self, draft: &Draft) -> (Request, Option<Self>) {
         let id = IDS[draft.session];
         let (mut request, mut after, mut good) = (Request::default(), self.clone(), true);
+        if draft.delete {
+            request.delete = Some(session(id));
+            after.forget(id);
+            good &= self.write_documents(draft, &mut request, &mut after);
+            return (request, good.then_some(after));
+        }
         if let Some((listed, updated, owner)) = draft.meta {
             let meta = SessionMeta {
                 listed,
@@ -139,8 +151,18 @@ impl Model {
             good &= request.append.is_some() || request.pack.is_some() || request.meta.is_some();
             after.unfinished.insert(id, unfinished);
         }
+        let names = request.append.is_some() || request.pack.is_some() || request.meta.is_some();
+        good &= !(names && self.deleted.contains(id));
         good &= self.write_documents(draft, &mut request, &mut after);
         (request, good.then_some(after))
+    }
+
+    fn forget(&mut self, id: &'static str) {
+        self.metas.remove(id);
+        self.records.remove(id);
+        self.packed.remove(id);
+        self.unfinished.remove(id);
+        self.deleted.insert(id);
     }
 
     /// Adds the documents of the draft; false when a condition of them does not hold.
@@ -179,7 +201,10 @@ impl Model {
         for id in IDS {
             let stored = store.load(&session(id)).unwrap();
             assert_eq!(stored.as_ref().map(|stored| &stored.meta), self.metas.get(id));
-            let Some(stored) = stored else { continue };
+            let Some(stored) = stored else {
+                assert_eq!(store.read(&session(id), 0, usize::MAX).unwrap(), []);
+                continue;
+            };
             assert_eq!(stored.records, self.records(id), "records of {id}");
             assert_eq!(stored.packed_upto, self.packed.get(id).map_or(0, |(upto, _)| *upto));
             assert_eq!(stored.unfinished, self.unfinished.get(id).copied().unwrap_or(false));
@@ -198,6 +223,10 @@ impl Model {
             let mut metas: Vec<_> = self.metas.values().filter(mine).cloned().collect();
             metas.sort_by_key(|meta| (std::cmp::Reverse(meta.updated_at_ms), meta.session.clone()));
             assert_eq!(store.list(owner.as_ref(), None, 99).unwrap(), metas);
+            if owner.is_none() {
+                metas.reverse();
+                assert_eq!(store.oldest(None, 99).unwrap(), metas);
+            }
         }
         let marked: Vec<_> = self
             .unfinished
@@ -233,6 +262,7 @@ fn run(steps: Vec<Step>, mut store: Box<dyn SessionStore>, reopen: impl Fn() -> 
                     model = after.unwrap_or(model);
                     group.push(request);
                 }
+                model.deleted.clear();
                 let results = store.commit(&group).unwrap();
                 let found: Vec<_> = results.iter().map(Result::is_ok).collect();
                 assert_eq!(found, expected, "{results:?}");

@@ -1,7 +1,8 @@
 //! The store in memory: the same contract without a disk, for tests. Nothing of it outlives the process.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    cmp::Ordering,
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -117,6 +118,9 @@ impl Data {
         {
             stored.unfinished = unfinished;
         }
+        if let Some(session) = &request.delete {
+            self.sessions.remove(session);
+        }
         for write in &request.documents {
             let key = (write.family, write.key.clone());
             match &write.value {
@@ -128,18 +132,46 @@ impl Data {
 }
 
 impl MemoryStore {
+    /// Returns the listed sessions of `owner` or of everybody, newest first.
+    fn listed(&self, owner: Option<&UserId>) -> Vec<SessionMeta> {
+        let data = self.data();
+        let metas = data.sessions.values().map(|stored| &stored.meta);
+        let mut metas: Vec<_> = metas
+            .filter(|meta| meta.listed && owner.is_none_or(|owner| meta.owner == *owner))
+            .cloned()
+            .collect();
+        metas.sort_by(newest_first);
+        metas
+    }
+
     fn data(&self) -> MutexGuard<'_, Data> {
         self.data.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+fn newest_first(a: &SessionMeta, b: &SessionMeta) -> Ordering {
+    let by_time = b.updated_at_ms.cmp(&a.updated_at_ms);
+    by_time.then_with(|| a.session.cmp(&b.session))
+}
+
+/// Where `meta` stands in a list, newest first, compared with `position`.
+fn place(meta: &SessionMeta, position: &ListPosition) -> Ordering {
+    let by_time = position.updated_at_ms.cmp(&meta.updated_at_ms);
+    by_time.then_with(|| meta.session.cmp(&position.session))
+}
+
 impl SessionStore for MemoryStore {
     fn commit(&self, group: &[Request]) -> Result<Vec<Result<(), Refusal>>, StoreError> {
         let mut data = self.data();
-        Ok(group
-            .iter()
-            .map(|request| data.check(request).map(|()| data.apply(request)))
-            .collect())
+        let mut deleted = HashSet::new();
+        let commit = |request: &Request| {
+            data.check(request)?;
+            order::not_after_deletion(request, &deleted)?;
+            data.apply(request);
+            deleted.extend(request.delete.clone());
+            Ok(())
+        };
+        Ok(group.iter().map(commit).collect())
     }
 
     fn load(&self, session: &SessionId) -> Result<Option<StoredSession>, StoreError> {
@@ -164,21 +196,15 @@ impl SessionStore for MemoryStore {
         after: Option<&ListPosition>,
         limit: usize,
     ) -> Result<Vec<SessionMeta>, StoreError> {
-        let data = self.data();
-        let mut metas: Vec<_> = data.sessions.values().map(|stored| &stored.meta).collect();
-        metas.retain(|meta| meta.listed && owner.is_none_or(|owner| meta.owner == *owner));
-        metas.sort_by(|a, b| {
-            b.updated_at_ms
-                .cmp(&a.updated_at_ms)
-                .then_with(|| a.session.cmp(&b.session))
-        });
-        let passed = |meta: &&SessionMeta| {
-            after.is_some_and(|after| {
-                meta.updated_at_ms > after.updated_at_ms
-                    || (meta.updated_at_ms == after.updated_at_ms && meta.session <= after.session)
-            })
-        };
-        Ok(metas.into_iter().skip_while(passed).take(limit).cloned().collect())
+        let passed = |meta: &SessionMeta| after.is_some_and(|after| place(meta, after).is_le());
+        let metas = self.listed(owner).into_iter().skip_while(passed);
+        Ok(metas.take(limit).collect())
+    }
+
+    fn oldest(&self, after: Option<&ListPosition>, limit: usize) -> Result<Vec<SessionMeta>, StoreError> {
+        let passed = |meta: &SessionMeta| after.is_some_and(|after| place(meta, after).is_ge());
+        let metas = self.listed(None).into_iter().rev().skip_while(passed);
+        Ok(metas.take(limit).collect())
     }
 
     fn unfinished(&self) -> Result<Vec<SessionId>, StoreError> {

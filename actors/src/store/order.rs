@@ -1,5 +1,7 @@
 //! What every backend must refuse: the order of records, and requests that make no sense. Pure.
 
+use std::collections::HashSet;
+
 use kronos_protocol::{ids::SessionId, position::Seq};
 
 use super::{Record, Refusal, Request};
@@ -54,6 +56,14 @@ pub(crate) fn well_formed(request: &Request) -> Result<(), Refusal> {
     if appended.into_iter().any(|record| record.merged != 0) {
         return malformed("an appended record stands for several events");
     }
+    if request.delete.is_some()
+        && (request.append.is_some()
+            || request.pack.is_some()
+            || request.meta.is_some()
+            || request.unfinished.is_some())
+    {
+        return malformed("a deletion comes with something else about a session");
+    }
     if request.unfinished.is_some() && marked(request).is_none() {
         return malformed("a mark of unfinished work has no session");
     }
@@ -73,11 +83,27 @@ pub(crate) fn well_formed(request: &Request) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Returns the session that [`Request::unfinished`] marks.
-pub(crate) fn marked(request: &Request) -> Option<&SessionId> {
+/// Returns the sessions that a request writes to, a deleted one not included.
+pub(crate) fn touched(request: &Request) -> impl Iterator<Item = &SessionId> {
     let appended = request.append.as_ref().map(|append| &append.session);
     let packed = request.pack.as_ref().map(|pack| &pack.session);
-    appended.or(packed).or(request.meta.as_ref().map(|meta| &meta.session))
+    let announced = request.meta.as_ref().map(|meta| &meta.session);
+    appended.into_iter().chain(packed).chain(announced)
+}
+
+/// Returns the session that [`Request::unfinished`] marks.
+pub(crate) fn marked(request: &Request) -> Option<&SessionId> {
+    touched(request).next()
+}
+
+/// Refuses what names a session that its group has deleted before.
+pub(crate) fn not_after_deletion(request: &Request, deleted: &HashSet<SessionId>) -> Result<(), Refusal> {
+    match touched(request).find(|session| deleted.contains(*session)) {
+        Some(session) => Err(Refusal::UnknownSession {
+            session: session.clone(),
+        }),
+        None => Ok(()),
+    }
 }
 
 /// How much one [`read`](super::SessionStore::read) may still return.

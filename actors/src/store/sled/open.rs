@@ -7,6 +7,7 @@ use kronos_protocol::ids::SessionId;
 use super::{
     codec,
     disk::{Disk, SCHEMA_VERSION, check_version},
+    graves::Graves,
     read::packed_upto,
     state::{NewBatch, State, Tail},
     value::{self, SEGMENT_BYTES, corrupt, failed},
@@ -102,6 +103,7 @@ fn read_schema(value: &[u8]) -> Result<u32, StoreError> {
 pub(super) fn recover(db: &sled::Db) -> Result<State, StoreError> {
     let mut state = State {
         next_batch: FIRST_BATCH,
+        graves: Graves::read(db)?,
         ..State::default()
     };
     let mut tails: HashMap<SessionId, Tail> = HashMap::new();
@@ -112,6 +114,9 @@ pub(super) fn recover(db: &sled::Db) -> Result<State, StoreError> {
         let mut sessions = Vec::new();
         for entry in codec::entries(at, &batch.body)? {
             let session = entry.session(at)?;
+            if state.graves.covers(&session, number) {
+                continue;
+            }
             let tail = match tails.entry(session.clone()) {
                 std::collections::hash_map::Entry::Occupied(tail) => tail.into_mut(),
                 std::collections::hash_map::Entry::Vacant(place) => {

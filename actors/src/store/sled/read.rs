@@ -157,13 +157,32 @@ pub(super) fn list(
         .keys()
         .take_while(|key| key.as_ref().map_or(true, |key| key.starts_with(&prefix)));
     rows.take(limit)
-        .map(|key| {
-            let key = key.map_err(failed)?;
-            let (_, session) =
-                keys::listed_session(&prefix, &key).ok_or_else(|| corrupt(&key, "not a listed session"))?;
-            meta(db, &session)?.ok_or_else(|| corrupt(&key, "lists a session without a meta"))
-        })
+        .map(|key| listed(db, &prefix, &key.map_err(failed)?))
         .collect()
+}
+
+/// Reads a page of the listing of everybody from its other end.
+pub(super) fn oldest(
+    db: &sled::Db,
+    after: Option<&ListPosition>,
+    limit: usize,
+) -> Result<Vec<SessionMeta>, StoreError> {
+    let prefix = keys::listing(None);
+    let rows = match after {
+        Some(after) => db.range(prefix.clone()..keys::listed(None, after.updated_at_ms, &after.session)),
+        None => db.scan_prefix(&prefix),
+    };
+    rows.keys()
+        .rev()
+        .take(limit)
+        .map(|key| listed(db, &prefix, &key.map_err(failed)?))
+        .collect()
+}
+
+/// Reads the meta of the session in a row of a listing.
+fn listed(db: &sled::Db, prefix: &[u8], key: &[u8]) -> Result<SessionMeta, StoreError> {
+    let (_, session) = keys::listed_session(prefix, key).ok_or_else(|| corrupt(key, "not a listed session"))?;
+    meta(db, &session)?.ok_or_else(|| corrupt(key, "lists a session without a meta"))
 }
 
 /// Reads the marks of unfinished work.
