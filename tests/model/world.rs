@@ -514,6 +514,7 @@ impl World {
                 let glue = &self.glue;
                 let snapshot = view::snapshot(&glue.state, &glue.id, last, glue.now, SNAPSHOT_BYTES);
                 let facts = self.oracle.facts.len();
+                self.glue.log.seal();
                 device.snapshot = Some((last, snapshot.expect("small enough"), facts));
                 durable = last;
             }

@@ -34,6 +34,8 @@ pub struct Log {
     /// Of those, bytes that are not packed: asked at every commit, so it is counted, not summed.
     unpacked_bytes: usize,
     next: Seq,
+    /// Events up to here do not grow any more.
+    sealed: Seq,
     committed: Seq,
     /// What readers may see: with [`Durability::Relaxed`] text may be shown before its commit.
     visible: Seq,
@@ -51,6 +53,7 @@ impl Log {
             tail_bytes: 0,
             unpacked_bytes: 0,
             next: 1,
+            sealed: 0,
             committed: 0,
             visible: 0,
             packed: 0,
@@ -87,13 +90,25 @@ impl Log {
 
     /// The seq that an event will have: its own, or that of the last pending delta when it merges into it.
     pub fn seq_for(&self, stored: &Stored) -> Seq {
-        self.grows(stored).map_or(self.next, |last| last.seq)
+        self.pending
+            .last()
+            .filter(|last| last.seq > self.sealed && last.takes(stored))
+            .map_or(self.next, |last| last.seq)
+    }
+
+    /// Keeps the newest event as it is: a reader that was told all of it goes on after its seq, where what was merged into it
+    /// later would be missing.
+    pub fn seal(&mut self) {
+        self.sealed = self.last();
     }
 
     /// Appends an event; a delta merges into the pending one before it. [`Log::seq_for`] says where it went.
     pub fn push(&mut self, stored: Stored) {
-        if self.grows(&stored).is_some()
-            && let Some(last) = self.pending.last_mut()
+        if let Some(last) = self.pending.last_mut()
+            && last.seq > self.sealed
+            && last.takes(&stored)
+            && let (Event::TextMessageContent(old), Event::TextMessageContent(new)) =
+                (&mut last.stored.event, &stored.event)
         {
             return last.stored.grow(&stored);
         }

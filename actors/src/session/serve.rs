@@ -49,6 +49,7 @@ impl Session {
             None
         } else {
             metrics::handles().snapshots.increment(1);
+            self.log.seal();
             view::snapshot(&self.state, &self.wire, last, self.deps.clock.now_ms(), SNAPSHOT_BYTES)
         };
         // What is not durable yet is in the picture too: the reply waits for it. What fits no picture is told by the log.
@@ -213,6 +214,7 @@ impl Session {
         let Some(meta) = self.meta.clone() else {
             return reply.send(Err(SessionError::not_found(&self.id)));
         };
+        self.log.seal();
         let view = View {
             meta,
             messages: view::messages(&self.state),
