@@ -92,18 +92,16 @@ pub(crate) fn joined(facts: &[Fact]) -> Vec<Fact> {
     all
 }
 
-/// Whether `seen` (joined) is the beginning of `all`.
+/// Whether `seen` is the beginning of `all` (both joined).
 pub(crate) fn is_prefix(seen: &[Fact], all: &[Fact]) -> bool {
-    let all = joined(all);
     let Some((last, whole)) = seen.split_last() else {
         return true;
     };
     all.len() >= seen.len() && all[..whole.len()] == *whole && all[whole.len()].begins_with(last)
 }
 
-/// Whether `seen` (joined) is a part of `all`, cut anywhere.
+/// Whether `seen` is a part of `all`, cut anywhere (both joined).
 pub(crate) fn is_part(seen: &[Fact], all: &[Fact]) -> bool {
-    let all = joined(all);
     let (Some(first), Some(last)) = (seen.first(), seen.last()) else {
         return true;
     };
@@ -163,6 +161,8 @@ pub(crate) struct Oracle {
     handed: usize,
     /// So many facts can never be unsaid.
     pub(crate) durable: usize,
+    /// Those, joined: they only ever grow.
+    told: Vec<Fact>,
     pub(crate) draining: bool,
     runs: u32,
     inbox: usize,
@@ -176,6 +176,7 @@ impl Oracle {
             facts: Vec::new(),
             handed: 0,
             durable: 0,
+            told: Vec::new(),
             draining: false,
             runs: 0,
             inbox,
@@ -183,8 +184,9 @@ impl Oracle {
         }
     }
 
+    /// Whole texts instead of pieces.
     pub(crate) fn durable_facts(&self) -> &[Fact] {
-        &self.facts[..self.durable]
+        &self.told
     }
 
     /// Everything so far goes to the store.
@@ -194,6 +196,9 @@ impl Oracle {
 
     /// What was handed over is durable.
     pub(crate) fn commit(&mut self) {
+        for fact in &self.facts[self.durable..self.handed] {
+            add(&mut self.told, fact.clone());
+        }
         self.durable = self.handed;
     }
 
