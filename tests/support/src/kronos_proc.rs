@@ -231,8 +231,21 @@ impl KronosProc {
     /// # Panics
     /// As [`KronosProc::start`].
     pub async fn restart(&mut self) {
+        self.relaunch();
+        self.until_ready().await;
+    }
+
+    /// Starts it again like [`KronosProc::restart`], and does not wait for anything.
+    pub fn relaunch(&mut self) {
         self.kill9();
         self.spawn();
+    }
+
+    /// Waits until it is ready, after a [`KronosProc::relaunch`].
+    ///
+    /// # Panics
+    /// As [`KronosProc::start`].
+    pub async fn until_ready(&mut self) {
         if let Err(error) = self.ready().await {
             self.fail(&error);
         }
