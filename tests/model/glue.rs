@@ -86,7 +86,7 @@ impl Glue {
     pub(crate) fn new(id: &str, config: SessionConfig) -> Self {
         let id = SessionId::try_from(id).unwrap();
         Self {
-            log: Log::new(config.tail_bytes),
+            log: Log::new(config.tail_bytes, config.durability),
             meta: SessionMeta {
                 session: id.clone(),
                 owner: UserId::try_from("ann").unwrap(),
@@ -98,6 +98,7 @@ impl Glue {
                 updated_at_ms: 1,
                 message_count: 0,
                 preview: None,
+                relaxed_run: false,
             },
             config,
             id,
@@ -153,7 +154,7 @@ impl Glue {
         self.generating = None;
         self.in_flight = None;
         self.state = State::default();
-        self.log = Log::new(self.config.tail_bytes);
+        self.log = Log::new(self.config.tail_bytes, self.config.durability);
         self.running = Running::default();
         self.exists = false;
         self.pack_due = true;
@@ -306,7 +307,7 @@ impl Glue {
         }
         let mut packed = None;
         if self.pack_due || overfull {
-            let records = self.log.unpacked();
+            let records = self.log.unpacked().unwrap();
             packed = records.last().map(|record| record.seq);
             if !records.is_empty() {
                 request.pack = Some(Pack {

@@ -545,7 +545,7 @@ impl World {
                 let records = store
                     .read(&self.glue.id, after, max_bytes * STORED_BATCH_FACTOR)
                     .unwrap();
-                let read = read_records(&records, log.committed(), max_bytes).unwrap();
+                let read = read_records(&records, after, log.committed(), max_bytes).unwrap();
                 assert!(
                     matches!(read, Read::Entries { .. }),
                     "the store has what memory has not"

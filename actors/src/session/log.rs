@@ -85,15 +85,8 @@ impl Log {
     /// The pending delta that `stored` merges into as one event.
     fn grows(&self, stored: &Stored) -> Option<&Kept> {
         let last = self.pending.last()?;
-        (last.seq > self.visible && last.stored.takes(stored)).then_some(last)
-    }
-
-    /// The seq that an event will have: its own, or that of the last pending delta when it merges into it.
-    pub fn seq_for(&self, stored: &Stored) -> Seq {
-        self.pending
-            .last()
-            .filter(|last| last.seq > self.sealed && last.takes(stored))
-            .map_or(self.next, |last| last.seq)
+        let told = self.visible.max(self.sealed);
+        (last.seq > told && last.stored.takes(stored)).then_some(last)
     }
 
     /// Keeps the newest event as it is: a reader that was told all of it goes on after its seq, where what was merged into it
@@ -102,13 +95,15 @@ impl Log {
         self.sealed = self.last();
     }
 
+    /// The seq that an event will have: its own, or that of the last pending delta when it merges into it.
+    pub fn seq_for(&self, stored: &Stored) -> Seq {
+        self.grows(stored).map_or(self.next, |last| last.seq)
+    }
+
     /// Appends an event; a delta merges into the pending one before it. [`Log::seq_for`] says where it went.
     pub fn push(&mut self, stored: Stored) {
-        if let Some(last) = self.pending.last_mut()
-            && last.seq > self.sealed
-            && last.takes(&stored)
-            && let (Event::TextMessageContent(old), Event::TextMessageContent(new)) =
-                (&mut last.stored.event, &stored.event)
+        if self.grows(&stored).is_some()
+            && let Some(last) = self.pending.last_mut()
         {
             return last.stored.grow(&stored);
         }
