@@ -5,4 +5,8 @@
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod idle;
+#[cfg(test)]
 mod kill9;
+#[cfg(test)]
+mod storm;
