@@ -6,7 +6,7 @@
 //! - Input is read as fast as it is handled: the `guard` takes nothing more while frames wait, and nothing at all while
 //!   the peer does not read (actix polls this actor only when the HTTP dispatcher has room to write).
 //! - Output is pulled: a session sends a batch when asked, and is asked again when the last batch could be written.
-//! - Commands in flight, attachments and connections have bounds, each with an error code.
+//! - Commands in flight and by time, attachments and connections have bounds, each with an error code.
 //!
 //! How it fails: a panic ends this connection with 1011 and nothing else; whatever ends it, its cursors are taken down
 //! and its place in the registry is given back.
@@ -51,6 +51,7 @@ mod lane;
 mod link;
 pub mod metrics;
 mod output;
+mod rate;
 pub mod registry;
 mod replies;
 mod utf8;
@@ -61,6 +62,7 @@ use guard::Guard;
 use lane::Lane;
 use link::{Link, Signal, Signals};
 use metrics::ConnectionMetrics;
+use rate::Bucket;
 use registry::{Control, Permit};
 
 type Ctx = WebsocketContext<Connection>;
@@ -166,6 +168,7 @@ pub(crate) struct Connection {
     standing: Standing,
     client: Option<ClientInfo>,
     assembly: Assembly,
+    rate: Bucket,
     /// The close frame is out: nothing is written or taken any more.
     closing: bool,
     silent_pings: u32,
@@ -191,6 +194,7 @@ impl Connection {
             Ok(proven) => (proven, None),
             Err(error) => (None, Some(error)),
         };
+        let rate = Bucket::new(deps.clock.instant());
         Self {
             deps,
             id: ids::connection(),
@@ -201,6 +205,7 @@ impl Connection {
             standing: Standing::Stranger { proven },
             client: None,
             assembly: Assembly::default(),
+            rate,
             closing: false,
             silent_pings: 0,
             expiry: None,
@@ -221,9 +226,19 @@ impl Connection {
         if binary != self.codec.is_binary() {
             return self.close(CloseCode::UnsupportedData, ctx);
         }
-        match self.codec.decode_client(bytes) {
-            Ok(frame) => self.command(frame, ctx),
-            Err(error) => self.unreadable(error, ctx),
+        match (self.codec.decode_client(bytes), self.too_fast()) {
+            (Ok(frame), None) => self.command(frame, ctx),
+            (Ok(frame), Some(wait)) => self.slow_down(Some(frame.command.op()), Some(frame.reference), wait, ctx),
+            (Err(error), Some(wait)) if !error.fatal => self.slow_down(None, error.reference, wait, ctx),
+            (Err(error), _) => self.unreadable(error, ctx),
+        }
+    }
+
+    /// The name of the bound on messages that counts now.
+    fn frame_bound(&self) -> &'static str {
+        match self.standing {
+            Standing::Stranger { .. } => "pre_auth_frame_bytes",
+            Standing::Known(_) => "frame_bytes",
         }
     }
 
@@ -299,7 +314,12 @@ impl StreamHandler<Result<ws::Message, ws::ProtocolError>> for Connection {
 impl StreamHandler<Signal> for Connection {
     fn handle(&mut self, signal: Signal, ctx: &mut Ctx) {
         match signal {
-            Signal::Violation(code) => self.close(code, ctx),
+            Signal::Violation(code) => {
+                if code == CloseCode::TooLarge {
+                    crate::metrics::refused(self.frame_bound());
+                }
+                self.close(code, ctx);
+            }
             Signal::Resume => self.pull_starved(ctx),
         }
     }

@@ -125,10 +125,13 @@ pub async fn upgrade(
     let codec = negotiate(request.headers())?;
     let credentials = credentials(&request, &state).await;
     let proven = credentials.as_ref().ok().and_then(Option::as_ref);
-    let permit = state.connections.admit(proven).map_err(|full| UpgradeError {
-        retry_after: Some(FULL_RETRY_SECONDS),
-        ..UpgradeError::new(StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", full.to_string())
-    })?;
+    let permit = state
+        .connections
+        .admit(proven, request.peer_addr().map(|peer| peer.ip()))
+        .map_err(|full| UpgradeError {
+            retry_after: Some(FULL_RETRY_SECONDS),
+            ..UpgradeError::new(StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", full.to_string())
+        })?;
     if let Some(codec) = codec {
         response.insert_header((header::SEC_WEBSOCKET_PROTOCOL, codec.subprotocol()));
     }

@@ -14,7 +14,7 @@ use kronos_protocol::{
 use serde_json::json;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{Connection, Ctx, Standing, output::bound, registry::Full};
+use super::{Connection, Ctx, Standing, output::bound};
 use crate::{
     clock::Millis,
     principal::{AuthError, Principal},
@@ -101,13 +101,8 @@ impl Connection {
             return self.fail("nobody to greet", ctx);
         };
         if let Err(full) = self.permit.identify(&principal) {
-            let (Full::Process { limit } | Full::User { limit }) = full;
-            self.refuse(
-                Some(Op::Hello),
-                Some(reference),
-                bound("connections_per_user", limit, RETRY_MS),
-                ctx,
-            );
+            let (name, limit) = full.bound();
+            self.refuse(Some(Op::Hello), Some(reference), bound(name, limit, RETRY_MS), ctx);
             return self.try_later(ctx);
         }
         self.link.set_limit(self.deps.config.frame_bytes);

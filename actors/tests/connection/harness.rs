@@ -126,7 +126,7 @@ async fn upgrade(
     };
     let subprotocol = header("sec-websocket-protocol");
     let codec = subprotocol.and_then(Codec::from_subprotocol);
-    let Ok(permit) = state.1.admit(None) else {
+    let Ok(permit) = state.1.admit(None, request.peer_addr().map(|peer| peer.ip())) else {
         return HttpResponse::ServiceUnavailable().finish();
     };
     let mut response = ws::handshake(&request).unwrap();
