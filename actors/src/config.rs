@@ -74,8 +74,11 @@ pub struct ConnectionConfig {
     pub commands_per_second: usize,
     /// Commands that one socket may send at once. Default 400.
     pub commands_burst: usize,
-    /// Time in which a peer must take what was written to it (`TCP_USER_TIMEOUT`). Default 30 s.
+    /// Time in which a peer must read something of what was written to it. Default 30 s.
     pub write_timeout: Duration,
+    /// Bytes written to a peer beyond the last ping among them that it answered; then the rest waits. Bounds what a slow
+    /// reader holds, and with the round trip how fast a far one is served. Default 32 KiB.
+    pub unread_bytes: usize,
     /// Websockets of this process. Default 20 000.
     pub max_connections: usize,
     /// Websockets of one user. Default 256.
@@ -97,6 +100,7 @@ impl Default for ConnectionConfig {
             commands_per_second: 200,
             commands_burst: 400,
             write_timeout: Duration::from_secs(30),
+            unread_bytes: 32 * 1024,
             max_connections: 20_000,
             max_connections_per_user: 256,
             max_connections_per_address: 20_000,

@@ -5,7 +5,10 @@
 //!
 //! - Input is read as fast as it is handled: the `guard` takes nothing more while frames wait, and nothing at all while
 //!   the peer does not read (actix polls this actor only when the HTTP dispatcher has room to write).
-//! - Output is pulled: a session sends a batch when asked, and is asked again when the last batch could be written.
+//! - Output is pulled: a session sends a batch when asked, and is asked again when the last batch could be written and
+//!   the peer has answered enough of the pings within what it was sent (`link` says why).
+//! - A peer that answers none of them for `write_timeout` reads nothing: the `watch` of its core closes it with 4450 and
+//!   soon after cuts its socket, because this actor may be one that is not polled any more.
 //! - Commands in flight and by time, attachments and connections have bounds, each with an error code.
 //!
 //! How it fails: a panic ends this connection with 1011 and nothing else; whatever ends it, its cursors are taken down
@@ -55,6 +58,7 @@ mod rate;
 pub mod registry;
 mod replies;
 mod utf8;
+mod watch;
 
 use assembly::Assembly;
 use body::Body;
@@ -127,25 +131,21 @@ pub fn serve<S>(
 where
     S: Stream<Item = Result<Bytes, PayloadError>> + Unpin + 'static,
 {
-    let link = Link::new(deps.config.pre_auth_frame_bytes);
+    let mut upgrade = upgrade;
+    let hang_up = std::mem::take(&mut upgrade.hang_up);
+    let config = &deps.config;
+    let link = Link::new(config.pre_auth_frame_bytes, config.unread_bytes, hang_up);
     // The guard keeps the real limit; this one only must not be in its way.
     let largest = deps
         .config
         .frame_bytes
         .max(deps.config.pre_auth_frame_bytes)
         .saturating_add(1);
-    let mut upgrade = upgrade;
-    let hang_up = std::mem::take(&mut upgrade.hang_up);
     let connection = Connection::new(deps, upgrade, link.clone());
     let id = connection.id.clone();
     let guard = Guard::new(payload, link.clone());
     let frames = actix_http::ws::Codec::new().max_size(largest);
-    Body::new(
-        WebsocketContext::with_codec(connection, guard, frames),
-        link,
-        id,
-        hang_up,
-    )
+    Body::new(WebsocketContext::with_codec(connection, guard, frames), link, id)
 }
 
 /// Who is on the other end.
@@ -268,6 +268,11 @@ impl Actor for Connection {
         ctx.set_mailbox_capacity(config.attachments * 2 + config.pending_commands + SPARE_MAILBOX);
         ctx.add_stream(Signals(self.link.clone()));
         self.permit.register(ctx.address().recipient());
+        watch::watch(
+            &self.deps.clock,
+            config.write_timeout,
+            watch::Watched::new(self.id.clone(), &self.link, ctx.address().recipient()),
+        );
         debug!(connection.id = %self.id, codec = self.codec.as_str(), "connection opened");
         if let Some(error) = self.rejected.take() {
             return self.turn_away(&error, ctx);
@@ -304,7 +309,12 @@ impl StreamHandler<Result<ws::Message, ws::ProtocolError>> for Connection {
                 }
             }
             Ok(ws::Message::Ping(bytes)) => ctx.pong(&bytes),
-            Ok(ws::Message::Pong(_) | ws::Message::Nop) => {}
+            Ok(ws::Message::Pong(bytes)) => {
+                if self.link.confirm(&bytes, || self.deps.clock.instant()) {
+                    self.pull_starved(ctx);
+                }
+            }
+            Ok(ws::Message::Nop) => {}
             // The guard lets nothing pass that actix refuses.
             Err(_) => self.close(CloseCode::Protocol, ctx),
         }

@@ -23,6 +23,8 @@ mod restart;
 #[cfg(test)]
 mod rfc6455;
 #[cfg(test)]
+mod slow_readers;
+#[cfg(test)]
 mod terminal;
 #[cfg(test)]
 mod turn;

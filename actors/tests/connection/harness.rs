@@ -205,7 +205,7 @@ pub(crate) async fn hear(socket: &mut RawWs) -> Value {
         let frame = socket.next_frame().await.unwrap().expect("the connection is open");
         match frame.opcode {
             1 => return serde_json::from_slice(&frame.payload).unwrap(),
-            9 => {}
+            9 => socket.send(&RawFrame::new(10, frame.payload)).await.unwrap(),
             _ => panic!("expected text, got {frame:?}"),
         }
     }

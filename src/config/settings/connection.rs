@@ -68,7 +68,14 @@ pub(super) static SETTINGS: &[Setting] = &[
         "WRITE_TIMEOUT",
         "30s",
         span(100 * MS, HOUR, |c, v| c.connection.write_timeout = v),
-        "Time in which a peer must take what was written to it.",
+        "Time in which a peer must read something of what was written to it.",
+    ),
+    Setting::new(
+        "connection.unread_bytes",
+        "UNREAD_BYTES",
+        "32KiB",
+        bytes(4 * KIB, GIB, |c, v| c.connection.unread_bytes = size(v)),
+        "Bytes written to one socket beyond the last answered ping among them; then the rest waits.",
     ),
     Setting::new(
         "connection.max_connections",
