@@ -27,4 +27,6 @@ mod slow_readers;
 #[cfg(test)]
 mod terminal;
 #[cfg(test)]
+mod tokens;
+#[cfg(test)]
 mod turn;
