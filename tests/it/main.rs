@@ -5,6 +5,8 @@ mod auth;
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod bounds;
+#[cfg(test)]
 mod cursor;
 #[cfg(test)]
 mod devices;
