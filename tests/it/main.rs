@@ -7,6 +7,8 @@ mod bad_input;
 #[cfg(test)]
 mod bounds;
 #[cfg(test)]
+mod codes;
+#[cfg(test)]
 mod cursor;
 #[cfg(test)]
 mod devices;
