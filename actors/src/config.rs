@@ -101,12 +101,22 @@ pub struct ConnectionConfig {
     pub attachments: usize,
     /// Commands of one socket that may wait for their reply. Default 64.
     pub pending_commands: usize,
-    /// Time in which a peer must take what was written to it (`TCP_USER_TIMEOUT`). Default 30 s.
+    /// Commands that one socket may send in a second, on average. Default 200.
+    pub commands_per_second: usize,
+    /// Commands that one socket may send at once. Default 400.
+    pub commands_burst: usize,
+    /// Time in which a peer must read something of what was written to it. Default 30 s.
     pub write_timeout: Duration,
+    /// Bytes written to a peer beyond the last ping among them that it answered; then the rest waits. Bounds what a slow
+    /// reader holds, and with the round trip how fast a far one is served. Default 32 KiB.
+    pub unread_bytes: usize,
     /// Websockets of this process. Default 20 000.
     pub max_connections: usize,
     /// Websockets of one user. Default 256.
     pub max_connections_per_user: usize,
+    /// Websockets of one remote address; of IPv6, of one /64 network. Default 20 000: off in effect, because many users may
+    /// share the address of a proxy.
+    pub max_connections_per_address: usize,
 }
 
 impl Default for ConnectionConfig {
@@ -118,9 +128,13 @@ impl Default for ConnectionConfig {
             pre_auth_frame_bytes: limits::PRE_AUTH_FRAME_BYTES,
             attachments: limits::ATTACHMENTS_PER_CONNECTION,
             pending_commands: limits::PENDING_COMMANDS,
+            commands_per_second: 200,
+            commands_burst: 400,
             write_timeout: Duration::from_secs(30),
+            unread_bytes: 32 * 1024,
             max_connections: 20_000,
             max_connections_per_user: 256,
+            max_connections_per_address: 20_000,
         }
     }
 }

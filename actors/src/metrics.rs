@@ -76,7 +76,7 @@ metrics! {
     CLOSES = "kronos_closes_total", Counter, Count, ["code"],
         "Close frames sent: a code of the protocol, none, or other for an echo of the client's own.";
     REFUSALS = "kronos_refusals_total", Counter, Count, ["bound"],
-        "What was refused because a bound was reached, by the bound's name; larger messages are closes with code 1009.";
+        "What was refused because a bound was reached, by the bound's name.";
     SESSIONS_LIVE = "kronos_sessions_live", Gauge, Count, [],
         "Sessions in memory.";
     SESSIONS_PARKED = "kronos_sessions_parked", Gauge, Count, [],
@@ -126,11 +126,15 @@ metrics! {
 /// Names of the bounds whose refusals are counted: the values of the label of [`REFUSALS`].
 pub const BOUNDS: &[&str] = &[
     "attachments",
+    "commands_per_second",
     "connections",
+    "connections_per_address",
     "connections_per_user",
+    "frame_bytes",
     "inbox_messages",
     "message_chars",
     "pending_commands",
+    "pre_auth_frame_bytes",
     "session_attachments",
     "session_mailbox",
     "store_pending_bytes",

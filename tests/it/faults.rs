@@ -25,13 +25,13 @@ const PATIENCE: &[(&str, &str)] = &[
 
 /// One turn as a client saw it.
 #[derive(Debug, Default)]
-struct Turn {
+pub(crate) struct Turn {
     text: String,
     retries: Vec<Value>,
     notices: Vec<Value>,
     success: bool,
     cancelled: bool,
-    code: String,
+    pub(crate) code: String,
     message: String,
     /// `metadata.kronos` of the last event.
     about: Value,
@@ -60,7 +60,7 @@ impl Turn {
         false
     }
 
-    async fn follow(client: &mut WsClient, run: &RunId) -> Self {
+    pub(crate) async fn follow(client: &mut WsClient, run: &RunId) -> Self {
         let mut turn = Self::default();
         loop {
             let ServerFrame::Events(frame) = client.next_frame(LIMIT).await else {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix::{ActorFutureExt, AsyncContext, WrapFuture};
 use kronos_protocol::{
     client::{Attach, AttachTarget, ClientFrame, Command, FrameError, Op, Send, SessionSettings, Typing},
-    close::CloseCode,
+    close::{CloseCode, CloseReason},
     error::ErrorCode,
     ids::{Ref, SessionId},
     server::{OkBody, Pong, WireError},
@@ -16,6 +16,7 @@ use super::{
     hello::rfc3339,
     lane::{Entry, Lane, Origin, Outcome, Start},
     output::{bound, wire},
+    rate::Verdict,
 };
 use crate::{
     principal::Principal,
@@ -83,6 +84,38 @@ impl Connection {
     fn greeting(&mut self, reference: Ref, command: Command, ctx: &mut Ctx) {
         if let Command::Hello(hello) = command {
             self.hello(reference, hello, ctx);
+        }
+    }
+
+    /// Counts a message against the bound on commands per second; [`Verdict::Taken`] is `None`.
+    pub(super) fn too_fast(&mut self) -> Option<Verdict> {
+        let config = &self.deps.config;
+        let verdict = self.rate.take(
+            self.deps.clock.instant(),
+            config.commands_per_second,
+            config.commands_burst,
+        );
+        (verdict != Verdict::Taken).then_some(verdict)
+    }
+
+    /// Refuses what came too fast; closes when that does not help.
+    pub(super) fn slow_down(&mut self, op: Option<Op>, reference: Option<Ref>, verdict: Verdict, ctx: &mut Ctx) {
+        let (Verdict::Refused(wait) | Verdict::Hopeless(wait)) = verdict else {
+            return;
+        };
+        let after_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+        let limit = self.deps.config.commands_per_second;
+        let error = WireError {
+            code: ErrorCode::RateLimited,
+            ..bound("commands_per_second", limit, after_ms)
+        };
+        self.refuse(op, reference, error, ctx);
+        if matches!(verdict, Verdict::Hopeless(_)) {
+            let reason = CloseReason {
+                retry: true,
+                after_ms: Some(after_ms),
+            };
+            self.close_with(CloseCode::RateLimited, reason, ctx);
         }
     }
 
