@@ -9,6 +9,8 @@ mod cursor;
 #[cfg(test)]
 mod devices;
 #[cfg(test)]
+mod fairness;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod harness;
@@ -26,3 +28,5 @@ mod rfc6455;
 mod terminal;
 #[cfg(test)]
 mod turn;
+#[cfg(test)]
+mod upstream;
