@@ -172,8 +172,14 @@ pub struct GeminiConfig {
     pub backoff: Duration,
     /// Longest pause between attempts; a longer `RetryInfo` ends the run instead. Default 20 s.
     pub max_backoff: Duration,
+    /// Attempts after the first that each success of the process pays for. Default 0.2.
+    pub retry_ratio: f64,
+    /// Attempts after the first that are paid for at the start, and at most. Default 20.
+    pub retry_burst: u32,
     /// Generations at once in this process. Default 256.
     pub max_concurrent: usize,
+    /// Generations at once that are left when the upstream pushes back; at most `max_concurrent` counts. Default 8.
+    pub min_concurrent: usize,
     /// Generations at once of one user. Default 8.
     pub max_concurrent_per_user: usize,
     /// Generations that may wait for a permit. Default 4096.
@@ -204,7 +210,10 @@ impl Default for GeminiConfig {
             max_attempts: 4,
             backoff: Duration::from_millis(500),
             max_backoff: Duration::from_secs(20),
+            retry_ratio: 0.2,
+            retry_burst: 20,
             max_concurrent: 256,
+            min_concurrent: 8,
             max_concurrent_per_user: 8,
             max_waiting: 4096,
             event_bytes: 1024 * 1024,

@@ -117,6 +117,12 @@ metrics! {
         "Tokens of all requests: prompt (cached ones included), cached, answer, thoughts.";
     GEMINI_RETRIES = "kronos_gemini_retries_total", Counter, Count, ["reason"],
         "Attempts that were repeated, by the code of the failure.";
+    GEMINI_RETRY_BUDGET = "kronos_gemini_retry_budget", Gauge, Count, [],
+        "Attempts after the first that could be paid for now: successes add to it, each such attempt takes one.";
+    GEMINI_LIMIT = "kronos_gemini_concurrency_limit", Gauge, Count, [],
+        "Generations that may hold a permit now: halved when the model pushes back, one more for each success.";
+    GEMINI_RESTARTS = "kronos_gemini_restarts_total", Counter, Count, [],
+        "Panics of the Gemini service of a core, each followed by a restart.";
     GEMINI_RUNNING = "kronos_gemini_running", Gauge, Count, [],
         "Generations that hold a permit.";
     GEMINI_WAITING = "kronos_gemini_waiting", Gauge, Count, [],
@@ -131,6 +137,8 @@ pub const BOUNDS: &[&str] = &[
     "connections_per_address",
     "connections_per_user",
     "frame_bytes",
+    "gemini_retry_budget",
+    "gemini_waiting",
     "inbox_messages",
     "message_chars",
     "pending_commands",

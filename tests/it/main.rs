@@ -13,6 +13,8 @@ mod cursor;
 #[cfg(test)]
 mod devices;
 #[cfg(test)]
+mod fairness;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod harness;
@@ -34,3 +36,5 @@ mod terminal;
 mod tokens;
 #[cfg(test)]
 mod turn;
+#[cfg(test)]
+mod upstream;

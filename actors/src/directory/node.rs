@@ -191,7 +191,7 @@ impl DirectoryRef {
         if CORE.get().is_some() {
             return;
         }
-        let gemini = GeminiRef::start(&Arbiter::current(), Arc::clone(&self.node.gemini));
+        let gemini = GeminiRef::start(Arc::clone(&self.node.gemini));
         let sessions = Arc::new(AtomicUsize::new(0));
         let directory = Directory {
             node: Arc::clone(&self.node),

@@ -453,3 +453,36 @@ async fn a_finished_turn_is_packed_merged_and_read_from_any_cursor() {
         assert!(whole.ends_with(&text(&rest)), "after {after}");
     }
 }
+
+#[actix::test]
+async fn a_panic_on_the_way_to_the_model_ends_the_run_as_internal_and_the_next_turn_is_answered() {
+    use crate::gemini::tests::{POISON_OF_A_GENERATION, POISON_OF_THE_SERVICE};
+    let (directory, _sim) = directory(SessionConfig::default());
+    let session = directory
+        .create(&ann(), None, SessionSettings::default())
+        .await
+        .unwrap();
+    let mut reader = SessionReader::attach(&directory, &session, &ann(), 0).await.unwrap();
+    let mut seen = Vec::new();
+    for (number, model) in [POISON_OF_A_GENERATION, POISON_OF_THE_SERVICE].into_iter().enumerate() {
+        let mut run = kronos_protocol::RunOptions::default();
+        run.model = Some(model.to_owned());
+        let submit = Submit {
+            id: format!("m_{number}").parse().unwrap(),
+            content: UserContent::Text("hi".to_owned()),
+            mode: kronos_protocol::SendMode::Queue,
+            run,
+        };
+        ask(&session, &ann(), SessionCommand::Submit(submit)).await.unwrap();
+        let before = seen.len();
+        while codes(&seen[before..]).is_empty() {
+            until(&mut reader, &mut seen, |_| true).await;
+        }
+    }
+    say(&session, "m_9", "[[tokens 3]] and then?").await;
+    until(&mut reader, &mut seen, |event| matches!(event, Event::RunFinished(_))).await;
+    let internal = RunErrorCode::Internal.as_str();
+    assert_eq!(codes(&seen), [internal, internal, "finished"]);
+    let observed = session.addr().send(Observe).await.unwrap();
+    assert_eq!(observed.incarnation, 0, "the session itself is well");
+}
