@@ -62,6 +62,8 @@ pub struct SessionConfig {
     pub hang_timeout: Duration,
     /// Commands that may wait in a session's mailbox. Default 64 (and one for each sender).
     pub mailbox: usize,
+    /// A message whose text has `[[panic]]` in it makes its session panic: for load tests of the supervision. Default off.
+    pub fault_injection: bool,
 }
 
 impl Default for SessionConfig {
@@ -82,6 +84,28 @@ impl Default for SessionConfig {
             restart_window: Duration::from_secs(60),
             hang_timeout: Duration::from_secs(30),
             mailbox: 64,
+            fault_injection: false,
+        }
+    }
+}
+
+/// How long conversations are kept; nothing is deleted by default.
+#[derive(Debug, Clone)]
+pub struct RetentionConfig {
+    /// Conversations that have not changed for so long are deleted. Default never.
+    pub age: Option<Duration>,
+    /// Of one user, so many conversations are kept: the newest. Default all.
+    pub sessions_per_user: Option<usize>,
+    /// How often that is looked for. Default 10 min.
+    pub interval: Duration,
+}
+
+impl Default for RetentionConfig {
+    fn default() -> Self {
+        Self {
+            age: None,
+            sessions_per_user: None,
+            interval: Duration::from_secs(600),
         }
     }
 }

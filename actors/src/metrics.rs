@@ -97,6 +97,8 @@ metrics! {
         "Histories begun anew because text that was shown before its commit may have been lost (DURABILITY=relaxed).";
     RUNS_INTERRUPTED = "kronos_runs_interrupted_total", Counter, Count, [],
         "Runs found interrupted when a log was folded.";
+    RETENTION_DELETED = "kronos_retention_deleted_total", Counter, Count, ["rule"],
+        "Conversations deleted by retention, by the rule: age or count.";
     STORE_COMMIT_DURATION = "kronos_store_commit_duration_seconds", Histogram, Seconds, [],
         "Time of one group commit, its sync included.";
     STORE_COMMIT_REQUESTS = "kronos_store_commit_requests", Histogram, Count, [],

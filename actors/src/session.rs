@@ -40,6 +40,7 @@ pub(crate) mod metrics;
 pub(crate) mod pulse;
 pub mod reader;
 mod readers;
+mod removal;
 mod serve;
 pub mod state;
 pub mod view;
@@ -52,6 +53,14 @@ use self::{
     readers::Readers,
     state::State,
 };
+
+/// In a message it makes the session panic, where faults may be injected.
+const PANIC_WORD: &str = "[[panic]]";
+
+#[expect(clippy::panic, reason = "asked for by a load test of the supervision")]
+fn injected_panic() {
+    panic!("a panic that was asked for");
+}
 
 /// What every session of a core shares.
 #[derive(Clone)]
@@ -269,6 +278,22 @@ impl Session {
         }
     }
 
+    /// Takes a message, unless the store has no room for it now.
+    fn submit(&mut self, submit: message::Submit, reply: ReplyTo, ctx: &mut Context<Self>) {
+        let text = submit.content.text();
+        if self.deps.config.fault_injection && text.contains(PANIC_WORD) {
+            injected_panic();
+        }
+        if !self.deps.store.has_room(text.len()) {
+            crate::metrics::refused("store_pending_bytes");
+            let error = SessionError::new(ErrorCode::Overloaded, "too much waits to be stored")
+                .with_details(serde_json::json!({"name": "store_pending_bytes"}));
+            return reply.send(Err(error.after_ms(500)));
+        }
+        drop(text);
+        self.drive(Input::Submit(submit), reply, ctx);
+    }
+
     fn start_next(&mut self, ctx: &mut Context<Self>) {
         if self.state.retriable(self.deps.config.max_run_attempts).is_none() {
             self.drive(Input::Next, ReplyTo::NONE, ctx);
@@ -440,9 +465,15 @@ impl Handler<SessionCall> for Session {
             SessionCommand::Pull { attachment, after } => self.pull(&attachment, after, ctx),
             SessionCommand::Typing { attachment, on } => self.typing(&attachment, on, reply, ctx),
             SessionCommand::View => self.show(reply),
-            SessionCommand::Submit(submit) => self.drive(Input::Submit(submit), reply, ctx),
+            SessionCommand::Submit(submit) => self.submit(submit, reply, ctx),
             SessionCommand::Unqueue { id } => self.drive(Input::Unqueue(id), reply, ctx),
             SessionCommand::Cancel { run } => self.drive(Input::Cancel(run), reply, ctx),
+            SessionCommand::Delete { unless_busy } => {
+                if unless_busy && self.state.has_work(self.deps.config.max_run_attempts) {
+                    return reply.send(Err(SessionError::new(ErrorCode::Busy, "a run is active").after_ms(1000)));
+                }
+                self.delete(reply, ctx);
+            }
             SessionCommand::Notify { name, value } => self.drive(Input::Notify(name, value), reply, ctx),
         }
     }

@@ -303,6 +303,12 @@ impl DirectoryRef {
         Ok(session)
     }
 
+    /// Tells a user's devices that a conversation is gone.
+    pub async fn tell_deleted(&self, owner: &Arc<Principal>, session: &SessionId) {
+        self.notify(owner, "kronos.conversation_deleted", serde_json::json!({"id": session}))
+            .await;
+    }
+
     /// Puts a fact into the caller's feed; a feed that cannot take it now is not the caller's problem.
     async fn notify(&self, owner: &Arc<Principal>, name: &str, value: serde_json::Value) {
         let Ok(feed) = self.feed(&owner.user).await else { return };

@@ -11,6 +11,8 @@ use crate::{
 /// The longest pause before a session reads its log again after a failed commit.
 const MAX_REFOLD_DELAY: Duration = Duration::from_secs(5);
 
+/// The pause before a session tries again to hand its events to a store that has no room.
+const FULL_PAUSE: Duration = Duration::from_millis(20);
 /// The pause before the log is read again after a second panic; doubled each time.
 const PANIC_PAUSE: Duration = Duration::from_millis(50);
 /// The longest such pause.
@@ -171,6 +173,14 @@ impl Session {
         if !urgent && self.log.pending_is_shown() {
             return self.flush_later(ctx);
         }
+        if !self
+            .deps
+            .store
+            .has_room(self.log.waiting_bytes(self.pack_due || overfull))
+        {
+            // Nothing is lost: what waits goes with a later commit.
+            return self.flush_again(ctx);
+        }
         let (records, packed) = match self.batch(self.pack_due || overfull) {
             Ok(batch) => batch,
             Err(error) => {
@@ -227,6 +237,17 @@ impl Session {
         let records = self.log.take_batch()?;
         let packed = if pack { self.log.unpacked()? } else { Vec::new() };
         Ok((records, packed))
+    }
+
+    /// Tries again when the store may have room.
+    fn flush_again(&mut self, ctx: &mut Context<Self>) {
+        self.flush_due = true;
+        if self.flush_timer.is_none() {
+            self.flush_timer = Some(ctx.run_later(FULL_PAUSE, |act, ctx| {
+                act.flush_timer = None;
+                act.flush(ctx);
+            }));
+        }
     }
 
     /// Lets text that was shown already wait for more: they share a commit.
@@ -353,7 +374,7 @@ impl Session {
         self.deps.directory.do_send(asleep);
     }
 
-    fn tell_may_stop(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn tell_may_stop(&mut self, ctx: &mut Context<Self>) {
         // Asked again at the next tick when the directory's mailbox is full.
         drop(self.deps.directory.try_send(MayStop {
             session: self.id.clone(),

@@ -13,6 +13,9 @@ mod stored;
 
 pub use self::stored::{DamagedRecord, MAX_DELTA_BYTES, Read, Stored, read_records};
 
+/// What an event takes beside its text, about.
+const EVENT_BYTES: usize = 256;
+
 #[derive(Debug, Clone)]
 struct Kept {
     /// Of the last event that it stands for.
@@ -201,6 +204,20 @@ impl Log {
             })
         };
         runs(self.tail.range(from..)).map(record).collect()
+    }
+
+    /// About the bytes of the next batch, with what is not packed yet if that goes with it.
+    pub fn waiting_bytes(&self, pack: bool) -> usize {
+        let pending: usize = self
+            .pending
+            .iter()
+            .map(|kept| kept.stored.text_bytes() + EVENT_BYTES)
+            .sum();
+        if pack {
+            2 * pending + self.unpacked_bytes
+        } else {
+            pending
+        }
     }
 
     /// Bytes of what is not packed yet, before deltas merge.

@@ -69,6 +69,11 @@ pub enum SessionCommand {
     },
     /// Reads the conversation. Answer: [`SessionReply::View`].
     View,
+    /// Deletes the conversation. Answer when durable: [`SessionReply::Done`]; from then on it does not exist.
+    Delete {
+        /// Refuse with `busy` while it has unfinished work.
+        unless_busy: bool,
+    },
     /// Appends a `CUSTOM` event without a run (a user's feed). Answer when durable: [`SessionReply::Done`].
     Notify {
         /// Its name, `kronos.…`.

@@ -9,10 +9,11 @@ use super::{
     *,
 };
 use crate::{
-    config::{Durability, GeminiConfig, StoreBackend, StoreConfig},
+    config::{Durability, GeminiConfig, RetentionConfig, StoreBackend, StoreConfig},
     directory::{DirectoryRef, SessionRef},
     gemini::GeminiShared,
     principal::Principal,
+    retention,
     store::service::{self, StoreRef, StoreService},
 };
 
@@ -485,4 +486,101 @@ async fn a_panic_on_the_way_to_the_model_ends_the_run_as_internal_and_the_next_t
     assert_eq!(codes(&seen), [internal, internal, "finished"]);
     let observed = session.addr().send(Observe).await.unwrap();
     assert_eq!(observed.incarnation, 0, "the session itself is well");
+}
+
+#[actix::test]
+async fn a_deleted_conversation_is_gone_for_its_readers_and_from_the_store() {
+    let store = StoreConfig {
+        backend: StoreBackend::Memory,
+        ..StoreConfig::default()
+    };
+    let store = StoreService::start(service::open(&store).unwrap(), &store, Clock::default()).unwrap();
+    let (directory, _sim) = directory_over(SessionConfig::default(), store.clone());
+    let session = directory
+        .create(&ann(), None, SessionSettings::default())
+        .await
+        .unwrap();
+    let mut reader = SessionReader::attach(&directory, &session, &ann(), 0).await.unwrap();
+    say(&session, "m_1", "[[tokens 200]] tell me a story").await;
+    let busy = ask(&session, &ann(), SessionCommand::Delete { unless_busy: true }).await;
+    assert_eq!(busy.unwrap_err().code, ErrorCode::Busy);
+    let done = ask(&session, &ann(), SessionCommand::Delete { unless_busy: false }).await;
+    assert!(matches!(done, Ok(SessionReply::Done)));
+    assert_eq!(store.meta(session.id()).await.unwrap(), None);
+    let end = loop {
+        match tokio::time::timeout(Duration::from_secs(10), reader.next())
+            .await
+            .unwrap()
+        {
+            Ok(_) => {}
+            Err(error) => break error.code,
+        }
+    };
+    assert_eq!(end, ErrorCode::NotFound);
+    let found = loop {
+        // The actor that deleted it may just be leaving: then it is asked for again, as every caller does.
+        let again = directory.resolve(session.id()).await.unwrap();
+        match ask(&again, &ann(), SessionCommand::View).await {
+            Err(error) if error.closed => {}
+            found => break found,
+        }
+    };
+    assert_eq!(found.unwrap_err().code, ErrorCode::NotFound);
+    let feed = directory.feed(&ann().user).await.unwrap();
+    let refused = ask(&feed, &ann(), SessionCommand::Delete { unless_busy: false }).await;
+    assert_eq!(refused.unwrap_err().code, ErrorCode::Unsupported, "a feed stays");
+}
+
+#[actix::test]
+async fn retention_keeps_the_newest_of_each_user_and_what_is_busy() {
+    let store = StoreConfig {
+        backend: StoreBackend::Memory,
+        ..StoreConfig::default()
+    };
+    let clock = Clock::default();
+    let store = StoreService::start(service::open(&store).unwrap(), &store, clock.clone()).unwrap();
+    let (directory, _sim) = directory_over(SessionConfig::default(), store.clone());
+    let mut made = Vec::new();
+    for turn in 0..4 {
+        let session = directory
+            .create(&ann(), None, SessionSettings::default())
+            .await
+            .unwrap();
+        let mut reader = SessionReader::attach(&directory, &session, &ann(), 0).await.unwrap();
+        // The oldest is still at work.
+        let text = if turn == 0 {
+            "[[tokens 5000]] a novel"
+        } else {
+            "[[tokens 3]] a word"
+        };
+        say(&session, "m_1", text).await;
+        if turn > 0 {
+            until(&mut reader, &mut Vec::new(), |event| {
+                matches!(event, Event::RunFinished(_))
+            })
+            .await;
+        }
+        made.push(session.id().clone());
+    }
+    let config = RetentionConfig {
+        sessions_per_user: Some(2),
+        ..RetentionConfig::default()
+    };
+    let listed = async || {
+        let page = store.list(None, None, 10).await.unwrap();
+        let mut ids: Vec<_> = page.into_iter().map(|meta| meta.session).collect();
+        ids.sort();
+        ids
+    };
+    let settled = async {
+        while listed().await.len() < 4 {
+            actix::clock::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), settled).await.unwrap();
+    let deleted = retention::sweep(&config, &directory, &store, &clock).await.unwrap();
+    assert_eq!(deleted, 1, "one is busy and left for later");
+    assert_eq!(listed().await, [&made[0], &made[2], &made[3]].map(Clone::clone));
+    let off = RetentionConfig::default();
+    assert_eq!(retention::sweep(&off, &directory, &store, &clock).await.unwrap(), 0);
 }

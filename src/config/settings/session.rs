@@ -2,6 +2,8 @@
 
 use kronos_actors::config::Durability;
 
+use crate::config::value::Kind;
+
 use super::{
     Setting, narrow,
     rows::{DAY, GIB, HOUR, KIB, MIB, MS, SECOND, bytes, integer, span, word},
@@ -108,6 +110,13 @@ pub(super) static SETTINGS: &[Setting] = &[
         "30s",
         span(100 * MS, HOUR, |c, v| c.session.hang_timeout = v),
         "Time without progress after which a session that has work counts as dead and is started again.",
+    ),
+    Setting::new(
+        "session.fault_injection",
+        "FAULT_INJECTION",
+        "false",
+        Kind::Bool(|c, v| c.session.fault_injection = v),
+        "A message with `[[panic]]` in it makes its session panic: for load tests of the supervision. Refused in staging and production.",
     ),
     Setting::new(
         "session.mailbox",
