@@ -199,19 +199,22 @@ async fn a_connection_that_is_stuck_in_writing_is_cut_from_outside() {
     let env = [
         ("WRITE_TIMEOUT", "2s"),
         ("UNREAD_BYTES", "1GiB"),
-        ("PING_INTERVAL", "500ms"),
+        ("LOG_LEVEL", "warn,kronos_actors::connection=debug"),
     ];
     let kronos = kronos_with(8000.0, &env).await;
     let mut client = kronos.client("ann").await;
     let session = client.attach_new().await;
     let socket = dead_reader(&kronos, &session).await;
-    for n in 0..3 {
-        client
-            .ask(&session, &format!("m_{n}"), "[[tokens 8000]] a long story")
-            .await;
+    // A megabyte: more than the buffers of both kernels take.
+    let text = format!("[[tokens 3]] {}", "😀".repeat(31_000));
+    for n in 0..8 {
+        client.ask(&session, &format!("m_{n}"), &text).await;
     }
     client.finish().await;
-    let cut = || async { kronos.closes(4450).await == 1 && kronos.series("kronos_connections").await == 0 };
+    let cut = || async {
+        let state = (kronos.closes(4450).await, kronos.series("kronos_connections").await);
+        if state == (1, 0) { Ok(()) } else { Err(state) }
+    };
     eventually(LIMIT, "it is cut and counted", cut).await;
     let output = kronos.server.output();
     assert_eq!(
@@ -231,7 +234,7 @@ async fn a_slow_reader_lives_and_ends_with_the_same_text() {
     let mut client = kronos.client("ann").await;
     let session = client.attach_new().await;
     let before = resident(&kronos);
-    // Eight kilobytes a second: at the default time-out a tenth of that does.
+    // Eight kilobytes a second for a time-out that is a tenth of the default one.
     let mut slow = Slow::attach(&kronos, &session, 800, Duration::from_millis(100)).await;
     let begun = Instant::now();
     let ((answer, silence), ()) = tokio::join!(read_on(client, &session, 8000), slow.until_finished());
