@@ -250,6 +250,44 @@ async fn a_slow_reader_lives_and_ends_with_the_same_text() {
     assert!(grown < FLAT, "{grown} KiB more");
 }
 
+/// Sends a signal to the server's process.
+fn signal(kronos: &Kronos, name: &str) {
+    let pid = kronos.server.pid().unwrap();
+    let status = std::process::Command::new("sh")
+        .args(["-c", &format!("kill -{name} {pid}")])
+        .status();
+    assert!(status.unwrap().success());
+}
+
+#[tokio::test]
+async fn a_server_that_stood_still_takes_nobody_for_dead() {
+    let env = [
+        ("WRITE_TIMEOUT", "800ms"),
+        ("PING_INTERVAL", "800ms"),
+        ("UNREAD_BYTES", "4KiB"),
+    ];
+    let kronos = kronos_with(400.0, &env).await;
+    let mut client = kronos.client("ann").await;
+    let session = client.attach_new().await;
+    client
+        .send(&session, "m_1", "[[tokens 1200]] a long story", SendMode::Queue)
+        .await;
+    let pauses = async {
+        for _ in 0..2 {
+            eventually(LIMIT, "it answers", || async { kronos.closes(4450).await == 0 }).await;
+            signal(&kronos, "STOP");
+            // Nothing happens that could be waited for.
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            signal(&kronos, "CONT");
+        }
+    };
+    let ((), ()) = tokio::join!(client.until_idle(&session), pauses);
+    let answer = client.transcript(&session).last_answer().to_owned();
+    assert_eq!(answer.split_whitespace().count(), 1200);
+    assert_eq!((kronos.closes(4450).await, kronos.closes(1001).await), (0, 0));
+    client.finish().await;
+}
+
 #[tokio::test]
 async fn a_peer_that_answers_no_ping_is_gone_after_two_intervals() {
     let kronos = kronos_with(400.0, &[("PING_INTERVAL", "700ms")]).await;
