@@ -199,19 +199,22 @@ async fn a_connection_that_is_stuck_in_writing_is_cut_from_outside() {
     let env = [
         ("WRITE_TIMEOUT", "2s"),
         ("UNREAD_BYTES", "1GiB"),
-        ("PING_INTERVAL", "500ms"),
+        ("LOG_LEVEL", "warn,kronos_actors::connection=debug"),
     ];
     let kronos = kronos_with(8000.0, &env).await;
     let mut client = kronos.client("ann").await;
     let session = client.attach_new().await;
     let socket = dead_reader(&kronos, &session).await;
-    for n in 0..3 {
-        client
-            .ask(&session, &format!("m_{n}"), "[[tokens 8000]] a long story")
-            .await;
+    // A megabyte: more than the buffers of both kernels take.
+    let text = format!("[[tokens 3]] {}", "😀".repeat(31_000));
+    for n in 0..8 {
+        client.ask(&session, &format!("m_{n}"), &text).await;
     }
     client.finish().await;
-    let cut = || async { kronos.closes(4450).await == 1 && kronos.series("kronos_connections").await == 0 };
+    let cut = || async {
+        let state = (kronos.closes(4450).await, kronos.series("kronos_connections").await);
+        if state == (1, 0) { Ok(()) } else { Err(state) }
+    };
     eventually(LIMIT, "it is cut and counted", cut).await;
     let output = kronos.server.output();
     assert_eq!(
@@ -231,7 +234,7 @@ async fn a_slow_reader_lives_and_ends_with_the_same_text() {
     let mut client = kronos.client("ann").await;
     let session = client.attach_new().await;
     let before = resident(&kronos);
-    // Eight kilobytes a second: at the default time-out a tenth of that does.
+    // Eight kilobytes a second for a time-out that is a tenth of the default one.
     let mut slow = Slow::attach(&kronos, &session, 800, Duration::from_millis(100)).await;
     let begun = Instant::now();
     let ((answer, silence), ()) = tokio::join!(read_on(client, &session, 8000), slow.until_finished());
@@ -245,6 +248,44 @@ async fn a_slow_reader_lives_and_ends_with_the_same_text() {
     assert_eq!(kronos.closes(4450).await, 0);
     let grown = resident(&kronos).saturating_sub(before);
     assert!(grown < FLAT, "{grown} KiB more");
+}
+
+/// Sends a signal to the server's process.
+fn signal(kronos: &Kronos, name: &str) {
+    let pid = kronos.server.pid().unwrap();
+    let status = std::process::Command::new("sh")
+        .args(["-c", &format!("kill -{name} {pid}")])
+        .status();
+    assert!(status.unwrap().success());
+}
+
+#[tokio::test]
+async fn a_server_that_stood_still_takes_nobody_for_dead() {
+    let env = [
+        ("WRITE_TIMEOUT", "800ms"),
+        ("PING_INTERVAL", "800ms"),
+        ("UNREAD_BYTES", "4KiB"),
+    ];
+    let kronos = kronos_with(400.0, &env).await;
+    let mut client = kronos.client("ann").await;
+    let session = client.attach_new().await;
+    client
+        .send(&session, "m_1", "[[tokens 1200]] a long story", SendMode::Queue)
+        .await;
+    let pauses = async {
+        for _ in 0..2 {
+            eventually(LIMIT, "it answers", || async { kronos.closes(4450).await == 0 }).await;
+            signal(&kronos, "STOP");
+            // Nothing happens that could be waited for.
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            signal(&kronos, "CONT");
+        }
+    };
+    let ((), ()) = tokio::join!(client.until_idle(&session), pauses);
+    let answer = client.transcript(&session).last_answer().to_owned();
+    assert_eq!(answer.split_whitespace().count(), 1200);
+    assert_eq!((kronos.closes(4450).await, kronos.closes(1001).await), (0, 0));
+    client.finish().await;
 }
 
 #[tokio::test]

@@ -82,8 +82,13 @@ pub(super) fn watch(clock: &Clock, write_timeout: Duration, watched: Watched) {
 async fn look_on(clock: Clock, write_timeout: Duration) {
     let pause = (write_timeout / LOOKS).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
     loop {
+        let before = clock.instant();
         tokio::time::sleep(pause).await;
         let now = clock.instant();
+        // Then this thread stood still, or the process, and not the peers: their answers wait to be read.
+        if now.saturating_duration_since(before) > pause * 2 {
+            continue;
+        }
         let dead = WATCHED.with_borrow_mut(|all| {
             let watched = all.as_mut()?;
             watched.retain(|one| one.link.strong_count() > 0);
