@@ -223,7 +223,10 @@ async fn attempts_after_the_first_are_paid_and_without_a_token_a_failure_is_fina
     for attempts in [3, 1] {
         let events = bench.events_of("[[503]]").await;
         let failed = failed(&events);
-        assert_eq!((failed.code.as_str(), failed.attempts), ("upstream_unavailable", attempts));
+        assert_eq!(
+            (failed.code.as_str(), failed.attempts),
+            ("upstream_unavailable", attempts)
+        );
         assert_eq!((failed.retryable, failed.upstream_status), (true, Some(503)));
         assert_eq!(failed.reason.as_deref(), Some("gemini_retry_budget"));
     }
@@ -235,7 +238,11 @@ async fn attempts_after_the_first_are_paid_and_without_a_token_a_failure_is_fina
     bench.sim.script(vec![ScriptedReply::fault("429;retry_after=1.5")]);
     let events = bench.events_of("hi").await;
     assert_eq!(failed(&events).attempts, 1);
-    assert_eq!(failed(&events).after_ms, Some(1500), "when to come back is told all the same");
+    assert_eq!(
+        failed(&events).after_ms,
+        Some(1500),
+        "when to come back is told all the same"
+    );
 }
 
 #[actix::test]
