@@ -84,7 +84,7 @@ impl Handler<GenerationEvent> for Sink {
             Progress::Finished(_) | Progress::Failed(_) => {
                 let finished = matches!(event.progress, Progress::Finished(_));
                 if let Some(end) = self.end.take() {
-                    drop(end.send(finished));
+                    end.send(finished).ok();
                 }
             }
             _ => {}

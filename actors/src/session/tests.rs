@@ -466,8 +466,10 @@ async fn a_panic_on_the_way_to_the_model_ends_the_run_as_internal_and_the_next_t
     let mut reader = SessionReader::attach(&directory, &session, &ann(), 0).await.unwrap();
     let mut seen = Vec::new();
     for (number, model) in [POISON_OF_A_GENERATION, POISON_OF_THE_SERVICE].into_iter().enumerate() {
-        let mut run = kronos_protocol::RunOptions::default();
-        run.model = Some(model.to_owned());
+        let run = kronos_protocol::RunOptions {
+            model: Some(model.to_owned()),
+            ..kronos_protocol::RunOptions::default()
+        };
         let submit = Submit {
             id: format!("m_{number}").parse().unwrap(),
             content: UserContent::Text("hi".to_owned()),
