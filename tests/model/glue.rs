@@ -40,7 +40,7 @@ pub(crate) enum Reply {
 pub(crate) enum Out {
     Reply(Token, Result<Reply, ErrorCode>),
     /// For the store; its end comes back with [`Glue::settled`].
-    Submit(Request),
+    Submit(Box<Request>),
     Generate(Box<Generate>),
 }
 
@@ -328,7 +328,7 @@ impl Glue {
             packed,
             unfinished,
         });
-        self.out.push_back(Out::Submit(request));
+        self.out.push_back(Out::Submit(Box::new(request)));
     }
 
     /// `Settled`: what was submitted last is durable, or it is not and the session folds its log again.

@@ -137,7 +137,7 @@ impl World {
                     assert!(self.flight.is_none(), "one flush of a session at a time");
                     self.oracle.hand_over();
                     self.flight = Some(Flight {
-                        request,
+                        request: *request,
                         written: false,
                     });
                     self.did.push(Did::Submitted);
