@@ -11,10 +11,11 @@ use std::{
     time::Duration,
 };
 
-use kronos_protocol::{Attach, AttachTarget, ErrorCode, SendMode, SessionId};
-use kronos_testkit::{KronosOptions, KronosProc, WsClient, eventually};
+use kronos_protocol::{Attach, AttachTarget, ErrorCode, SendMode, SessionId, server::Sent};
+use kronos_testkit::{KronosOptions, KronosProc, Transcript, WsClient, eventually};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 use crate::harness::{Kronos, LIMIT, guest, number, options, seed, simulator};
 
@@ -113,93 +114,125 @@ async fn ready(server: &KronosProc, status: u16) {
     .await;
 }
 
-async fn chat(kronos: &Kronos, number: usize) -> (WsClient, SessionId) {
-    let mut client = kronos.server.connect(guest(&format!("user-{number}"), number)).await;
-    let session = client.attach_new().await;
-    client.ask(&session, "m_1", "[[tokens 20]] before").await;
-    (client, session)
+/// One conversation on one socket, with one turn before the disk is full.
+struct Chat {
+    user: String,
+    client: WsClient,
+    session: SessionId,
 }
 
-/// A disk that fills up while one answer is being written, and has space again later, without a restart.
-async fn full_and_back(kronos: &Kronos, disk: &Disk) {
-    let mut chats = Vec::new();
-    for number in 0..3 {
-        chats.push(chat(kronos, number).await);
+impl Chat {
+    async fn start(kronos: &Kronos, number: usize) -> Self {
+        let user = format!("user-{number}");
+        let mut client = kronos.server.connect(guest(&user, number)).await;
+        let session = client.attach_new().await;
+        client.ask(&session, "m_1", "[[tokens 20]] before").await;
+        Self { user, client, session }
     }
-    let (mut writing, open) = chat(kronos, 3).await;
-    writing
-        .send(&open, "m_2", "[[tokens 200]] a long story", SendMode::Queue)
-        .await;
-    let some = |client: &WsClient| {
-        client.transcript(&open).messages.len() == 4 && !client.transcript(&open).last_answer().is_empty()
-    };
-    writing.until("some text", some).await;
 
-    disk.fill(&kronos.server);
-    for (client, session) in &mut chats {
-        let refused = client
-            .try_send(&*session, "m_2", "[[tokens 5]] while full", SendMode::Queue)
-            .await;
-        assert_eq!(
-            refused.map_err(|error| error.code),
-            Err(ErrorCode::Storage),
-            "no false ack"
-        );
+    fn shown(&self) -> Transcript {
+        self.client.transcript(&self.session)
     }
-    ready(&kronos.server, 503).await;
-    let shown = writing.transcript(&open);
-    for (client, session) in &mut chats {
-        let refused = client
-            .try_send(&*session, "m_2", "[[tokens 5]] while full", SendMode::Queue)
-            .await;
-        let code = refused.expect_err("no false ack").code;
-        assert!(matches!(code, ErrorCode::Storage | ErrorCode::Overloaded), "{code}");
+
+    async fn says(&mut self) -> Result<Sent, ErrorCode> {
+        let text = "[[tokens 5]] while full";
+        let sent = self.client.try_send(&self.session, "m_2", text, SendMode::Queue).await;
+        sent.map_err(|error| error.code)
+    }
+
+    /// Begins an answer that is still being written when this returns.
+    async fn begins_a_long_answer(&mut self) {
+        let (session, client) = (&self.session, &mut self.client);
         client
-            .request(serde_json::json!({"op": "ping"}))
-            .await
-            .expect("the socket stays");
+            .send(session, "m_2", "[[tokens 200]] a long story", SendMode::Queue)
+            .await;
+        let some = |client: &WsClient| {
+            let shown = client.transcript(session);
+            shown.messages.len() == 4 && !shown.last_answer().is_empty()
+        };
+        client.until("some text", some).await;
     }
 
-    disk.empty(&kronos.server);
-    ready(&kronos.server, 200).await;
-    for (client, session) in &mut chats {
-        // The session may wait a moment longer before it reads its log again.
-        let mut taken = client
-            .try_send(&*session, "m_2", "[[tokens 5]] while full", SendMode::Queue)
-            .await;
-        for _ in 0..200 {
-            if taken.is_ok() {
-                break;
+    async fn ping(&mut self) {
+        let ping = serde_json::json!({"op": "ping"});
+        self.client.request(ping).await.expect("the socket stays");
+    }
+
+    /// Says it until it is taken: a session may wait a moment longer than the store before it reads its log again.
+    async fn says_until_taken(&mut self) {
+        let begun = Instant::now();
+        let sent = loop {
+            match self.says().await {
+                Ok(sent) => break sent,
+                Err(code) => assert!(begun.elapsed() < LIMIT, "it works again without a restart: {code}"),
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
-            taken = client
-                .try_send(&*session, "m_2", "[[tokens 5]] while full", SendMode::Queue)
-                .await;
-        }
-        let sent = taken.expect("it works again without a restart");
+        };
         assert!(!sent.duplicate, "what was refused did not happen");
     }
-    let retried = |client: &WsClient| client.transcript(&open).messages.len() == 5;
-    writing.until("the interrupted turn tried again", retried).await;
-    writing.until_idle(&open).await;
-    let now = writing.transcript(&open);
-    assert!(
-        now.messages[3].text.starts_with(&shown.messages[3].text),
-        "nothing shown is taken back"
-    );
-    for (number, (client, session)) in chats.iter_mut().enumerate() {
-        client.until_idle(&*session).await;
-        let shown = client.transcript(&*session);
+
+    /// Everything is there, on this device and in the log.
+    async fn ends(&mut self, kronos: &Kronos) {
+        self.client.until_idle(&self.session).await;
+        let shown = self.shown();
         assert_eq!(
             shown.messages.len(),
             4,
             "both questions, both answers: {:?}",
             shown.lines()
         );
-        let mut fresh = kronos.server.connect(guest(&format!("user-{number}"), 0)).await;
-        fresh.attach(&*session, None).await;
-        fresh.until_caught_up(&*session).await;
-        assert_eq!(fresh.transcript(&*session), shown);
+        assert_eq!(read(kronos, &self.user, &self.session).await, shown);
+    }
+
+    /// What was shown of the answer that the full disk stopped is still there, and its turn was tried again.
+    async fn ends_in_two_attempts(&mut self, before: &Transcript) {
+        let session = &self.session;
+        let retried = |client: &WsClient| client.transcript(session).messages.len() == 5;
+        self.client.until("the interrupted turn tried again", retried).await;
+        self.client.until_idle(session).await;
+        let now = self.shown();
+        assert!(
+            now.messages[3].text.starts_with(&before.messages[3].text),
+            "nothing shown is taken back"
+        );
+    }
+}
+
+async fn read(kronos: &Kronos, user: &str, session: &SessionId) -> Transcript {
+    let mut fresh = kronos.server.connect(guest(user, 0)).await;
+    fresh.attach(session, None).await;
+    fresh.until_caught_up(session).await;
+    fresh.transcript(session)
+}
+
+/// A disk that fills up while one answer is being written, and has space again later, without a restart.
+async fn full_and_back(kronos: &Kronos, disk: &Disk) {
+    let mut writing = Chat::start(kronos, 3).await;
+    let mut chats = Vec::new();
+    for number in 0..3 {
+        chats.push(Chat::start(kronos, number).await);
+    }
+    writing.begins_a_long_answer().await;
+    disk.fill(&kronos.server);
+    for chat in &mut chats {
+        assert_eq!(chat.says().await.unwrap_err(), ErrorCode::Storage, "no false ack");
+    }
+    ready(&kronos.server, 503).await;
+    let before = writing.shown();
+    for chat in &mut chats {
+        assert_eq!(chat.says().await.unwrap_err(), ErrorCode::Storage, "no false ack");
+        chat.ping().await;
+    }
+    writing.ping().await;
+
+    disk.empty(&kronos.server);
+    ready(&kronos.server, 200).await;
+    for chat in &mut chats {
+        chat.says_until_taken().await;
+    }
+    writing.ends_in_two_attempts(&before).await;
+    for chat in &mut chats {
+        chat.ends(kronos).await;
     }
     let output = kronos.server.output();
     assert!(!output.contains("panicked"), "{output}");
@@ -224,7 +257,7 @@ async fn a_disk_that_is_full_refuses_and_works_again_when_it_has_space() {
     };
     let server = KronosProc::start(limited).await;
     let kronos = Kronos { server, gemini };
-    full_and_back(&kronos, &Disk::Limit).await;
+    Box::pin(full_and_back(&kronos, &Disk::Limit)).await;
 }
 
 #[tokio::test]
@@ -236,7 +269,8 @@ async fn a_small_file_system_that_is_full_refuses_and_works_again_when_it_has_sp
     let url = format!("sled://{}", mounted.path().join("data").display());
     let server = KronosProc::start(options(&gemini, &[("DATABASE_URL", &url)])).await;
     let kronos = Kronos { server, gemini };
-    full_and_back(&kronos, &Disk::Small(mounted.path().to_owned())).await;
+    let disk = Disk::Small(mounted.path().to_owned());
+    Box::pin(full_and_back(&kronos, &disk)).await;
     // It goes before what it writes to.
     drop(kronos);
 }
@@ -250,8 +284,7 @@ async fn a_read_only_disk_is_named_and_serves_again_when_it_may_be_written() {
     let url = format!("sled://{}", mounted.path().join("data").display());
     let server = KronosProc::start(options(&gemini, &[("DATABASE_URL", &url)])).await;
     let mut kronos = Kronos { server, gemini };
-    let (client, session) = chat(&kronos, 0).await;
-    let shown = client.transcript(&session);
+    let chat = Chat::start(&kronos, 0).await;
     kronos.server.kill9();
     assert!(mounted.remount("ro"));
     kronos.server.relaunch();
@@ -264,10 +297,7 @@ async fn a_read_only_disk_is_named_and_serves_again_when_it_may_be_written() {
     );
     assert!(mounted.remount("rw"));
     kronos.server.restart().await;
-    let mut fresh = kronos.server.connect(guest("user-0", 0)).await;
-    fresh.attach(&session, None).await;
-    fresh.until_caught_up(&session).await;
-    assert_eq!(fresh.transcript(&session), shown);
+    assert_eq!(read(&kronos, &chat.user, &chat.session).await, chat.shown());
     drop(kronos);
 }
 
@@ -283,6 +313,15 @@ fn files(from: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     }
     found.sort();
     found
+}
+
+/// Puts `files` in the place of the server's data.
+fn write_files(server: &KronosProc, files: &[(PathBuf, Vec<u8>)]) {
+    fs::remove_dir_all(server.data_dir()).unwrap();
+    for (path, bytes) in files {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
 }
 
 /// What happens to one file.
@@ -352,15 +391,8 @@ async fn served(server: &KronosProc, user: &str, session: &SessionId, acked: usi
     }
 }
 
-/// `KRONOS_DAMAGES=1000 cargo test --release --test chaos damaged_files -- --nocapture` tries more.
-#[tokio::test]
-async fn damaged_files_are_named_or_do_no_harm() {
-    let (damages, seed) = (number("KRONOS_DAMAGES", 24), seed());
-    println!("KRONOS_SEED={seed} KRONOS_DAMAGES={damages}");
-    let mut random = StdRng::seed_from_u64(seed);
-    let gemini = simulator(0.0);
-    let server = KronosProc::start(options(&gemini, &[])).await;
-    let mut kronos = Kronos { server, gemini };
+/// A few conversations of three turns: user and session.
+async fn conversations(kronos: &Kronos) -> Vec<(String, SessionId)> {
     let mut sessions = Vec::new();
     for chat in 0..4 {
         let user = format!("user-{chat}");
@@ -371,15 +403,31 @@ async fn damaged_files_are_named_or_do_no_harm() {
         }
         sessions.push((user, session));
     }
+    sessions
+}
+
+/// `KRONOS_DAMAGES=1000 cargo test --release --test chaos damaged_files -- --nocapture` tries more.
+#[tokio::test]
+async fn damaged_files_are_named_or_do_no_harm() {
+    let (damages, seed) = (number("KRONOS_DAMAGES", 24), seed());
+    println!("KRONOS_SEED={seed} KRONOS_DAMAGES={damages}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let gemini = simulator(0.0);
+    let server = KronosProc::start(options(&gemini, &[])).await;
+    let mut kronos = Kronos { server, gemini };
+    let sessions = conversations(&kronos).await;
     kronos.server.kill9();
     let whole = files(&kronos.server.data_dir());
+    // A copy without damage is served.
+    write_files(&kronos.server, &whole);
+    kronos.server.restart().await;
+    for (user, session) in &sessions {
+        assert!(served(&kronos.server, user, session, 3).await);
+    }
+    kronos.server.kill9();
     let (mut refused, mut named, mut harmless) = (0, 0, 0);
     for _ in 0..damages {
-        fs::remove_dir_all(kronos.server.data_dir()).unwrap();
-        for (path, bytes) in &whole {
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, bytes).unwrap();
-        }
+        write_files(&kronos.server, &whole);
         // Most of it is in one file, which gets most of the damage.
         let largest = whole.iter().max_by_key(|(_, bytes)| bytes.len()).unwrap();
         let (path, bytes) = if random.random_bool(0.7) {

@@ -91,7 +91,7 @@ struct Chat {
 impl Chat {
     async fn start(kronos: &Kronos, generation: usize, number: usize, seed: u64) -> Self {
         let user = format!("user-{generation}-{number}");
-        let count = if number % 4 == 0 { 3 } else { 1 };
+        let count = if number.is_multiple_of(4) { 3 } else { 1 };
         let mut devices = Vec::new();
         for device in 0..count {
             devices.push(kronos.server.connect(guest(&user, number + device)).await);
@@ -106,7 +106,7 @@ impl Chat {
             devices,
             said: Vec::new(),
             random: StdRng::seed_from_u64(seed.wrapping_mul(10_007) + (generation * CHATS + number) as u64),
-            hurries: number % 3 == 0,
+            hurries: number.is_multiple_of(3),
         }
     }
 

@@ -39,6 +39,8 @@ pub(crate) struct Device {
     pub(crate) stage: Stage,
     /// The last seq it has; it resumes here.
     pub(crate) cursor: Option<Seq>,
+    /// The history that it has this of.
+    pub(crate) epoch: u32,
     /// What the session keeps for it until it pulls: a snapshot, its seq, and how many facts it tells.
     pub(crate) snapshot: Option<(Seq, Vec<LogEntry>, usize)>,
     /// It has seen the log from its first event on.
@@ -55,6 +57,7 @@ impl Device {
         Self {
             stage: Stage::Off,
             cursor: None,
+            epoch: 0,
             snapshot: None,
             whole: true,
             seen: Vec::new(),
@@ -70,6 +73,7 @@ impl Device {
             stage: self.stage,
             snapshot: self.snapshot.take(),
             cursor: Some(start),
+            epoch: self.epoch,
             whole,
             seen: Vec::new(),
             shown: whole.then(Vec::new),
@@ -147,16 +151,16 @@ impl Device {
         oracle::add(&mut self.seen, fact);
     }
 
-    /// It shows nothing that is not durable, in the one order.
-    pub(crate) fn check(&self, durable: &[Fact]) {
+    /// It shows nothing that may not be shown, in the one order.
+    pub(crate) fn check(&self, showable: &[Fact]) {
         let holds = if self.whole {
-            oracle::is_prefix(&self.seen, durable)
+            oracle::is_prefix(&self.seen, showable)
         } else {
-            oracle::is_part(&self.seen, durable)
+            oracle::is_part(&self.seen, showable)
         };
         assert!(
             holds,
-            "a device shows what is not durable, or not in order\nit shows: {:#?}\ndurable: {durable:#?}",
+            "a device shows what may not be shown, or not in order\nit shows: {:#?}\nmay be shown: {showable:#?}",
             self.seen
         );
     }

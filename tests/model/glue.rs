@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use kronos_actors::{
-    config::SessionConfig,
+    config::{Durability, SessionConfig},
     session::{
         core::{self, Answer, Decision, Effect, Env, Generate, Input, Running},
         log::{Log, Stored},
@@ -15,6 +15,7 @@ use kronos_actors::{
 };
 use kronos_protocol::{
     error::ErrorCode,
+    event::Event,
     ids::{EpochId, RunId, SessionId, UserId},
     position::Seq,
 };
@@ -40,7 +41,7 @@ pub(crate) enum Reply {
 pub(crate) enum Out {
     Reply(Token, Result<Reply, ErrorCode>),
     /// For the store; its end comes back with [`Glue::settled`].
-    Submit(Request),
+    Submit(Box<Request>),
     Generate(Box<Generate>),
 }
 
@@ -68,6 +69,10 @@ pub(crate) struct Glue {
     /// Its log has been folded.
     pub(crate) live: bool,
     pub(crate) now: i64,
+    /// Identity of its history: the number of times that history was lost, and 1.
+    pub(crate) epoch: u32,
+    /// Text that was shown waits for its commit.
+    pub(crate) flush_later: bool,
     /// What the core decided, in order, to be compared.
     pub(crate) appended: Vec<Stored>,
     pub(crate) out: VecDeque<Out>,
@@ -78,6 +83,7 @@ pub(crate) struct Glue {
     exists: bool,
     meta_due: bool,
     pack_due: bool,
+    flush_due: bool,
     marked_unfinished: bool,
     runs: u32,
 }
@@ -107,6 +113,8 @@ impl Glue {
             draining: false,
             live: false,
             now: 1,
+            epoch: 1,
+            flush_later: false,
             appended: Vec::new(),
             out: VecDeque::new(),
             running: Running::default(),
@@ -115,6 +123,7 @@ impl Glue {
             exists: false,
             meta_due: false,
             pack_due: false,
+            flush_due: false,
             marked_unfinished: false,
             runs: 0,
         }
@@ -144,6 +153,13 @@ impl Glue {
                 .expect("what was stored may follow");
             self.log.restore(record, event, stored.packed_upto);
         }
+        self.meta = stored.meta;
+        if self.meta.relaxed_run && self.state.run.is_some() {
+            // Readers may have seen text that is lost now: their cursors are void.
+            self.epoch += 1;
+            self.meta.epoch = EpochId::try_from(format!("e_{}", self.epoch)).unwrap();
+            self.meta_due = true;
+        }
         self.exists = true;
         self.marked_unfinished = stored.unfinished;
     }
@@ -159,6 +175,7 @@ impl Glue {
         self.exists = false;
         self.pack_due = true;
         self.meta_due = false;
+        self.flush_later = false;
         let waiting = std::mem::take(&mut self.waiting);
         if let Some(failure) = failure {
             for token in waiting.into_iter().filter_map(|waiting| waiting.token) {
@@ -193,6 +210,7 @@ impl Glue {
             answer,
         } = self.decide(input);
         let mut seqs = Vec::new();
+        let started = events.iter().any(|stored| matches!(stored.event, Event::RunStarted(_)));
         for stored in events {
             let seq = self.log.seq_for(&stored);
             self.state
@@ -212,6 +230,9 @@ impl Glue {
         }
         if let Some(answer) = answer {
             self.answer(answer.map_err(|error| error.code), &seqs, token);
+        }
+        if started && self.config.durability == Durability::Relaxed {
+            self.meta_due = true;
         }
         if self.state.run.is_none() && !self.state.queue.is_empty() && !self.draining {
             let retry = self.state.retriable(self.config.max_run_attempts).is_some();
@@ -282,6 +303,14 @@ impl Glue {
         self.flush();
     }
 
+    /// The time is over for which text that was shown may wait for more.
+    pub(crate) fn flush_timer(&mut self) {
+        if std::mem::take(&mut self.flush_later) {
+            self.flush_due = true;
+            self.flush();
+        }
+    }
+
     fn flush(&mut self) {
         if self.in_flight.is_some() || !self.live {
             return;
@@ -291,6 +320,16 @@ impl Glue {
         let overfull = self.log.unpacked_bytes() > self.config.tail_bytes;
         let idle = !self.log.has_pending() && !self.meta_due && mark.is_none();
         if idle && !(self.pack_due || overfull) {
+            return;
+        }
+        let urgent = self.meta_due
+            || mark.is_some()
+            || self.pack_due
+            || overfull
+            || !self.waiting.is_empty()
+            || std::mem::take(&mut self.flush_due);
+        if !urgent && self.log.pending_is_shown() {
+            self.flush_later = true;
             return;
         }
         let records = self.log.take_batch().unwrap();
@@ -318,6 +357,7 @@ impl Glue {
         }
         self.pack_due = false;
         if std::mem::take(&mut self.meta_due) || mark.is_some() {
+            self.meta.relaxed_run = self.config.durability == Durability::Relaxed && self.state.run.is_some();
             request.meta = Some(self.meta.clone());
         }
         if request == Request::default() {
@@ -328,7 +368,7 @@ impl Glue {
             packed,
             unfinished,
         });
-        self.out.push_back(Out::Submit(request));
+        self.out.push_back(Out::Submit(Box::new(request)));
     }
 
     /// `Settled`: what was submitted last is durable, or it is not and the session folds its log again.

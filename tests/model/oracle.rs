@@ -3,6 +3,8 @@
 //! Written from the contract, not from the core: it shares no code with `core`, `state` and `log`. A fact has no number
 //! and no run of its own beyond a name; how facts become events, batches and entries is what is tested.
 
+use std::borrow::Cow;
+
 use kronos_protocol::{
     client::SendMode,
     error::ErrorCode,
@@ -187,6 +189,19 @@ impl Oracle {
     /// Whole texts instead of pieces.
     pub(crate) fn durable_facts(&self) -> &[Fact] {
         &self.told
+    }
+
+    /// What may be shown: what is durable, and with relaxed durability the text that follows it directly.
+    pub(crate) fn showable_facts(&self, relaxed: bool) -> Cow<'_, [Fact]> {
+        if !relaxed {
+            return Cow::Borrowed(&self.told);
+        }
+        let mut showable = self.told.clone();
+        let rest = self.facts[self.durable..].iter();
+        for fact in rest.take_while(|fact| fact.kind == EventKind::TextMessageContent) {
+            add(&mut showable, fact.clone());
+        }
+        Cow::Owned(showable)
     }
 
     /// Everything so far goes to the store.

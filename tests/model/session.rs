@@ -8,6 +8,7 @@
 //! A failing case is made small and printed with its seed.
 
 use kronos_actors::{
+    config::Durability,
     session::{context, message::Submit, state::Body, view},
     store::memory::MemoryStore,
 };
@@ -107,8 +108,8 @@ struct Case {
 }
 
 impl Case {
-    fn new() -> Self {
-        let (mut world, store) = (World::new("s", DEVICES), MemoryStore::default());
+    fn new(durability: Durability) -> Self {
+        let (mut world, store) = (World::new("s", DEVICES, durability), MemoryStore::default());
         world.load(&store);
         Self { world, store }
     }
@@ -134,7 +135,10 @@ impl Case {
             Step::Pull(device, max) => drop(world.pull(*device, *max, store)),
             Step::Pack => world.packs(),
             Step::Passivate => drop(world.passivate(store)),
-            Step::Commit => world.commit(store),
+            Step::Commit => {
+                world.flush_timer();
+                world.commit(store);
+            }
             Step::CommitFails => world.commit_fails(store),
             Step::Crash { written } => self.crash(*written),
             Step::Drain { finished, written } => {
@@ -174,8 +178,12 @@ fn queued(id: u8) -> Step {
     }
 }
 
-fn run(steps: &[Step], max_bytes: usize) {
-    let mut case = Case::new();
+fn run(steps: &[Step], max_bytes: usize, relaxed: bool) {
+    let mut case = Case::new(if relaxed {
+        Durability::Relaxed
+    } else {
+        Durability::Commit
+    });
     for step in steps {
         case.take(step);
     }
@@ -195,13 +203,16 @@ fn try_case(seed: u64) -> Result<(), String> {
     let scattered = (u128::from(seed) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
     // Unlike ChaCha it is fast without optimisation too.
     let rng = TestRng::from_seed(RngAlgorithm::XorShift, &scattered.to_le_bytes());
-    let strategy = (prop::collection::vec(step(), 1..120), 1usize..4000);
-    let tried = TestRunner::new_with_rng(config, rng).run(&strategy, |(steps, max_bytes)| {
-        run(&steps, max_bytes);
+    let relaxed = prop::bool::weighted(0.3);
+    let strategy = (prop::collection::vec(step(), 1..120), 1usize..4000, relaxed);
+    let tried = TestRunner::new_with_rng(config, rng).run(&strategy, |(steps, max_bytes, relaxed)| {
+        run(&steps, max_bytes, relaxed);
         Ok(())
     });
     tried.map_err(|error| match error {
-        TestError::Fail(reason, (steps, max)) => format!("{reason}\nmax {max}, steps {steps:#?}"),
+        TestError::Fail(reason, (steps, max, relaxed)) => {
+            format!("{reason}\nmax {max}, relaxed {relaxed}, steps {steps:#?}")
+        }
         TestError::Abort(reason) => reason.to_string(),
     })
 }
@@ -221,7 +232,7 @@ fn a_session_keeps_its_promises_whatever_comes() {
 
 #[test]
 fn a_turn_is_tried_again_at_most_max_run_attempts_times() {
-    let mut case = Case::new();
+    let mut case = Case::new(Durability::Commit);
     case.ask(&[queued(1)]);
     case.commit_all();
     let attempts = case.world.glue.config.max_run_attempts;
@@ -239,7 +250,7 @@ fn a_turn_is_tried_again_at_most_max_run_attempts_times() {
 
 #[test]
 fn after_a_crash_the_durable_text_is_still_there_and_the_turn_is_tried_again() {
-    let mut case = Case::new();
+    let mut case = Case::new(Durability::Commit);
     case.ask(&[queued(1), Step::Delta("durable".to_owned())]);
     case.commit_all();
     case.ask(&[Step::Delta(", not durable".to_owned()), Step::Crash { written: false }]);
@@ -253,7 +264,7 @@ fn after_a_crash_the_durable_text_is_still_there_and_the_turn_is_tried_again() {
 
 #[test]
 fn the_model_is_not_asked_again_about_a_blocked_message() {
-    let mut case = Case::new();
+    let mut case = Case::new(Durability::Commit);
     case.ask(&[queued(1), Step::Fail { blocked: true }, queued(2)]);
     let contents = context::contents(&case.world.glue.state, None);
     assert_eq!(contents.len(), 1);
@@ -262,7 +273,7 @@ fn the_model_is_not_asked_again_about_a_blocked_message() {
 
 #[test]
 fn an_interrupting_message_goes_before_those_that_wait() {
-    let mut case = Case::new();
+    let mut case = Case::new(Durability::Commit);
     let interrupting = Step::Send {
         id: 3,
         mode: SendMode::Interrupt,
@@ -276,7 +287,7 @@ fn an_interrupting_message_goes_before_those_that_wait() {
 
 #[test]
 fn a_message_id_cannot_be_used_for_another_text() {
-    let mut case = Case::new();
+    let mut case = Case::new(Durability::Commit);
     case.ask(&[queued(1)]);
     assert_eq!(
         case.world.send_other(&message(1)),
@@ -287,7 +298,7 @@ fn a_message_id_cannot_be_used_for_another_text() {
 #[test]
 fn a_message_may_have_exactly_as_many_characters_as_the_bound() {
     for (extra, taken) in [(-1i64, true), (0, true), (1, false)] {
-        let mut case = Case::new();
+        let mut case = Case::new(Durability::Commit);
         let bound = i64::try_from(case.world.glue.config.message_chars).unwrap();
         let submit = Submit {
             id: MessageId::try_from("m_1").unwrap(),
@@ -301,7 +312,7 @@ fn a_message_may_have_exactly_as_many_characters_as_the_bound() {
 
 #[test]
 fn a_snapshot_holds_the_newest_messages_that_fit_and_none_when_none_does() {
-    let mut case = Case::new();
+    let mut case = Case::new(Durability::Commit);
     for id in 1..=5 {
         case.ask(&[
             queued(id),

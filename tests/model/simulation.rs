@@ -19,7 +19,10 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use kronos_actors::store::{Request, SessionStore, memory::MemoryStore};
+use kronos_actors::{
+    config::Durability,
+    store::{Request, SessionStore, memory::MemoryStore},
+};
 use kronos_protocol::{
     client::SendMode,
     error::{ErrorCode, RunErrorCode},
@@ -69,6 +72,8 @@ enum Action {
     Settled { session: usize, process: u32, fails: bool },
     /// A session reads its log, if everything that it submitted is settled.
     Load { session: usize, process: u32 },
+    /// Text that was shown has waited for its commit long enough.
+    FlushTimer { session: usize, process: u32 },
     /// A session that nobody needs leaves memory.
     Sleep { session: usize },
     /// `kill -9`.
@@ -124,7 +129,15 @@ struct Simulation {
 impl Simulation {
     fn new(seed: u64) -> Self {
         let places = (0..SESSIONS).map(|n| Place {
-            world: World::new(&format!("s{n}"), DEVICES),
+            world: World::new(
+                &format!("s{n}"),
+                DEVICES,
+                if n == 0 {
+                    Durability::Relaxed
+                } else {
+                    Durability::Commit
+                },
+            ),
             unacked: VecDeque::new(),
             sent: 0,
             mailbox: VecDeque::new(),
@@ -216,6 +229,12 @@ impl Simulation {
                 fails,
             } => self.settled(session, process, fails),
             Action::Load { session, process } => self.load(session, process),
+            Action::FlushTimer { session, process } => {
+                if process == self.process && self.is_live(session) {
+                    self.places[session].world.flush_timer();
+                    self.follow(session);
+                }
+            }
             Action::Sleep { session } => {
                 if self.is_live(session) && self.places[session].world.passivate(&self.store) {
                     self.follow(session);
@@ -260,6 +279,15 @@ impl Simulation {
                     );
                 }
             }
+        }
+        self.flush_later(session);
+    }
+
+    /// The timer of text that waits; one that comes too early or twice does no harm.
+    fn flush_later(&mut self, session: usize) {
+        if self.places[session].world.glue.flush_later {
+            let process = self.process;
+            self.later(50, Action::FlushTimer { session, process });
         }
     }
 

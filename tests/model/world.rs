@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use kronos_actors::{
-    config::SessionConfig,
+    config::{Durability, SessionConfig},
     gemini::{Failed, Finished, Progress, Role, Usage},
     session::{
         core::{Generate, Input},
@@ -63,8 +63,9 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(id: &str, devices: usize) -> Self {
+    pub(crate) fn new(id: &str, devices: usize, durability: Durability) -> Self {
         let config = SessionConfig {
+            durability,
             inbox_messages: 3,
             tail_bytes: 2000,
             ..SessionConfig::default()
@@ -79,6 +80,10 @@ impl World {
             expected: HashMap::new(),
             acked: HashMap::new(),
         }
+    }
+
+    fn relaxed(&self) -> bool {
+        self.glue.config.durability == Durability::Relaxed
     }
 
     fn expect(&mut self, message: Option<String>, expected: Expected) -> Token {
@@ -137,7 +142,7 @@ impl World {
                     assert!(self.flight.is_none(), "one flush of a session at a time");
                     self.oracle.hand_over();
                     self.flight = Some(Flight {
-                        request,
+                        request: *request,
                         written: false,
                     });
                     self.did.push(Did::Submitted);
@@ -385,6 +390,12 @@ impl World {
         }
     }
 
+    /// Text that was shown has waited for its commit long enough.
+    pub(crate) fn flush_timer(&mut self) {
+        self.glue.flush_timer();
+        self.drain();
+    }
+
     /// A commit that succeeds.
     pub(crate) fn commit(&mut self, store: &MemoryStore) {
         self.write(store);
@@ -393,7 +404,8 @@ impl World {
 
     /// Commits until nothing waits for it.
     pub(crate) fn commit_all(&mut self, store: &MemoryStore) {
-        while self.flight.is_some() {
+        while self.flight.is_some() || self.glue.flush_later {
+            self.flush_timer();
             self.commit(store);
         }
     }
@@ -430,8 +442,13 @@ impl World {
     pub(crate) fn load(&mut self, store: &MemoryStore) {
         self.check_stored(store);
         let before = self.oracle.facts.len();
+        let epoch = self.glue.epoch;
         self.oracle.recover();
         self.glue.load(store);
+        if self.glue.epoch != epoch {
+            assert!(self.relaxed(), "history is lost only with relaxed durability");
+            self.devices.iter_mut().for_each(Device::cut);
+        }
         self.compare(before);
         self.check();
     }
@@ -473,11 +490,12 @@ impl World {
 
     /// Everything that must hold at any time.
     pub(crate) fn check(&self) {
-        let durable = self.oracle.durable_facts();
-        for device in &self.devices {
-            device.check(durable);
+        let showable = self.oracle.showable_facts(self.relaxed());
+        let of_this_history = |device: &&Device| device.epoch == self.glue.epoch;
+        for device in self.devices.iter().filter(of_this_history) {
+            device.check(&showable);
         }
-        self.check_acked(durable);
+        self.check_acked(self.oracle.durable_facts());
         let mut unique = HashSet::new();
         for said in &self.glue.state.messages {
             assert!(unique.insert(&said.id), "message ids are unique");
@@ -493,19 +511,32 @@ impl World {
 
     pub(crate) fn attach(&mut self, at: usize, how: Attach) {
         self.devices[at].cut();
-        let (committed, last) = (self.glue.log.committed(), self.glue.log.last());
+        let (visible, last) = (self.glue.log.visible(), self.glue.log.last());
+        let epoch = self.glue.epoch;
         let device = &mut self.devices[at];
+        let lost = device.cursor.is_some() && device.epoch != epoch;
+        let how = if how == Attach::Resume && lost {
+            Attach::Foreign
+        } else {
+            how
+        };
+        // A snapshot is of this history once it is shown: until then the device has the old one.
+        device.epoch = if how == Attach::Foreign && last > 0 {
+            device.epoch
+        } else {
+            epoch
+        };
         let mut durable = 0;
         match how {
             Attach::Resume if device.cursor.is_some() => {
                 assert!(
-                    device.cursor <= Some(committed),
-                    "a device has what the log has not: {:?} of {committed}",
+                    device.cursor <= Some(visible),
+                    "a device has what the log has not: {:?} of {visible}",
                     device.cursor
                 );
             }
             Attach::Resume | Attach::Fresh => device.start_at(0),
-            Attach::Tail(n) => device.start_at(committed.saturating_sub(n)),
+            Attach::Tail(n) => device.start_at(visible.saturating_sub(n)),
             Attach::Foreign if last == 0 => device.start_at(0),
             Attach::Foreign => {
                 let glue = &self.glue;
@@ -530,6 +561,7 @@ impl World {
         let device = &mut self.devices[at];
         if let Some((upto, entries, facts)) = device.snapshot.take() {
             let shown = device.take_snapshot(upto, &entries);
+            device.epoch = self.glue.epoch;
             assert_eq!(
                 shown,
                 oracle::picture(&self.oracle.facts[..facts]),
@@ -555,12 +587,16 @@ impl World {
             read => read,
         };
         let Read::Entries { upto, entries } = read else {
-            assert_eq!(after, log.committed(), "nothing to read means everything read");
+            assert_eq!(after, log.visible(), "nothing to read means everything read");
             return false;
         };
-        assert!(upto <= log.committed(), "what is not committed is read");
+        assert!(upto <= log.visible(), "what may not be shown is read");
+        assert!(
+            self.relaxed() || upto <= log.committed(),
+            "what is not committed is read"
+        );
         self.devices[at].take(upto, &entries);
-        self.devices[at].check(self.oracle.durable_facts());
+        self.devices[at].check(&self.oracle.showable_facts(self.relaxed()));
         true
     }
 
