@@ -11,7 +11,7 @@ use clap::Args;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
@@ -118,7 +118,14 @@ async fn connection(mut stream: TcpStream, client: reqwest::Client, upstream: St
     let mut first = [0; 6];
     stream.peek(&mut first).await?;
     if &first == b"GET / " {
-        // Whoever waits for the start.
+        // Whoever waits for the start. What is left unread would reset the connection.
+        let mut request = [0; 1024];
+        loop {
+            let read = stream.read(&mut request).await?;
+            if read == 0 || request.get(..read).is_some_and(|part| part.ends_with(b"\r\n\r\n")) {
+                break;
+            }
+        }
         stream
             .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
             .await?;
