@@ -258,7 +258,7 @@ impl GeminiRef {
             handles().restarts.increment(1);
             tracing::error!("gemini service panicked and starts again");
         };
-        let address = start_guarded(Gemini::new(shared), MAILBOX, NEVER_GIVE_UP, clock, on_panic, |exit| {
+        let (address, _) = start_guarded(Gemini::new(shared), MAILBOX, NEVER_GIVE_UP, clock, on_panic, |exit| {
             tracing::debug!(?exit, "gemini service ended");
         });
         Self { address }

@@ -5,6 +5,10 @@ mod auth;
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod bounds;
+#[cfg(test)]
+mod codes;
+#[cfg(test)]
 mod cursor;
 #[cfg(test)]
 mod devices;
@@ -25,7 +29,11 @@ mod restart;
 #[cfg(test)]
 mod rfc6455;
 #[cfg(test)]
+mod slow_readers;
+#[cfg(test)]
 mod terminal;
+#[cfg(test)]
+mod tokens;
 #[cfg(test)]
 mod turn;
 #[cfg(test)]

@@ -134,7 +134,7 @@ async fn a_generation_in_progress_outlives_a_panic_of_the_service() {
 async fn a_restart_makes_the_client_anew() {
     let (shared, _sim) = service(0.0);
     let broken = Gemini { shared, client: None };
-    let address = start_guarded(broken, MAILBOX, NEVER_GIVE_UP, Clock::default(), || {}, |_| {});
+    let (address, _) = start_guarded(broken, MAILBOX, NEVER_GIVE_UP, Clock::default(), || {}, |_| {});
     let gemini = GeminiRef { address };
     for (model, expected) in [
         (None, &[RunErrorCode::Internal][..]),

@@ -58,6 +58,17 @@ impl Chunk {
         }
     }
 
+    /// Puts the time in the place of its text: microseconds since 1970 and a space.
+    pub(crate) fn tell_time(&mut self) {
+        let Content::Candidate { parts, .. } = &mut self.content else {
+            return;
+        };
+        let said = |part: &&mut Value| part["text"].as_str().is_some_and(|text| !text.is_empty());
+        if let Some(part) = parts.iter_mut().find(said) {
+            part["text"] = json!(format!("{} ", clock::now().unix_timestamp_nanos() / 1000));
+        }
+    }
+
     /// Sets a field beside `content` of the candidate.
     pub(crate) fn set(&mut self, field: &str, value: Value) {
         if let Content::Candidate { beside, .. } = &mut self.content {

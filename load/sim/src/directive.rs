@@ -85,6 +85,8 @@ pub(crate) struct Directives {
     pub(crate) slow_first_byte_ms: u64,
     pub(crate) words: Option<usize>,
     pub(crate) think: bool,
+    /// Each text becomes the time at which it leaves.
+    pub(crate) clock: bool,
     pub(crate) parallel: bool,
     pub(crate) call: Option<String>,
 }
@@ -199,6 +201,7 @@ impl Directives {
             "slow-first-byte" => self.slow_first_byte_ms = word.number("ms").unwrap_or(SLOW_MS),
             "tokens" | "words" => self.words = word.number("n"),
             "think" => self.think = true,
+            "clock" => self.clock = true,
             "parallel" => self.parallel = true,
             "call" => self.call = word.arg.map(str::to_owned),
             _ => {}

@@ -8,6 +8,8 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
+use crate::clock;
+
 /// How an exchange ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
@@ -50,6 +52,9 @@ pub struct RecordedRequest {
     pub at: OffsetDateTime,
     /// How it ended.
     pub outcome: Outcome,
+    /// When it ended.
+    #[serde(with = "time::serde::rfc3339::option", default)]
+    pub ended_at: Option<OffsetDateTime>,
     /// Chunks sent so far.
     pub chunks_sent: usize,
 }
@@ -146,7 +151,10 @@ impl Ticket {
 
     fn end(&mut self, outcome: Outcome) {
         if !std::mem::replace(&mut self.done, true) {
-            self.recorder.update(self.id, |record| record.outcome = outcome);
+            self.recorder.update(self.id, |record| {
+                record.outcome = outcome;
+                record.ended_at = Some(clock::now());
+            });
         }
     }
 }

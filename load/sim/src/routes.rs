@@ -321,6 +321,7 @@ fn recorded(request: &HttpRequest, body: &[u8]) -> RecordedRequest {
         body: serde_json::from_slice(body).unwrap_or_default(),
         at: clock::now(),
         outcome: Outcome::InFlight,
+        ended_at: None,
         chunks_sent: 0,
     }
 }

@@ -55,6 +55,7 @@ struct Writer {
     envelope: Envelope,
     used: Used,
     framing: Framing,
+    clock: bool,
     wrapping: Wrapping,
     model: String,
     first: bool,
@@ -103,7 +104,7 @@ impl Reply {
     }
 
     fn body(self, wrapping: Wrapping, ticket: Ticket) -> impl Stream<Item = io::Result<Bytes>> + 'static {
-        let framing = self.directives.framing;
+        let (framing, clock) = (self.directives.framing, self.directives.clock);
         let broken = self
             .directives
             .broken
@@ -136,6 +137,7 @@ impl Reply {
             envelope: self.envelope,
             used: Used::default(),
             framing,
+            clock,
             wrapping,
             model,
             first: true,
@@ -174,8 +176,11 @@ impl Writer {
             return self.finish();
         };
         match step {
-            Step::Chunk(chunk) => {
+            Step::Chunk(mut chunk) => {
                 sleep_until(self.ticket.started() + chunk.due).await;
+                if self.clock {
+                    chunk.tell_time();
+                }
                 self.used.add(&chunk);
                 let bytes = self.frame(&chunk.content);
                 self.ticket.chunk_sent();

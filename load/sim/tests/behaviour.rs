@@ -191,6 +191,21 @@ async fn chunks_carry_the_time_at_which_they_left() {
 }
 
 #[tokio::test]
+async fn the_text_can_be_the_time_at_which_it_left() {
+    let sim = start(|config| (config.tokens_per_second, config.tokens_per_chunk) = (100.0, 1));
+    let before = time::OffsetDateTime::now_utc().unix_timestamp_nanos() / 1000;
+    let chunks = chunks(ask(&sim, STREAM, "[[clock]][[tokens 8]]")).await;
+    let after = time::OffsetDateTime::now_utc().unix_timestamp_nanos() / 1000;
+    let stamps: Vec<i128> = text(&chunks)
+        .split_whitespace()
+        .map(|stamp| stamp.parse().unwrap())
+        .collect();
+    assert_eq!(stamps.len(), 8);
+    assert!(stamps.is_sorted() && before < stamps[0] && stamps[7] < after);
+    assert!(stamps[7] - stamps[0] >= 60_000, "{stamps:?}");
+}
+
+#[tokio::test]
 async fn without_alt_a_stream_is_one_json_array() {
     let sim = fast();
     let (status, body) = json(ask(&sim, "streamGenerateContent", "hello")).await;

@@ -1,0 +1,47 @@
+//! The benchmark of Kronos, and load runs that check what they see.
+
+mod bare;
+mod bench;
+mod clock;
+mod follow;
+mod http;
+mod idle;
+mod peer;
+mod process;
+mod stamps;
+mod stats;
+mod storm;
+mod stream;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Measures Kronos against a bare proxy, and checks it under load.
+#[derive(Debug, Parser)]
+#[command(name = "kronos-load", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measure everything and print one table
+    Bench(bench::BenchArgs),
+    /// Attach many sockets to sessions that sleep; exit code 1 when one does not wake
+    Idle(idle::IdleArgs),
+    /// Cut many sockets in mid-reply and let them come back; exit code 1 when anything is lost or comes twice
+    Storm(storm::StormArgs),
+    /// Run the yardstick: a websocket in front of the model, and nothing else
+    BareProxy(bare::BareArgs),
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    match Cli::parse().command {
+        Command::Bench(args) => bench::run(&args),
+        Command::Idle(args) => idle::run(&args),
+        Command::Storm(args) => storm::run(&args),
+        Command::BareProxy(args) => bare::run(&args).map(|()| ExitCode::SUCCESS),
+    }
+}
