@@ -228,8 +228,14 @@ async fn a_model_that_is_gone_is_left_alone_until_one_call_has_found_it_again() 
     assert!(refused >= 2, "{refused}");
 
     gemini.set_config(|config| config.fault_rate = 0.0);
-    while !turn(&mut client, &session, &format!("m_{said}"), "Hello!").await.success {
+    loop {
         said += 1;
+        if turn(&mut client, &session, &format!("m_{said}"), "Hello!")
+            .await
+            .success
+        {
+            break;
+        }
     }
     assert_eq!(gemini.requests().len(), 3);
     assert_recovered(&server).await;
@@ -286,7 +292,6 @@ async fn until_probe(client: &mut WsClient, session: &SessionId, gemini: &kronos
             {
                 break turn;
             }
-        }
         };
         assert_eq!(attempts(&ended), 0, "{ended:?}");
     }
