@@ -1,10 +1,16 @@
 //! What only a store with a file promises: to be the same after reopening, to stay small, to open fast.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use bytes::Bytes;
 use kronos_actors::clock::Clock;
-use kronos_actors::store::{Expect, Record, Request, SessionStore, StoreError, StoredSession, keys, sled::SledStore};
+use kronos_actors::store::{
+    Expect, Record, Request, SessionStore, StoreError, StoredSession, keys,
+    sled::{Medium, SledStore},
+};
 
 use crate::fixtures::{
     CACHE_BYTES, append, append_records, begin, delete, document, documents, meta, one, pack, pack_records, record,
@@ -30,11 +36,31 @@ pub(crate) fn raw(folder: &Path) -> sled::Db {
     panic!("the store stays locked");
 }
 
-/// Lets a last commit delete what it may, closes the store and counts the batches that are left.
-fn batches_after(store: SledStore, folder: &Path) -> usize {
+/// Opens a store whose every batch has a file of its own.
+fn open_small(folder: &Path) -> SledStore {
+    let medium = Medium {
+        wal_bytes: 1,
+        ..Medium::default()
+    };
+    SledStore::open_with(folder, CACHE_BYTES, medium).unwrap()
+}
+
+/// The files of write-ahead batches.
+pub(crate) fn wal_files(folder: &Path) -> Vec<PathBuf> {
+    let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap());
+    let mut files: Vec<_> = files
+        .filter(|file| file.file_name().to_string_lossy().starts_with("wal-"))
+        .map(|file| file.path())
+        .collect();
+    files.sort();
+    files
+}
+
+/// Lets a last commit delete what it may, closes the store and counts the batches that are left: in files, in rows.
+fn batches_after(store: SledStore, folder: &Path) -> (usize, usize) {
     store.commit(&[]).unwrap();
     drop(store);
-    raw(folder).scan_prefix(keys::BATCHES).count()
+    (wal_files(folder).len(), raw(folder).scan_prefix(keys::BATCHES).count())
 }
 
 fn sessions(store: &SledStore, ids: &[&str]) -> Vec<Option<StoredSession>> {
@@ -108,19 +134,19 @@ fn a_session_goes_on_after_reopening() {
 #[test]
 fn batches_go_when_all_their_sessions_have_packed_past_them() {
     let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path());
+    let store = open_small(folder.path());
     begin(&store, "a", 0);
     begin(&store, "b", 0);
     store.commit(&[append("a", 1..=1), append("b", 1..=1)]).unwrap();
     store.commit(&[append("a", 2..=2)]).unwrap();
     store.commit(&[append("b", 2..=2), append("a", 3..=3)]).unwrap();
     one(&store, pack("a", 1..=3)).unwrap();
-    // The first and the third are needed by `b`; the newest one always stays.
-    assert_eq!(batches_after(store, folder.path()), 3);
-    let store = open(folder.path());
+    // The first and the third are needed by `b`; the newest one of each kind always stays.
+    assert_eq!(batches_after(store, folder.path()), (2, 1));
+    let store = open_small(folder.path());
     one(&store, pack("b", 1..=1)).unwrap();
-    assert_eq!(batches_after(store, folder.path()), 2);
-    let store = open(folder.path());
+    assert_eq!(batches_after(store, folder.path()), (1, 1));
+    let store = open_small(folder.path());
     one(&store, pack("b", 2..=2)).unwrap();
     // What is packed with its append is written once.
     one(
@@ -131,7 +157,7 @@ fn batches_go_when_all_their_sessions_have_packed_past_them() {
         },
     )
     .unwrap();
-    assert_eq!(batches_after(store, folder.path()), 1);
+    assert_eq!(batches_after(store, folder.path()), (1, 1));
     let store = open(folder.path());
     assert_eq!(store.load(&session("a")).unwrap().unwrap().records, records("a", 1..=6));
     assert_eq!(store.load(&session("b")).unwrap().unwrap().records, records("b", 1..=2));
@@ -141,7 +167,7 @@ fn batches_go_when_all_their_sessions_have_packed_past_them() {
 fn a_long_deleted_session_is_swept_in_bounded_commits() {
     const PARTS_OF_ONE_COMMIT: usize = 256;
     let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path());
+    let store = open_small(folder.path());
     let rows = |id: &str| raw(folder.path()).scan_prefix(keys::segments(&session(id))).count();
     let graves = || raw(folder.path()).scan_prefix(keys::GRAVES).count();
     for id in ["a", "b"] {
@@ -154,7 +180,9 @@ fn a_long_deleted_session_is_swept_in_bounded_commits() {
     }
     begin(&store, "other", 3);
     one(&store, delete("a")).unwrap();
+    // What only appends leaves sled alone.
     one(&store, append("other", 4..=4)).unwrap();
+    store.commit(&[]).unwrap();
     drop(store);
     let (left, kept) = (rows("a"), rows("b"));
     assert!(
@@ -163,7 +191,7 @@ fn a_long_deleted_session_is_swept_in_bounded_commits() {
     );
     assert_eq!(graves(), 1);
     // At any point the session is gone, and the rest goes on after an opening.
-    let store = open(folder.path());
+    let store = open_small(folder.path());
     assert_eq!(store.load(&session("a")).unwrap(), None);
     assert_eq!(store.read(&session("a"), 0, usize::MAX).unwrap(), []);
     store.commit(&[]).unwrap();
@@ -174,7 +202,7 @@ fn a_long_deleted_session_is_swept_in_bounded_commits() {
     one(&store, pack("b", 1..=1)).unwrap();
     drop(store);
     assert_eq!(rows("b"), 1);
-    let store = open(folder.path());
+    let store = open_small(folder.path());
     assert_eq!(store.load(&session("b")).unwrap().unwrap().records, records("b", 1..=2));
     // The graves go with the last batch from before the deletions.
     one(&store, pack("b", 2..=2)).unwrap();
@@ -241,7 +269,7 @@ fn turns_without_end_do_not_fill_the_disk() {
         late < early + payload / 2,
         "{early} bytes after 20 turns, {late} after 60, {payload} of payload"
     );
-    assert_eq!(batches_after(store, folder.path()), 1);
+    assert_eq!(batches_after(store, folder.path()), (1, 1));
     assert_eq!(fs::read_dir(folder.path().join("blobs")).unwrap().count(), 0);
 }
 

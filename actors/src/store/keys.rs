@@ -6,7 +6,8 @@
 //! | key | value |
 //! |---|---|
 //! | `v` | schema version: `u32`, crc32 of it |
-//! | `w` number `u64` + part | write-ahead batch: what all sessions appended in one commit; the newest one always stays |
+//! | `w` number `u64` + part | write-ahead batch of a commit that also wrote rows: what all sessions appended in it; the newest one always stays. A commit that only appends has its batch in a file (`sled/wal.rs`), numbered with these |
+//! | `c` + part | number `u64` of the last batch in a file before the newest `w` |
 //! | `s` session, last seq `u64` + part | segment: packed records of one session, up to and including that seq |
 //! | `m` session + part | [`SessionMeta`](super::SessionMeta) |
 //! | `o` owner, updated `u64` inverted, session | empty: a listed session of this owner, newest first |
@@ -29,6 +30,8 @@ use crate::clock::Millis;
 pub const SCHEMA: &[u8] = b"v";
 /// Prefix of write-ahead batches.
 pub const BATCHES: &[u8] = b"w";
+/// Base key of the number of the last batch in a file.
+pub const LAST_FILE: &[u8] = b"c";
 /// Prefix of the marks of unfinished work.
 pub const UNFINISHED: &[u8] = b"u";
 /// Prefix of the graves of deleted sessions.

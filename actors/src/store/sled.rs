@@ -1,20 +1,23 @@
 //! The embedded store: sled 0.34.7, one tree, its own sync.
 //!
-//! - A commit is one sled batch with at most one write-ahead record, whatever number of sessions it holds; then sled's
-//!   `flush` and an `fdatasync` of its file (`flush` alone leaves the bytes in the cache of the machine).
+//! - A commit that does nothing but append is one write to a file of write-ahead batches and one `fdatasync`, whatever number
+//!   of sessions it holds (`wal.rs`): sled costs many times the CPU time of that. Any other is one sled batch, with its
+//!   write-ahead batch in it; then sled's `flush` and an `fdatasync` of its file (`flush` alone leaves the bytes in the cache
+//!   of the machine). Both are numbered together, and each tells how far the other had come, so that a lost end is noticed.
 //! - In memory are only the sessions with records outside segments, and which write-ahead batches hold those. A batch is
-//!   deleted by a later commit when all its sessions have packed past it.
+//!   deleted by a later commit when all its sessions have packed past it, a file of them as a whole.
 //! - Reads go beside commits. They see records only after their sync; metas, listings and documents may be seen while the
 //!   sync of their commit is still under way.
 //!
 //! # When the disk fails
-//! A failed commit leaves the memory as it was and puts the store *in doubt*: the batch may have reached the file, and sled
+//! A failed write to a file of batches leaves the memory as it was; reads go on, and the next commit overwrites what it may have
+//! left. Any other failed commit leaves the memory as it was and puts the store *in doubt*: the batch may have reached the file, and sled
 //! refuses everything after its first failed write. Reads answer [`StoreError::Io`] until the next commit repairs it (an empty
 //! group is enough): it probes the disk, closes sled, writes the file again when a sync had failed, opens sled, takes the
 //! failed batch back, syncs, and reads its memory anew. Only a process killed in doubt may find the failed batch at its next
 //! start, as one killed before its answer may.
 //!
-//! The folder: sled's files (`db`, `conf`, `snap.*`, an empty `blobs`), `format` with the version, `tip` with the number of the
+//! The folder: `wal-<number>`, sled's files (`db`, `conf`, `snap.*`, an empty `blobs`), `format` with the version, `tip` with the number of the
 //! last commit, and now and then `probe`.
 //!
 //! Owns the folder and the files. Knows nothing of what a payload means.
@@ -34,18 +37,20 @@ use sled::Db;
 
 use self::{
     disk::Disk,
-    plan::Planner,
+    plan::{Planner, Writes},
     read::ReadError,
     repair::{Doubt, Flight},
+    state::Spot,
     state::{State, Tail},
     tip::Tip,
+    wal::Wal,
     watch::Watch,
 };
 use super::{
     ListPosition, Record, Refusal, Request, SessionMeta, SessionStore, StoreError, StoredSession, keys, order::Budget,
 };
 
-pub use self::disk::SyncFile;
+pub use self::disk::{Medium, SyncFile, WriteFile};
 
 mod codec;
 mod disk;
@@ -57,6 +62,7 @@ mod repair;
 mod state;
 mod tip;
 mod value;
+mod wal;
 mod watch;
 
 /// How often a read asks for a session's tail again when commits keep moving it.
@@ -65,10 +71,16 @@ const READ_ATTEMPTS: u32 = 16;
 pub struct SledStore {
     inner: RwLock<Inner>,
     /// Held through a commit and a repair: there is one at a time.
-    committing: Mutex<Tip>,
+    committing: Mutex<Writer>,
     disk: Disk,
     cache_bytes: u64,
     watch: Watch,
+}
+
+/// What one commit after the other writes to.
+struct Writer {
+    tip: Tip,
+    wal: Wal,
 }
 
 struct Inner {
@@ -101,7 +113,7 @@ impl SledStore {
     /// # Errors
     /// [`StoreError::Locked`], [`StoreError::Newer`], [`StoreError::Corrupt`], [`StoreError::Io`].
     pub fn open(path: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
-        Self::open_with_sync(path, cache_bytes, Arc::new(File::sync_data))
+        Self::open_with(path, cache_bytes, Medium::default())
     }
 
     /// Like [`SledStore::open`], with another way to sync a file: for tests that let it fail.
@@ -109,11 +121,22 @@ impl SledStore {
     /// # Errors
     /// As [`SledStore::open`].
     pub fn open_with_sync(path: &Path, cache_bytes: u64, sync: SyncFile) -> Result<Self, StoreError> {
-        let disk = Disk::new(path, sync);
+        let medium = Medium {
+            sync,
+            ..Medium::default()
+        };
+        Self::open_with(path, cache_bytes, medium)
+    }
+
+    /// Like [`SledStore::open`], with another way to write and sync files: for tests that let them fail.
+    ///
+    /// # Errors
+    /// As [`SledStore::open`].
+    pub fn open_with(path: &Path, cache_bytes: u64, medium: Medium) -> Result<Self, StoreError> {
+        let disk = Disk::new(path, medium);
         let db = open::open(&disk, cache_bytes)?;
         let tip = Tip::open(path)?;
-        let state = open::recover(&db)?;
-        tip.check(state.next_batch)?;
+        let (state, wal) = Self::recover(&disk, &db, &tip)?;
         let open = Some(Open {
             db: Arc::new(db),
             file: Arc::new(disk.data()?),
@@ -125,11 +148,19 @@ impl SledStore {
         });
         Ok(Self {
             inner,
-            committing: Mutex::new(tip),
+            committing: Mutex::new(Writer { tip, wal }),
             disk,
             cache_bytes,
             watch: Watch::start()?,
         })
+    }
+
+    /// Reads what the memory needs; cuts files only when nothing is missing.
+    fn recover(disk: &Disk, db: &Db, tip: &Tip) -> Result<(State, Wal), StoreError> {
+        let found = Wal::open(&disk.path, disk.wal_bytes())?;
+        let state = open::recover(db, &found)?;
+        tip.check(state.next_batch)?;
+        Ok((state, found.cut(disk)?))
     }
 
     // A panic between two changes of `Inner` is impossible: each is one assignment or one call of `State`.
@@ -156,16 +187,18 @@ impl SledStore {
             match found {
                 Ok(records) => return Ok((tail, records)),
                 // A batch that a commit deletes meanwhile looks damaged. If nothing moved, it is.
-                Err(ReadError::Store(error @ StoreError::Corrupt { .. })) if before.as_ref() == Some(&tail.batches) => {
+                Err(ReadError::Store(error @ StoreError::Corrupt { .. }))
+                    if before.as_ref() == Some(&tail.numbers()) =>
+                {
                     return Err(error);
                 }
                 Err(ReadError::Store(StoreError::Corrupt { .. }) | ReadError::Moved) => {}
                 Err(ReadError::Store(error)) => return Err(error),
             }
-            if before.as_ref() == Some(&tail.batches) {
+            if before.as_ref() == Some(&tail.numbers()) {
                 return Err(value::corrupt(keys::BATCHES, "a batch is missing"));
             }
-            before = Some(tail.batches);
+            before = Some(tail.numbers());
         }
         Err(StoreError::Io(
             "the session is written faster than it can be read".to_owned(),
@@ -183,17 +216,17 @@ impl SledStore {
     /// Commits a group; what it sweeps of deleted sessions begins with `sweep`.
     fn commit_once(
         &self,
-        tip: &mut Tip,
+        writer: &mut Writer,
         group: &[Request],
         sweep: Option<&SessionId>,
     ) -> Result<Vec<Result<(), Refusal>>, StoreError> {
         let (open, planned) = {
             let inner = self.inner();
             let open = inner.healthy()?.clone();
-            let planned = Planner::new(&open.db, &inner.state).plan(group, sweep);
+            let planned = Planner::new(&open.db, &inner.state, writer.wal.last()).plan(group, sweep);
             (open, planned)
         };
-        let plan = planned.inspect_err(|error| {
+        let mut plan = planned.inspect_err(|error| {
             // Sled answers nothing after a background write failed, until it is opened again.
             if matches!(error, StoreError::Io(_)) {
                 self.inner_mut().doubt = Some(Doubt {
@@ -202,30 +235,47 @@ impl SledStore {
                 });
             }
         })?;
-        if plan.writes.is_empty() && !group.is_empty() {
-            return Ok(plan.results);
+        let number = plan.change.batch.as_ref().map(|batch| batch.number);
+        if let (Some(body), Some(batch)) = (&plan.batch, &mut plan.change.batch) {
+            let place = writer.wal.append(&self.disk, batch.number, body)?;
+            batch.spot = Some(Spot::File(place));
+        } else if !plan.writes.is_empty() || group.is_empty() {
+            self.write_rows(&open, &plan.writes, plan.undo)?;
         }
+        self.inner_mut().state.apply(plan.change);
+        if let Some(Err(error)) = number.map(|number| writer.tip.advance(number)) {
+            // The commit counts; only a later loss of it might not be noticed.
+            tracing::warn!(%error, "the number of a commit could not be noted");
+        }
+        self.remove_files(writer);
+        Ok(plan.results)
+    }
+
+    /// Removes the files of batches that nobody needs any more. One that stays is in nobody's way: it is tried again.
+    fn remove_files(&self, writer: &Writer) {
+        let removable = self.inner().state.removable();
+        for first in removable {
+            match writer.wal.remove(&self.disk, first) {
+                Ok(()) => drop(self.inner_mut().state.files.remove(&first)),
+                Err(error) => tracing::warn!(%error, "a file of batches that is not needed could not be removed"),
+            }
+        }
+    }
+
+    /// Writes and syncs rows, or puts the store in doubt.
+    fn write_rows(&self, open: &Open, writes: &Writes, undo: Writes) -> Result<(), StoreError> {
         let mut flight = Flight {
             store: self,
-            doubt: Some(Doubt {
-                undo: plan.undo,
-                rewrite: true,
-            }),
+            doubt: Some(Doubt { undo, rewrite: true }),
         };
-        if let Err((error, sync_failed)) = self.write(&open, &plan.writes) {
+        if let Err((error, sync_failed)) = self.write(open, writes) {
             if let Some(doubt) = &mut flight.doubt {
                 doubt.rewrite = sync_failed;
             }
             return Err(error);
         }
-        let batch = plan.change.batch.as_ref().map(|batch| batch.number);
-        self.inner_mut().state.apply(plan.change);
         flight.doubt = None;
-        if let Some(Err(error)) = batch.map(|number| tip.advance(number)) {
-            // The commit counts; only a later loss of it might not be noticed.
-            tracing::warn!(%error, "the number of a commit could not be noted");
-        }
-        Ok(plan.results)
+        Ok(())
     }
 
     fn load_once(&self, session: &SessionId) -> Result<Option<StoredSession>, StoreError> {
@@ -272,13 +322,17 @@ impl Inner {
 
 impl SessionStore for SledStore {
     fn commit(&self, group: &[Request]) -> Result<Vec<Result<(), Refusal>>, StoreError> {
-        let mut tip = self.committing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.repair(&tip)?;
+        let mut writer = self.committing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.repair(&mut writer)?;
+        if group.is_empty() {
+            let next = self.inner().state.next_batch;
+            writer.wal.probe(&self.disk, next)?;
+        }
         // A session that is made again must not meet what is left of its predecessor.
         while let Some(session) = self.unswept(group) {
-            self.commit_once(&mut tip, &[], Some(&session))?;
+            self.commit_once(&mut writer, &[], Some(&session))?;
         }
-        self.commit_once(&mut tip, group, None)
+        self.commit_once(&mut writer, group, None)
     }
 
     fn load(&self, session: &SessionId) -> Result<Option<StoredSession>, StoreError> {

@@ -13,7 +13,7 @@ use crate::store::StoreError;
 
 /// The version that this build writes, and the newest that it reads.
 ///
-/// 1: the first. 2: a record in a segment may stand for several events.
+/// 1: the first. 2: a record in a segment may stand for several events; write-ahead batches lie in files of their own, too.
 pub(super) const SCHEMA_VERSION: u32 = 2;
 /// The oldest version that this build reads.
 const OLDEST_VERSION: u32 = 1;
@@ -30,20 +30,51 @@ const UNLOCK_STEP: Duration = Duration::from_millis(1);
 
 /// Makes what was written to the file durable; tests replace it to let a disk fail.
 pub type SyncFile = Arc<dyn Fn(&File) -> io::Result<()> + Send + Sync>;
+/// Writes all of the bytes at the position of the file; tests replace it to let a disk fail.
+pub type WriteFile = Arc<dyn Fn(&File, &[u8]) -> io::Result<()> + Send + Sync>;
+
+/// How the store writes its own files and syncs all of them; sled writes its file itself.
+#[derive(Clone)]
+pub struct Medium {
+    /// Writes.
+    pub write: WriteFile,
+    /// Syncs.
+    pub sync: SyncFile,
+    /// Bytes of one file of write-ahead batches. Default 4 MiB.
+    pub wal_bytes: u64,
+}
+
+impl Default for Medium {
+    fn default() -> Self {
+        Self {
+            write: Arc::new(|mut file, bytes| file.write_all(bytes)),
+            sync: Arc::new(File::sync_data),
+            wal_bytes: 4 * 1024 * 1024,
+        }
+    }
+}
 
 /// The folder of one store.
 #[derive(Clone)]
 pub(super) struct Disk {
     pub(super) path: PathBuf,
-    sync: SyncFile,
+    medium: Medium,
 }
 
 impl Disk {
-    pub(super) fn new(path: &Path, sync: SyncFile) -> Self {
+    pub(super) fn new(path: &Path, medium: Medium) -> Self {
         Self {
             path: path.to_owned(),
-            sync,
+            medium,
         }
+    }
+
+    pub(super) fn wal_bytes(&self) -> u64 {
+        self.medium.wal_bytes
+    }
+
+    pub(super) fn write(&self, file: &File, bytes: &[u8]) -> io::Result<()> {
+        (self.medium.write)(file, bytes)
     }
 
     /// Makes the folder if there is none; returns the version of the store that it holds, and refuses a newer one.
@@ -95,9 +126,9 @@ impl Disk {
         File::open(self.path.join(DATA)).map_err(failed)
     }
 
-    /// Makes what sled wrote to its file durable.
-    pub(super) fn sync(&self, data: &File) -> io::Result<()> {
-        (self.sync)(data)
+    /// Makes what was written to a file durable.
+    pub(super) fn sync(&self, file: &File) -> io::Result<()> {
+        (self.medium.sync)(file)
     }
 
     /// Waits until sled has let go of its lock, which its threads may hold a little longer than the store; tells whether it has.
@@ -118,9 +149,9 @@ impl Disk {
     pub(super) fn probe(&self) -> Result<(), StoreError> {
         let path = self.path.join(PROBE);
         let write = || {
-            let mut file = File::create(&path)?;
-            file.write_all(&vec![0; 2 * SEGMENT_BYTES])?;
-            (self.sync)(&file)
+            let file = File::create(&path)?;
+            self.write(&file, &vec![0; 2 * SEGMENT_BYTES])?;
+            self.sync(&file)
         };
         let written = write();
         // A probe that cannot be removed is in nobody's way: the next one replaces it.
@@ -145,10 +176,10 @@ impl Disk {
                     break;
                 };
                 file.seek(SeekFrom::Start(position))?;
-                file.write_all(bytes)?;
+                self.write(&file, bytes)?;
                 position += read as u64;
             }
-            (self.sync)(&file)
+            self.sync(&file)
         };
         rewrite().map_err(failed)
     }

@@ -1,6 +1,10 @@
 //! Opens the tree and reads back what the memory of the store needs: the write-ahead batches that are left, only those.
 
-use std::{collections::HashMap, panic::AssertUnwindSafe, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    panic::AssertUnwindSafe,
+    time::Duration,
+};
 
 use kronos_protocol::ids::SessionId;
 
@@ -8,9 +12,10 @@ use super::{
     codec,
     disk::{Disk, SCHEMA_VERSION, check_version},
     graves::Graves,
-    read::packed_upto,
-    state::{NewBatch, State, Tail},
+    read::{self, packed_upto},
+    state::{NewBatch, Spot, State, Tail},
     value::{self, SEGMENT_BYTES, corrupt, failed},
+    wal::Found,
 };
 use crate::store::{StoreError, keys, order::follows};
 
@@ -99,20 +104,66 @@ fn read_schema(value: &[u8]) -> Result<u32, StoreError> {
         .ok_or_else(|| corrupt(keys::SCHEMA, "its checksum does not fit"))
 }
 
+/// Finds all batches, and checks that neither the tree nor the files have lost their end.
+fn batches(db: &sled::Db, found: &Found) -> Result<BTreeMap<u64, Spot>, StoreError> {
+    let mut batches = BTreeMap::new();
+    for row in db.scan_prefix(keys::BATCHES) {
+        let (key, first) = row.map_err(failed)?;
+        let (base, part) = keys::split_part(&key).ok_or_else(|| corrupt(&key, "a key without a part"))?;
+        let number = keys::batch_number(base).ok_or_else(|| corrupt(&key, "not the key of a batch"))?;
+        if part == 0 {
+            batches.insert(number, Spot::Rows(value::parts(&key, &first)?));
+        } else if !batches.contains_key(&number) {
+            return Err(corrupt(&key, "its first part is missing"));
+        }
+    }
+    let newest = batches.last_key_value().map_or(0, |(number, _)| *number);
+    let lost = |at: &str, made: u64, ends: u64| StoreError::Corrupt {
+        at: at.to_owned(),
+        what: format!("commit {made} was made, it ends with {ends}"),
+    };
+    if newest < found.elsewhere {
+        return Err(lost("the end of the log", found.elsewhere, newest));
+    }
+    let told = told(db)?;
+    if found.wal.last() < told {
+        return Err(lost("the end of the files of batches", told, found.wal.last()));
+    }
+    for (number, place) in &found.batches {
+        if batches.insert(*number, Spot::File(place.clone())).is_some() {
+            return Err(corrupt(&keys::batch(*number), "it is in a file, too"));
+        }
+    }
+    Ok(batches)
+}
+
+/// Reads which batch in a file was the last when the tree was last written.
+fn told(db: &sled::Db) -> Result<u64, StoreError> {
+    let Some(value) = value::get(db, keys::LAST_FILE)? else {
+        return Ok(0);
+    };
+    let number = <[u8; 8]>::try_from(value.body.as_slice()).ok();
+    number
+        .map(u64::from_be_bytes)
+        .ok_or_else(|| corrupt(keys::LAST_FILE, "not a number"))
+}
+
 /// Reads the write-ahead batches that are left.
-pub(super) fn recover(db: &sled::Db) -> Result<State, StoreError> {
+pub(super) fn recover(db: &sled::Db, found: &Found) -> Result<State, StoreError> {
     let mut state = State {
-        next_batch: FIRST_BATCH,
+        next_batch: FIRST_BATCH.max(found.wal.last() + 1),
         graves: Graves::read(db)?,
+        files: found.files.iter().map(|first| (*first, 0)).collect(),
+        told: told(db)?,
         ..State::default()
     };
     let mut tails: HashMap<SessionId, Tail> = HashMap::new();
-    for batch in value::values(db.scan_prefix(keys::BATCHES)) {
-        let batch = batch?;
-        let at = batch.base.as_slice();
-        let number = keys::batch_number(at).ok_or_else(|| corrupt(at, "not the key of a batch"))?;
+    for (number, spot) in batches(db, found)? {
+        let base = keys::batch(number);
+        let at = base.as_slice();
+        let body = read::batch(db, number, &spot)?.ok_or_else(|| corrupt(at, "it is missing"))?;
         let mut sessions = Vec::new();
-        for entry in codec::entries(at, &batch.body)? {
+        for entry in codec::entries(at, &body)? {
             let session = entry.session(at)?;
             if state.graves.covers(&session, number) {
                 continue;
@@ -144,7 +195,7 @@ pub(super) fn recover(db: &sled::Db) -> Result<State, StoreError> {
         }
         state.add(NewBatch {
             number,
-            parts: batch.parts,
+            spot: Some(spot),
             sessions,
         });
     }

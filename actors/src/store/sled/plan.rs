@@ -8,7 +8,7 @@ use kronos_protocol::ids::SessionId;
 use super::{
     codec,
     read::{self, packed_upto},
-    state::{Change, NewBatch, Standing, State},
+    state::{Change, NewBatch, Spot, Standing, State},
     value::{self, failed},
 };
 use crate::store::{DocumentWrite, Expect, Pack, Record, Refusal, Request, SessionMeta, StoreError, keys, order};
@@ -27,10 +27,15 @@ pub(super) type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 pub(super) struct Plan {
     pub(super) results: Vec<Result<(), Refusal>>,
     pub(super) writes: Writes,
+    /// The batch of a group that does nothing but append: it goes to a file, and `writes` are empty.
+    pub(super) batch: Option<Vec<u8>>,
     /// What takes `writes` back, but for the deletion of dead batches and of what deleted sessions left.
     pub(super) undo: Writes,
     pub(super) change: Change,
 }
+
+/// What a batch holds of one session.
+type Entry<'a> = (&'a SessionId, Vec<&'a Record>);
 
 /// Why planning one request stopped.
 enum Stop {
@@ -54,6 +59,8 @@ impl From<StoreError> for Stop {
 pub(super) struct Planner<'a> {
     db: &'a sled::Db,
     state: &'a State,
+    /// The number of the last batch in a file.
+    last_file: u64,
     sessions: HashMap<SessionId, Standing>,
     metas: HashMap<SessionId, SessionMeta>,
     documents: HashMap<(&'static str, &'a str), Option<Bytes>>,
@@ -65,10 +72,11 @@ pub(super) struct Planner<'a> {
 }
 
 impl<'a> Planner<'a> {
-    pub(super) fn new(db: &'a sled::Db, state: &'a State) -> Self {
+    pub(super) fn new(db: &'a sled::Db, state: &'a State, last_file: u64) -> Self {
         Self {
             db,
             state,
+            last_file,
             sessions: HashMap::new(),
             metas: HashMap::new(),
             documents: HashMap::new(),
@@ -92,7 +100,12 @@ impl<'a> Planner<'a> {
                 Err(Stop::Failed(error)) => return Err(error),
             }
         }
-        let batch = self.write_batch()?;
+        let entries = self.entries();
+        if self.writes.is_empty() && !entries.is_empty() {
+            return self.append_only(results, &entries);
+        }
+        let batch = self.write_batch(&entries)?;
+        let told = self.tell_last_file()?;
         let mut undo = Writes::new();
         for key in self.writes.keys() {
             // Rows of segments and batches are always new.
@@ -106,6 +119,7 @@ impl<'a> Planner<'a> {
         let change = Change {
             sessions: self.sessions,
             batch,
+            told,
             deleted,
             buried: self.buried,
             swept,
@@ -114,6 +128,7 @@ impl<'a> Planner<'a> {
         Ok(Plan {
             results,
             writes: self.writes,
+            batch: None,
             undo,
             change,
         })
@@ -376,33 +391,64 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    /// Writes what the group appended and did not pack as the one write-ahead batch.
-    ///
-    /// A group that writes anything else has one too, if an empty one: its number tells that the commit was made.
-    fn write_batch(&mut self) -> Result<Option<NewBatch>, StoreError> {
+    /// Returns what the group appended and did not pack.
+    fn entries(&mut self) -> Vec<(&'a SessionId, Vec<&'a Record>)> {
         let mut entries: Vec<(&SessionId, Vec<&Record>)> = std::mem::take(&mut self.appended).into_iter().collect();
         for (session, records) in &mut entries {
             let packed_upto = self.sessions.get(*session).map_or(0, |standing| standing.packed_upto);
             records.retain(|record| record.seq > packed_upto);
         }
         entries.retain(|(_, records)| !records.is_empty());
-        if self.writes.is_empty() && entries.is_empty() {
+        entries
+    }
+
+    /// Plans a group that does nothing but append.
+    fn append_only(self, results: Vec<Result<(), Refusal>>, entries: &[Entry<'_>]) -> Result<Plan, StoreError> {
+        let change = Change {
+            batch: Some(self.new_batch(entries, None)),
+            sessions: self.sessions,
+            ..Change::default()
+        };
+        Ok(Plan {
+            results,
+            batch: Some(codec::batch(entries)?),
+            change,
+            ..Plan::default()
+        })
+    }
+
+    fn new_batch(&self, entries: &[Entry<'_>], spot: Option<Spot>) -> NewBatch {
+        let last = |records: &[&Record]| records.last().map_or(0, |record| record.seq);
+        NewBatch {
+            number: self.state.next_batch,
+            spot,
+            sessions: entries
+                .iter()
+                .map(|(session, records)| ((*session).clone(), last(records)))
+                .collect(),
+        }
+    }
+
+    /// Writes what the group appended as a write-ahead batch beside its other rows.
+    ///
+    /// A group that appends nothing has one too, an empty one: its number tells that the commit was made.
+    fn write_batch(&mut self, entries: &[Entry<'_>]) -> Result<Option<NewBatch>, StoreError> {
+        if self.writes.is_empty() {
             return Ok(None);
         }
-        let number = self.state.next_batch;
-        let rows = value::rows(&keys::batch(number), &codec::batch(&entries)?)?;
+        let rows = value::rows(&keys::batch(self.state.next_batch), &codec::batch(entries)?)?;
         let parts = u16::try_from(rows.len()).map_err(|error| StoreError::Io(error.to_string()))?;
         self.writes
             .extend(rows.into_iter().map(|(key, part)| (key, Some(part))));
-        let last = |records: &[&Record]| records.last().map_or(0, |record| record.seq);
-        let sessions = entries
-            .iter()
-            .map(|(session, records)| ((*session).clone(), last(records)))
-            .collect();
-        Ok(Some(NewBatch {
-            number,
-            parts,
-            sessions,
-        }))
+        Ok(Some(self.new_batch(entries, Some(Spot::Rows(parts)))))
+    }
+
+    /// Tells in the tree which batch in a file came before this commit, so that its loss is noticed.
+    fn tell_last_file(&mut self) -> Result<Option<u64>, StoreError> {
+        let changed = Some(self.last_file).filter(|last| *last != self.state.told && !self.writes.is_empty());
+        if let Some(last) = changed {
+            self.put(keys::LAST_FILE, Some(&last.to_be_bytes()))?;
+        }
+        Ok(changed)
     }
 }

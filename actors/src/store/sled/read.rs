@@ -8,7 +8,7 @@ use kronos_protocol::{
 
 use super::{
     codec,
-    state::Tail,
+    state::{Spot, Tail},
     value::{self, corrupt, failed},
 };
 use crate::store::{
@@ -79,13 +79,13 @@ pub(super) fn records(
     if !found.add(b"w", tail.recovered.clone())? {
         return Ok(found.records);
     }
-    for (number, last) in &tail.batches {
-        if *last <= found.after {
+    for held in &tail.batches {
+        if held.last <= found.after {
             continue;
         }
-        let base = keys::batch(*number);
-        let batch = value::get(db, &base)?.ok_or(ReadError::Moved)?;
-        for entry in codec::entries(&base, &batch.body)?
+        let base = keys::batch(held.number);
+        let body = batch(db, held.number, &held.spot)?.ok_or(ReadError::Moved)?;
+        for entry in codec::entries(&base, &body)?
             .iter()
             .filter(|entry| entry.is_of(session))
         {
@@ -98,6 +98,14 @@ pub(super) fn records(
         return Err(corrupt(b"w", "records of a session are missing").into());
     }
     Ok(found.records)
+}
+
+/// Reads the body of a batch; `None` when a commit has deleted it.
+pub(super) fn batch(db: &sled::Db, number: u64, spot: &Spot) -> Result<Option<Vec<u8>>, StoreError> {
+    match spot {
+        Spot::Rows(_) => Ok(value::get(db, &keys::batch(number))?.map(|value| value.body)),
+        Spot::File(place) => place.read(number).map(Some),
+    }
 }
 
 struct Found<'a> {

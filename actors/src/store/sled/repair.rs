@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Inner, Open, SledStore, disk, open, plan::Writes, tip::Tip, value};
+use super::{Inner, Open, SledStore, Writer, disk, open, plan::Writes, value};
 use crate::store::StoreError;
 
 /// How long a repair waits for the reads under way, in steps of [`READERS_STEP`].
@@ -54,7 +54,8 @@ impl SledStore {
     }
 
     /// Brings a store in doubt back to what was durable before the commit that failed. Only within `committing`.
-    pub(super) fn repair(&self, tip: &Tip) -> Result<(), StoreError> {
+    pub(super) fn repair(&self, writer: &mut Writer) -> Result<(), StoreError> {
+        writer.wal.mend(&self.disk)?;
         let Some(doubt) = self.inner().doubt.clone() else {
             return Ok(());
         };
@@ -83,8 +84,8 @@ impl SledStore {
             });
             return Err(error);
         }
-        let state = open::recover(&open.db)?;
-        tip.check(state.next_batch)?;
+        let (state, wal) = Self::recover(&self.disk, &open.db, &writer.tip)?;
+        writer.wal = wal;
         *self.inner_mut() = Inner {
             open: Some(open),
             state,

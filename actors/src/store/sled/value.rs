@@ -27,7 +27,6 @@ pub(super) struct Value {
     /// Key without the number of a part.
     pub(super) base: Vec<u8>,
     pub(super) body: Vec<u8>,
-    pub(super) parts: u16,
 }
 
 /// Cuts `body` into the rows of `base`.
@@ -118,7 +117,6 @@ impl<I: Iterator<Item = sled::Result<(IVec, IVec)>>> Values<I> {
         Ok(Value {
             base: base.to_vec(),
             body,
-            parts,
         })
     }
 }
