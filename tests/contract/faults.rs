@@ -1,7 +1,8 @@
 //! A disk that fails: what was acknowledged stays, what failed does not count, and the store comes back by itself.
 
 use std::{
-    io,
+    io::{self, Write},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -10,7 +11,7 @@ use std::{
 
 use kronos_actors::store::{
     Expect, Request, SessionStore, StoreError,
-    sled::{SledStore, SyncFile},
+    sled::{Medium, SledStore, SyncFile},
 };
 
 use crate::fixtures::{
@@ -190,4 +191,132 @@ fn a_disk_that_fails_at_opening_is_an_error() {
     disk.set_broken(false);
     let opened = (0..100).find_map(|_| SledStore::open_with_sync(folder.path(), CACHE_BYTES, disk.sync()).ok());
     begin(&opened.unwrap(), "a", 1);
+}
+
+/// A medium with room for so many more bytes; the write that does not fit is cut in the middle.
+fn small_medium(room: &Arc<AtomicUsize>, kind: io::ErrorKind) -> Medium {
+    let room = Arc::clone(room);
+    Medium {
+        write: Arc::new(move |mut file, bytes| {
+            let left = room.load(Ordering::SeqCst);
+            let fitting = bytes.len().min(left);
+            file.write_all(&bytes[..fitting])?;
+            room.store(left - fitting, Ordering::SeqCst);
+            if fitting < bytes.len() {
+                Err(kind.into())
+            } else {
+                Ok(())
+            }
+        }),
+        wal_bytes: 2_000,
+        ..Medium::default()
+    }
+}
+
+const ROOM: usize = 100_000_000;
+
+/// Appends until it fails; returns the last seq that was acknowledged.
+fn append_until_full(store: &SledStore, mut last: u64) -> u64 {
+    loop {
+        match store.commit(&[append("a", last + 1..=last + 1)]) {
+            Ok(results) => assert_eq!(results, [Ok(())]),
+            Err(StoreError::Io(_)) => return last,
+            Err(other) => panic!("{other}"),
+        }
+        last += 1;
+    }
+}
+
+#[test]
+fn a_disk_that_is_full_at_any_byte_loses_nothing_and_goes_on_with_room() {
+    for kind in [
+        io::ErrorKind::StorageFull,
+        io::ErrorKind::ReadOnlyFilesystem,
+        io::ErrorKind::Other,
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let room = Arc::new(AtomicUsize::new(ROOM));
+        let open = || SledStore::open_with(folder.path(), CACHE_BYTES, small_medium(&room, kind)).unwrap();
+        let store = open();
+        begin(&store, "a", 0);
+        let mut last = 0;
+        // In frames, in their headers, and while a file is made.
+        for bytes in [0, 10, 30, 700, 1_300, 1_999, 2_000, 2_040, 2_100, 3_333] {
+            room.store(bytes, Ordering::SeqCst);
+            last = append_until_full(&store, last);
+            for _ in 0..2 {
+                assert!(matches!(
+                    store.commit(&[append("a", last + 1..=last + 1)]),
+                    Err(StoreError::Io(_))
+                ));
+                assert!(
+                    matches!(store.commit(&[]), Err(StoreError::Io(_))),
+                    "a probe says that it takes nothing"
+                );
+            }
+            // What was acknowledged is served meanwhile.
+            assert_eq!(
+                store.load(&session("a")).unwrap().unwrap().records,
+                records("a", 1..=last)
+            );
+            room.store(ROOM, Ordering::SeqCst);
+            store.commit(&[]).unwrap();
+            one(&store, append("a", last + 1..=last + 2)).unwrap();
+            last += 2;
+        }
+        drop(store);
+        let store = open();
+        assert_eq!(
+            store.load(&session("a")).unwrap().unwrap().records,
+            records("a", 1..=last)
+        );
+        one(&store, pack("a", 1..=last)).unwrap();
+    }
+}
+
+#[test]
+fn a_store_killed_on_a_full_disk_serves_what_was_acknowledged() {
+    for bytes in [10, 900, 2_050] {
+        let folder = tempfile::tempdir().unwrap();
+        let room = Arc::new(AtomicUsize::new(ROOM));
+        let store = SledStore::open_with(
+            folder.path(),
+            CACHE_BYTES,
+            small_medium(&room, io::ErrorKind::StorageFull),
+        )
+        .unwrap();
+        begin(&store, "a", 3);
+        room.store(bytes, Ordering::SeqCst);
+        let last = append_until_full(&store, 3);
+        // As a kill leaves it.
+        let copy = copied(folder.path());
+        let store = SledStore::open(copy.path(), CACHE_BYTES).unwrap();
+        assert_eq!(
+            store.load(&session("a")).unwrap().unwrap().records,
+            records("a", 1..=last)
+        );
+        one(&store, append("a", last + 1..=last + 1)).unwrap();
+    }
+}
+
+/// The folder as it is now, in another place.
+fn copied(folder: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap()) {
+        if entry.path().is_file() {
+            std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+        }
+    }
+    copy
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_an_error_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    std::fs::write(&path, "not a folder").unwrap();
+    for path in [path.clone(), path.join("below")] {
+        assert!(matches!(SledStore::open(&path, CACHE_BYTES), Err(StoreError::Io(_))));
+    }
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "not a folder");
 }

@@ -23,6 +23,8 @@ mod crash;
 #[cfg(test)]
 mod damage;
 #[cfg(test)]
+mod decay;
+#[cfg(test)]
 mod documents;
 #[cfg(test)]
 mod embedded;
@@ -30,6 +32,8 @@ mod embedded;
 mod faults;
 #[cfg(test)]
 mod fixtures;
+#[cfg(test)]
+mod growth;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
