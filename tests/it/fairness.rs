@@ -113,7 +113,8 @@ async fn a_user_with_two_hundred_turns_does_not_make_ten_others_wait() {
         })
         .collect();
     println!("turns of the hog before each of the ten: {before:?}");
-    assert!(before.iter().all(|turns| *turns <= 4), "{before:?}");
+    // The hog has one turn in eleven. Requests of one round may overtake each other on their way to the model.
+    assert!(before.iter().all(|turns| *turns as u64 <= AT_ONCE), "{before:?}");
     until_permits(&kronos, 0, 0).await;
 }
 

