@@ -71,8 +71,10 @@ pub(crate) struct Glue {
     pub(crate) now: i64,
     /// Identity of its history: the number of times that history was lost, and 1.
     pub(crate) epoch: u32,
-    /// Text that was shown waits for its commit.
+    /// A flush waits for its timer: text that was shown for more of it, anything for room in the store.
     pub(crate) flush_later: bool,
+    /// The store takes more.
+    pub(crate) room: bool,
     /// What the core decided, in order, to be compared.
     pub(crate) appended: Vec<Stored>,
     pub(crate) out: VecDeque<Out>,
@@ -115,6 +117,7 @@ impl Glue {
             now: 1,
             epoch: 1,
             flush_later: false,
+            room: true,
             appended: Vec::new(),
             out: VecDeque::new(),
             running: Running::default(),
@@ -303,7 +306,7 @@ impl Glue {
         self.flush();
     }
 
-    /// The time is over for which text that was shown may wait for more.
+    /// The time is over for which a flush waits.
     pub(crate) fn flush_timer(&mut self) {
         if std::mem::take(&mut self.flush_later) {
             self.flush_due = true;
@@ -329,6 +332,11 @@ impl Glue {
             || !self.waiting.is_empty()
             || std::mem::take(&mut self.flush_due);
         if !urgent && self.log.pending_is_shown() {
+            self.flush_later = true;
+            return;
+        }
+        if !self.room {
+            self.flush_due = true;
             self.flush_later = true;
             return;
         }

@@ -56,6 +56,8 @@ enum Step {
     Passivate,
     Commit,
     CommitFails,
+    /// The store has no room for more, or has it again.
+    Room(bool),
     /// The process dies between any two steps; what was handed to the store is there afterwards, or it is not.
     Crash {
         written: bool,
@@ -96,6 +98,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Passivate),
         8 => Just(Step::Commit),
         1 => Just(Step::CommitFails),
+        1 => any::<bool>().prop_map(Step::Room),
         2 => any::<bool>().prop_map(|written| Step::Crash { written }),
         1 => any::<(bool, bool)>().prop_map(|(finished, written)| Step::Drain { finished, written }),
     ]
@@ -140,6 +143,7 @@ impl Case {
                 world.commit(store);
             }
             Step::CommitFails => world.commit_fails(store),
+            Step::Room(room) => world.glue.room = *room,
             Step::Crash { written } => self.crash(*written),
             Step::Drain { finished, written } => {
                 world.drain_begins();

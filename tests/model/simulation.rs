@@ -72,7 +72,7 @@ enum Action {
     Settled { session: usize, process: u32, fails: bool },
     /// A session reads its log, if everything that it submitted is settled.
     Load { session: usize, process: u32 },
-    /// Text that was shown has waited for its commit long enough.
+    /// A flush has waited long enough: for more text, or for room in the store.
     FlushTimer { session: usize, process: u32 },
     /// A session that nobody needs leaves memory.
     Sleep { session: usize },
@@ -231,6 +231,7 @@ impl Simulation {
             Action::Load { session, process } => self.load(session, process),
             Action::FlushTimer { session, process } => {
                 if process == self.process && self.is_live(session) {
+                    self.places[session].world.glue.room |= !self.troubled();
                     self.places[session].world.flush_timer();
                     self.follow(session);
                 }
@@ -283,7 +284,7 @@ impl Simulation {
         self.flush_later(session);
     }
 
-    /// The timer of text that waits; one that comes too early or twice does no harm.
+    /// The timer of a flush that waits; one that comes too early or twice does no harm.
     fn flush_later(&mut self, session: usize) {
         if self.places[session].world.glue.flush_later {
             let process = self.process;
@@ -351,6 +352,7 @@ impl Simulation {
             }
             6 | 7 => self.places[session].world.devices[device].cut(),
             8 => self.within(0, Action::Sleep { session }),
+            9 => self.places[session].world.glue.room = self.chance(2),
             _ if self.troubled() => self.send(session),
             _ => self.resend(session),
         }

@@ -390,7 +390,7 @@ impl World {
         }
     }
 
-    /// Text that was shown has waited for its commit long enough.
+    /// A flush has waited long enough.
     pub(crate) fn flush_timer(&mut self) {
         self.glue.flush_timer();
         self.drain();
@@ -404,6 +404,7 @@ impl World {
 
     /// Commits until nothing waits for it.
     pub(crate) fn commit_all(&mut self, store: &MemoryStore) {
+        self.glue.room = true;
         while self.flight.is_some() || self.glue.flush_later {
             self.flush_timer();
             self.commit(store);
