@@ -127,8 +127,6 @@ async fn serve(settings: SettingFlags) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// File descriptors of a websocket: its socket, and the second handle that ends it.
-const FILES_PER_CONNECTION: u64 = 2;
 /// File descriptors of everything else: the store, upstream connections, requests.
 const SPARE_FILES: u64 = 2048;
 
@@ -136,8 +134,7 @@ const SPARE_FILES: u64 = 2048;
 fn raise_open_files(max_connections: usize) {
     let wanted = u64::try_from(max_connections)
         .unwrap_or(u64::MAX)
-        .saturating_mul(FILES_PER_CONNECTION)
-        + SPARE_FILES;
+        .saturating_add(SPARE_FILES);
     match rlimit::increase_nofile_limit(wanted) {
         Ok(granted) if granted < wanted => {
             tracing::info!(

@@ -274,10 +274,7 @@ fn tune(stream: &dyn Any, data: &mut Extensions, config: &ConnectionConfig) {
     if let Err(error) = edge::ws::tune_socket(stream, config) {
         tracing::debug!(%error, "socket not tuned");
     }
-    match edge::ws::Socket::of(stream) {
-        Ok(socket) => drop(data.insert(socket)),
-        Err(error) => tracing::debug!(%error, "socket has no second handle"),
-    }
+    data.insert(edge::ws::Socket::of(stream));
 }
 
 /// Says that the server is ready once every worker holds sessions, then takes up what was left unfinished.

@@ -1,6 +1,11 @@
 //! The websocket upgrade: origin, subprotocol, credentials, a place; then the connection is the actor's. Nothing else.
 
-use std::{io, net::Shutdown, sync::Arc};
+use std::{
+    io,
+    net::Shutdown,
+    os::fd::{AsRawFd, RawFd},
+    sync::Arc,
+};
 
 use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder, ResponseError,
@@ -135,7 +140,7 @@ pub async fn upgrade(
     if let Some(codec) = codec {
         response.insert_header((header::SEC_WEBSOCKET_PROTOCOL, codec.subprotocol()));
     }
-    let socket = request.conn_data::<Socket>().cloned();
+    let socket = request.conn_data::<Socket>().copied();
     let hang_up = socket.map_or_else(HangUp::default, |socket| HangUp::new(move |how| socket.end(how)));
     let upgrade = Upgrade {
         hang_up,
@@ -255,24 +260,29 @@ fn bearer(value: &str) -> Option<&str> {
         .filter(|token| !token.is_empty())
 }
 
-/// A second handle of a connection's socket, to end it when its websocket has ended or its peer takes nothing. Kept with the connection and gone with
-/// it: a handle that stays would keep the socket open.
-#[derive(Clone)]
-pub struct Socket(Arc<socket2::Socket>);
+/// The number of a connection's descriptor, to end its socket when its websocket has ended or its peer takes nothing.
+///
+/// Not a second descriptor: ten thousand sockets would take twenty thousand. The number is good while the connection lives,
+/// and it is used only by what the connection owns, on its own thread.
+#[derive(Clone, Copy)]
+pub struct Socket(RawFd);
 
 impl Socket {
-    /// Takes a handle of a stream.
-    ///
-    /// # Errors
-    /// The process has no more file descriptors.
-    pub fn of(stream: &TcpStream) -> io::Result<Self> {
-        Ok(Self(Arc::new(SockRef::from(stream).try_clone()?)))
+    /// Takes the number of a stream's descriptor.
+    #[must_use]
+    pub fn of(stream: &TcpStream) -> Self {
+        Self(stream.as_raw_fd())
     }
 
     /// Ends the sending half, or both: that wakes who waits for the peer to take something.
-    fn end(&self, how: Shutdown) {
+    fn end(self, how: Shutdown) {
+        let how = match how {
+            Shutdown::Write => nix::sys::socket::Shutdown::Write,
+            Shutdown::Read => nix::sys::socket::Shutdown::Read,
+            Shutdown::Both => nix::sys::socket::Shutdown::Both,
+        };
         // A peer that was faster has ended it already.
-        drop(self.0.shutdown(how));
+        nix::sys::socket::shutdown(self.0, how).ok();
     }
 }
 

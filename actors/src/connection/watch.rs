@@ -3,7 +3,7 @@
 //! A websocket actor is polled only while the HTTP dispatcher has room to write, so behind a peer that takes nothing its
 //! timers stand still and its mailbox fills: it cannot end itself. One task for each thread that serves websockets looks at
 //! what they share ([`Link`]). A peer that reads nothing is told so first, should it begin to read; then its socket is shut
-//! down through a second descriptor, which wakes the dispatcher. Nothing here knows what is sent.
+//! down, which wakes the dispatcher. Nothing here knows what is sent.
 
 use std::{
     cell::RefCell,

@@ -68,8 +68,11 @@ pub(in crate::session) fn reasoning_id(run: &RunId) -> MessageId {
 }
 
 fn derived(prefix: &str, run: &RunId) -> MessageId {
-    let tail = run.as_str().strip_prefix("r_").unwrap_or(run.as_str());
-    MessageId::from_trusted(format!("{prefix}{tail}"))
+    MessageId::from_trusted(format!("{prefix}{}", tail_of(run)))
+}
+
+fn tail_of(run: &RunId) -> &str {
+    run.as_str().strip_prefix("r_").unwrap_or(run.as_str())
 }
 
 fn answer_open(state: &State, id: &MessageId) -> bool {
@@ -80,8 +83,17 @@ fn answer_open(state: &State, id: &MessageId) -> bool {
         .any(|said| said.id == *id && matches!(said.body, Body::Assistant { complete: false, .. }))
 }
 
+/// The id of the run's answer while it is being written: the same one for every delta, not made anew.
+fn open_answer<'a>(state: &'a State, run: &RunId) -> Option<&'a MessageId> {
+    let said = state.messages.last()?;
+    let open = matches!(said.body, Body::Assistant { complete: false, .. });
+    let tail = said.id.as_str().strip_prefix("a_");
+    (open && tail == Some(tail_of(run))).then_some(&said.id)
+}
+
 fn say(decision: &mut Decision, state: &State, run: &RunId, text: &str, now: Millis) {
-    let id = answer_id(run);
+    let known = open_answer(state, run).cloned();
+    let id = known.unwrap_or_else(|| answer_id(run));
     if !answer_open(state, &id) {
         if state.reasoning_open {
             decision.push(Some(run), ReasoningMessageEnd::new(reasoning_id(run)), now);

@@ -3,7 +3,7 @@
 use std::{
     panic::AssertUnwindSafe,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, LazyLock, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
@@ -86,6 +86,23 @@ impl Health {
             tracing::error!(%error, "the store takes no commits");
         }
     }
+}
+
+/// Handles of what is measured at every commit: looking one up costs more than counting.
+struct CommitMetrics {
+    pending_bytes: metrics::Gauge,
+    duration: metrics::Histogram,
+    requests: metrics::Histogram,
+}
+
+/// The handles; the recorder is installed before a store is started.
+fn handles() -> &'static CommitMetrics {
+    static HANDLES: LazyLock<CommitMetrics> = LazyLock::new(|| CommitMetrics {
+        pending_bytes: metrics::gauge!(crate::metrics::STORE_PENDING_BYTES),
+        duration: metrics::histogram!(crate::metrics::STORE_COMMIT_DURATION),
+        requests: metrics::histogram!(crate::metrics::STORE_COMMIT_REQUESTS),
+    });
+    &HANDLES
 }
 
 /// Says that the committer has finished, whatever ended it.
@@ -174,7 +191,7 @@ impl Committer {
 
     fn gauge(&self) {
         #[expect(clippy::cast_precision_loss, reason = "a gauge; exact up to 9 PB")]
-        metrics::gauge!(crate::metrics::STORE_PENDING_BYTES).set(self.queue.pending_bytes() as f64);
+        handles().pending_bytes.set(self.queue.pending_bytes() as f64);
     }
 
     /// Commits a group, with one result for each request.
@@ -197,9 +214,9 @@ impl Committer {
         let start = self.clock.instant();
         let committed = self.guarded(requests);
         let took = self.clock.instant().saturating_duration_since(start);
-        metrics::histogram!(crate::metrics::STORE_COMMIT_DURATION).record(took.as_secs_f64());
+        handles().duration.record(took.as_secs_f64());
         #[expect(clippy::cast_precision_loss, reason = "a count of a few thousand")]
-        metrics::histogram!(crate::metrics::STORE_COMMIT_REQUESTS).record(requests.len() as f64);
+        handles().requests.record(requests.len() as f64);
         self.health.commits.fetch_add(1, Ordering::Relaxed);
         self.health.requests.fetch_add(requests.len() as u64, Ordering::Relaxed);
         match &committed {

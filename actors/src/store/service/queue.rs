@@ -106,6 +106,7 @@ impl Queue {
         for session in sessions(&request) {
             state.unsettled.insert(session.clone(), ticket);
         }
+        let first = state.waiting.is_empty();
         state.waiting.push_back(Pending {
             request,
             done,
@@ -113,7 +114,10 @@ impl Queue {
             ticket,
         });
         drop(state);
-        self.changed.notify_all();
+        // Behind another request the committer knows already that there is work; waking costs a call of the system.
+        if first {
+            self.changed.notify_all();
+        }
         Ok(())
     }
 
