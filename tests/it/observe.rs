@@ -24,6 +24,8 @@ const UNTOUCHED: &[&str] = &[
     "kronos_snapshots_total",
     "kronos_runs_interrupted_total",
     "kronos_store_commit_errors_total",
+    "kronos_store_restarts_total",
+    "kronos_retention_deleted_total",
     "kronos_refreshes_total",
 ];
 

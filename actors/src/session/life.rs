@@ -164,57 +164,33 @@ impl Session {
         if idle && !(self.pack_due || overfull) {
             return self.settle(ctx);
         }
-        let urgent = self.meta_due
-            || mark.is_some()
-            || self.pack_due
-            || overfull
-            || !self.waiting.is_empty()
-            || std::mem::take(&mut self.flush_due);
+        let pack = self.pack_due || overfull;
+        let urgent =
+            self.meta_due || mark.is_some() || pack || !self.waiting.is_empty() || std::mem::take(&mut self.flush_due);
         if !urgent && self.log.pending_is_shown() {
             return self.flush_later(ctx);
         }
-        if !self
-            .deps
-            .store
-            .has_room(self.log.waiting_bytes(self.pack_due || overfull))
-        {
+        if !self.deps.store.has_room(self.log.waiting_bytes(pack)) {
             // Nothing is lost: what waits goes with a later commit.
             return self.flush_again(ctx);
         }
-        let (records, packed) = match self.batch(self.pack_due || overfull) {
-            Ok(batch) => batch,
+        let request = match self.request(mark, pack) {
+            Ok(request) => request,
             Err(error) => {
                 tracing::error!(session.id = %self.id, %error, "an event cannot be encoded");
                 let failure = SessionError::new(ErrorCode::Internal, "the session had to restart");
                 return self.refold(&failure, Duration::from_millis(200), ctx);
             }
         };
-        let upto = self.log.last();
-        let mut request = Request {
-            unfinished: mark,
-            ..Request::default()
-        };
-        if !records.is_empty() {
-            request.append = Some(Append {
-                session: self.id.clone(),
-                records,
-            });
-        }
-        let packed_upto = packed.last().map(|record| record.seq);
-        if !packed.is_empty() {
-            request.pack = Some(Pack {
-                session: self.id.clone(),
-                records: packed,
-            });
-        }
-        self.pack_due = false;
-        if std::mem::take(&mut self.meta_due) || mark.is_some() {
-            self.refresh_meta();
-            request.meta.clone_from(&self.meta);
-        }
         if request == Request::default() {
             return self.settle(ctx);
         }
+        let upto = self.log.last();
+        let packed_upto = request
+            .pack
+            .as_ref()
+            .and_then(|pack| pack.records.last())
+            .map(|record| record.seq);
         self.in_flight = Some(InFlight {
             upto,
             packed: packed_upto,
@@ -232,11 +208,23 @@ impl Session {
         });
     }
 
-    /// Takes what waits, and with `pack` everything that is not in segments yet.
-    fn batch(&mut self, pack: bool) -> Result<(Vec<Record>, Vec<Record>), rmp_serde::encode::Error> {
+    /// Takes what waits for the store, and with `pack` everything that is not in segments yet.
+    fn request(&mut self, mark: Option<bool>, pack: bool) -> Result<Request, rmp_serde::encode::Error> {
         let records = self.log.take_batch()?;
         let packed = if pack { self.log.unpacked()? } else { Vec::new() };
-        Ok((records, packed))
+        self.pack_due = false;
+        let of_session = |records: Vec<Record>| (!records.is_empty()).then(|| (self.id.clone(), records));
+        let mut request = Request {
+            append: of_session(records).map(|(session, records)| Append { session, records }),
+            pack: of_session(packed).map(|(session, records)| Pack { session, records }),
+            unfinished: mark,
+            ..Request::default()
+        };
+        if std::mem::take(&mut self.meta_due) || mark.is_some() {
+            self.refresh_meta();
+            request.meta.clone_from(&self.meta);
+        }
+        Ok(request)
     }
 
     /// Tries again when the store may have room.
