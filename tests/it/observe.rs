@@ -25,6 +25,8 @@ const UNTOUCHED: &[&str] = &[
     "kronos_runs_interrupted_total",
     "kronos_store_commit_errors_total",
     "kronos_refreshes_total",
+    "kronos_retention_deleted_total",
+    "kronos_store_restarts_total",
 ];
 
 /// One sample.
