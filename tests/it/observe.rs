@@ -27,6 +27,8 @@ const UNTOUCHED: &[&str] = &[
     "kronos_store_restarts_total",
     "kronos_retention_deleted_total",
     "kronos_refreshes_total",
+    "kronos_retention_deleted_total",
+    "kronos_store_restarts_total",
 ];
 
 /// One sample.

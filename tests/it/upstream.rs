@@ -262,13 +262,10 @@ async fn until_probe(client: &mut WsClient, session: &SessionId, gemini: &kronos
             if gemini.requests().len() > before {
                 return run;
             }
-            match client.try_next_frame(Duration::from_millis(20)).await {
-                Some(ServerFrame::Events(frame)) => {
-                    if frame.events.into_iter().any(|entry| turn.take(entry.event)) {
-                        break turn;
-                    }
-                }
-                Some(_) | None => {}
+            if let Some(ServerFrame::Events(frame)) = client.try_next_frame(Duration::from_millis(20)).await
+                && frame.events.into_iter().any(|entry| turn.take(entry.event))
+            {
+                break turn;
             }
         };
         assert_eq!(attempts(&ended), 0, "{ended:?}");
