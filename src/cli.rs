@@ -21,6 +21,7 @@ Examples:
   kronos config                           what is in effect, and where each value came from
   kronos config --reference > kronos.toml a file with every setting and its default
   kronos sessions list                    the conversations of a running server, or of ./data
+  kronos sessions unpark ID               open one again that was closed because it failed repeatedly
 
 Settings come from flags, the environment, ./.env and ./kronos.toml, in this order.
 A setting that is not allowed, a port in use or a store that cannot be opened: exit code 2.";

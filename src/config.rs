@@ -5,7 +5,9 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use kronos_actors::config::{ConnectionConfig, GeminiConfig, SessionConfig, StoreBackend, StoreConfig};
+use kronos_actors::config::{
+    ConnectionConfig, GeminiConfig, RetentionConfig, SessionConfig, StoreBackend, StoreConfig,
+};
 use secrecy::SecretString;
 
 mod checks;
@@ -32,6 +34,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// How sessions live.
     pub session: SessionConfig,
+    /// How long conversations are kept.
+    pub retention: RetentionConfig,
     /// How websockets are guarded.
     pub connection: ConnectionConfig,
     /// How the model is asked.

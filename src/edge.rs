@@ -77,6 +77,7 @@ pub(crate) fn routes(app: &mut ServiceConfig) {
     .service(at(["/api/v1/chat/message"], [post(chat::message)]))
     .service(at(["/api/v1/chat/", "/api/v1/chat"], [get(chat::list)]))
     .service(at(["/api/v1/chat/{id}"], [get(chat::show)]))
+    .service(at(["/api/v1/chat/{id}/unpark"], [post(chat::unpark)]))
     .service(at(["/ws", "/api/v1/ws"], [get(socket::upgrade)]))
     .default_service(web::to(not_found));
 }

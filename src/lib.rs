@@ -18,7 +18,12 @@ use actix_web::{
     rt::net::TcpStream,
     web,
 };
-use kronos_actors::{clock::Clock, config::ConnectionConfig, directory::DirectoryRef, store::StoreError};
+use kronos_actors::{
+    clock::Clock,
+    config::{ConnectionConfig, RetentionConfig},
+    directory::DirectoryRef,
+    store::StoreError,
+};
 
 use crate::{
     config::Config,
@@ -84,6 +89,7 @@ pub struct Server {
     readiness: Arc<Readiness>,
     workers: usize,
     drain_deadline: Duration,
+    retention: RetentionConfig,
 }
 
 impl Server {
@@ -118,6 +124,7 @@ impl Server {
             readiness,
             workers,
             drain_deadline,
+            retention: config.retention,
         })
     }
 
@@ -161,10 +168,13 @@ impl Server {
             readiness,
             workers,
             drain_deadline,
+            retention,
             ..
         } = self;
         let handle = http.handle();
         let housekeeping = actix_web::rt::spawn(housekeep(state.clone()));
+        let retention = state.wiring.retention(retention, state.clock.clone());
+        let retention = actix_web::rt::spawn(retention);
         let starting = actix_web::rt::spawn(get_ready(state.clone(), Arc::clone(&readiness), workers));
         let mut serving = std::pin::pin!(http);
         let ended = tokio::select! {
@@ -172,6 +182,7 @@ impl Server {
             () = stop.signalled(1) => None,
         };
         starting.abort();
+        retention.abort();
         let result = match ended {
             Some(result) => {
                 state.wiring.close().await;

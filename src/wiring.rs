@@ -6,11 +6,12 @@ use std::{future::Future, io, sync::Arc, time::Duration};
 
 use kronos_actors::{
     clock::Clock,
-    config::StoreBackend,
+    config::{RetentionConfig, StoreBackend},
     connection::{self, ConnectionDeps, metrics::ConnectionMetrics, registry::ConnectionsRef},
     directory::DirectoryRef,
     gemini::{GeminiConfigError, GeminiHealth, GeminiShared},
     principal::Authenticator,
+    retention,
     store::{
         StoreError,
         service::{self, StoreRef, StoreService},
@@ -68,6 +69,7 @@ impl Wiring {
             Arc::clone(&gemini),
             clock.clone(),
         );
+        directory.load_parked().await?;
         let connections = ConnectionsRef::new(&config.connection);
         Ok(Self {
             store,
@@ -107,6 +109,11 @@ impl Wiring {
             Ok(sessions) => tracing::info!(sessions, "took up unfinished conversations"),
             Err(error) => tracing::error!(%error, "unfinished conversations cannot be found"),
         }
+    }
+
+    /// Deletes what is to be kept no longer, now and then.
+    pub(crate) fn retention(&self, config: RetentionConfig, clock: Clock) -> impl Future<Output = ()> + use<> {
+        retention::run(config, self.directory.clone(), self.store.clone(), clock)
     }
 
     /// Returns the model's state.

@@ -7,10 +7,36 @@ use std::{path::PathBuf, time::Duration};
 use kronos_protocol::limits;
 use secrecy::SecretString;
 
+/// When a reader may see an event.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// After its commit: nothing that was shown is ever unsaid.
+    #[default]
+    Commit,
+    /// Text of an answer at once: a crash may take back the last of it, and starts a new epoch then. Everything else, and
+    /// every acknowledgement, after its commit.
+    Relaxed,
+}
+
+impl Durability {
+    /// The words of the configuration.
+    pub const WORDS: &'static [&'static str] = &["commit", "relaxed"];
+
+    /// Returns the variant with this word; the default for any other.
+    #[must_use]
+    pub fn from_word(word: &str) -> Self {
+        if word == "relaxed" { Self::Relaxed } else { Self::Commit }
+    }
+}
+
 /// How sessions live: memory, runs, restarts.
 #[derive(Debug, Clone)]
 pub struct SessionConfig {
-    /// Time without a run, an input or an attached socket before a session leaves memory. Default 60 s.
+    /// When readers may see an event. Default after its commit.
+    pub durability: Durability,
+    /// With relaxed durability: how long text that was shown may wait for a commit that it shares. Default 50 ms.
+    pub relaxed_flush: Duration,
+    /// Time without a run and an input before a session leaves memory; its sockets stay attached. Default 60 s.
     pub idle_timeout: Duration,
     /// Bytes of its log that a live session keeps in memory. Default 256 KiB.
     pub tail_bytes: usize,
@@ -32,13 +58,19 @@ pub struct SessionConfig {
     pub max_restarts: u32,
     /// The window of `max_restarts`. Default 60 s.
     pub restart_window: Duration,
+    /// Time without progress after which a session that has work counts as dead and is started again. Default 30 s.
+    pub hang_timeout: Duration,
     /// Commands that may wait in a session's mailbox. Default 64 (and one for each sender).
     pub mailbox: usize,
+    /// A message whose text has `[[panic]]` in it makes its session panic: for load tests of the supervision. Default off.
+    pub fault_injection: bool,
 }
 
 impl Default for SessionConfig {
     fn default() -> Self {
         Self {
+            durability: Durability::Commit,
+            relaxed_flush: Duration::from_millis(50),
             idle_timeout: Duration::from_secs(60),
             tail_bytes: 256 * 1024,
             batch_bytes: limits::BATCH_BYTES,
@@ -50,7 +82,30 @@ impl Default for SessionConfig {
             max_run_attempts: 3,
             max_restarts: 5,
             restart_window: Duration::from_secs(60),
+            hang_timeout: Duration::from_secs(30),
             mailbox: 64,
+            fault_injection: false,
+        }
+    }
+}
+
+/// How long conversations are kept; nothing is deleted by default.
+#[derive(Debug, Clone)]
+pub struct RetentionConfig {
+    /// Conversations that have not changed for so long are deleted. Default never.
+    pub age: Option<Duration>,
+    /// Of one user, so many conversations are kept: the newest. Default all.
+    pub sessions_per_user: Option<usize>,
+    /// How often that is looked for. Default 10 min.
+    pub interval: Duration,
+}
+
+impl Default for RetentionConfig {
+    fn default() -> Self {
+        Self {
+            age: None,
+            sessions_per_user: None,
+            interval: Duration::from_secs(600),
         }
     }
 }
@@ -70,12 +125,22 @@ pub struct ConnectionConfig {
     pub attachments: usize,
     /// Commands of one socket that may wait for their reply. Default 64.
     pub pending_commands: usize,
-    /// Time in which a peer must take what was written to it (`TCP_USER_TIMEOUT`). Default 30 s.
+    /// Commands that one socket may send in a second, on average. Default 200.
+    pub commands_per_second: usize,
+    /// Commands that one socket may send at once. Default 400.
+    pub commands_burst: usize,
+    /// Time in which a peer must read something of what was written to it. Default 30 s.
     pub write_timeout: Duration,
+    /// Bytes written to a peer beyond the last ping among them that it answered; then the rest waits. Bounds what a slow
+    /// reader holds, and with the round trip how fast a far one is served. Default 32 KiB.
+    pub unread_bytes: usize,
     /// Websockets of this process. Default 20 000.
     pub max_connections: usize,
     /// Websockets of one user. Default 256.
     pub max_connections_per_user: usize,
+    /// Websockets of one remote address; of IPv6, of one /64 network. Default 20 000: off in effect, because many users may
+    /// share the address of a proxy.
+    pub max_connections_per_address: usize,
 }
 
 impl Default for ConnectionConfig {
@@ -87,9 +152,13 @@ impl Default for ConnectionConfig {
             pre_auth_frame_bytes: limits::PRE_AUTH_FRAME_BYTES,
             attachments: limits::ATTACHMENTS_PER_CONNECTION,
             pending_commands: limits::PENDING_COMMANDS,
+            commands_per_second: 200,
+            commands_burst: 400,
             write_timeout: Duration::from_secs(30),
+            unread_bytes: 32 * 1024,
             max_connections: 20_000,
             max_connections_per_user: 256,
+            max_connections_per_address: 20_000,
         }
     }
 }
@@ -127,8 +196,14 @@ pub struct GeminiConfig {
     pub backoff: Duration,
     /// Longest pause between attempts; a longer `RetryInfo` ends the run instead. Default 20 s.
     pub max_backoff: Duration,
+    /// Attempts after the first that each success of the process pays for. Default 0.2.
+    pub retry_ratio: f64,
+    /// Attempts after the first that are paid for at the start, and at most. Default 20.
+    pub retry_burst: u32,
     /// Generations at once in this process. Default 256.
     pub max_concurrent: usize,
+    /// Generations at once that are left when the upstream pushes back; at most `max_concurrent` counts. Default 8.
+    pub min_concurrent: usize,
     /// Generations at once of one user. Default 8.
     pub max_concurrent_per_user: usize,
     /// Generations that may wait for a permit. Default 4096.
@@ -159,7 +234,10 @@ impl Default for GeminiConfig {
             max_attempts: 4,
             backoff: Duration::from_millis(500),
             max_backoff: Duration::from_secs(20),
+            retry_ratio: 0.2,
+            retry_burst: 20,
             max_concurrent: 256,
+            min_concurrent: 8,
             max_concurrent_per_user: 8,
             max_waiting: 4096,
             event_bytes: 1024 * 1024,

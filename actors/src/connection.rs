@@ -5,8 +5,11 @@
 //!
 //! - Input is read as fast as it is handled: the `guard` takes nothing more while frames wait, and nothing at all while
 //!   the peer does not read (actix polls this actor only when the HTTP dispatcher has room to write).
-//! - Output is pulled: a session sends a batch when asked, and is asked again when the last batch could be written.
-//! - Commands in flight, attachments and connections have bounds, each with an error code.
+//! - Output is pulled: a session sends a batch when asked, and is asked again when the last batch could be written and
+//!   the peer has answered enough of the pings within what it was sent (`link` says why).
+//! - A peer that answers none of them for `write_timeout` reads nothing: the `watch` of its core closes it with 4450 and
+//!   soon after cuts its socket, because this actor may be one that is not polled any more.
+//! - Commands in flight and by time, attachments and connections have bounds, each with an error code.
 //!
 //! How it fails: a panic ends this connection with 1011 and nothing else; whatever ends it, its cursors are taken down
 //! and its place in the registry is given back.
@@ -51,9 +54,11 @@ mod lane;
 mod link;
 pub mod metrics;
 mod output;
+mod rate;
 pub mod registry;
 mod replies;
 mod utf8;
+mod watch;
 
 use assembly::Assembly;
 use body::Body;
@@ -61,6 +66,7 @@ use guard::Guard;
 use lane::Lane;
 use link::{Link, Signal, Signals};
 use metrics::ConnectionMetrics;
+use rate::Bucket;
 use registry::{Control, Permit};
 
 type Ctx = WebsocketContext<Connection>;
@@ -125,25 +131,21 @@ pub fn serve<S>(
 where
     S: Stream<Item = Result<Bytes, PayloadError>> + Unpin + 'static,
 {
-    let link = Link::new(deps.config.pre_auth_frame_bytes);
+    let mut upgrade = upgrade;
+    let hang_up = std::mem::take(&mut upgrade.hang_up);
+    let config = &deps.config;
+    let link = Link::new(config.pre_auth_frame_bytes, config.unread_bytes, hang_up);
     // The guard keeps the real limit; this one only must not be in its way.
     let largest = deps
         .config
         .frame_bytes
         .max(deps.config.pre_auth_frame_bytes)
         .saturating_add(1);
-    let mut upgrade = upgrade;
-    let hang_up = std::mem::take(&mut upgrade.hang_up);
     let connection = Connection::new(deps, upgrade, link.clone());
     let id = connection.id.clone();
     let guard = Guard::new(payload, link.clone());
     let frames = actix_http::ws::Codec::new().max_size(largest);
-    Body::new(
-        WebsocketContext::with_codec(connection, guard, frames),
-        link,
-        id,
-        hang_up,
-    )
+    Body::new(WebsocketContext::with_codec(connection, guard, frames), link, id)
 }
 
 /// Who is on the other end.
@@ -166,6 +168,7 @@ pub(crate) struct Connection {
     standing: Standing,
     client: Option<ClientInfo>,
     assembly: Assembly,
+    rate: Bucket,
     /// The close frame is out: nothing is written or taken any more.
     closing: bool,
     silent_pings: u32,
@@ -191,6 +194,7 @@ impl Connection {
             Ok(proven) => (proven, None),
             Err(error) => (None, Some(error)),
         };
+        let rate = Bucket::new(deps.clock.instant());
         Self {
             deps,
             id: ids::connection(),
@@ -201,6 +205,7 @@ impl Connection {
             standing: Standing::Stranger { proven },
             client: None,
             assembly: Assembly::default(),
+            rate,
             closing: false,
             silent_pings: 0,
             expiry: None,
@@ -221,9 +226,19 @@ impl Connection {
         if binary != self.codec.is_binary() {
             return self.close(CloseCode::UnsupportedData, ctx);
         }
-        match self.codec.decode_client(bytes) {
-            Ok(frame) => self.command(frame, ctx),
-            Err(error) => self.unreadable(error, ctx),
+        match (self.codec.decode_client(bytes), self.too_fast()) {
+            (Ok(frame), None) => self.command(frame, ctx),
+            (Ok(frame), Some(wait)) => self.slow_down(Some(frame.command.op()), Some(frame.reference), wait, ctx),
+            (Err(error), Some(wait)) if !error.fatal => self.slow_down(None, error.reference, wait, ctx),
+            (Err(error), _) => self.unreadable(error, ctx),
+        }
+    }
+
+    /// The name of the bound on messages that counts now.
+    fn frame_bound(&self) -> &'static str {
+        match self.standing {
+            Standing::Stranger { .. } => "pre_auth_frame_bytes",
+            Standing::Known(_) => "frame_bytes",
         }
     }
 
@@ -242,6 +257,8 @@ impl Connection {
             return ctx.stop();
         }
         ctx.ping(b"");
+        // Not an interval: one that was late makes up for it, and takes its own silence for the peer's.
+        ctx.run_later(self.deps.config.ping_interval, Self::beat);
     }
 }
 
@@ -253,6 +270,11 @@ impl Actor for Connection {
         ctx.set_mailbox_capacity(config.attachments * 2 + config.pending_commands + SPARE_MAILBOX);
         ctx.add_stream(Signals(self.link.clone()));
         self.permit.register(ctx.address().recipient());
+        watch::watch(
+            &self.deps.clock,
+            config.write_timeout,
+            watch::Watched::new(self.id.clone(), &self.link, ctx.address().recipient()),
+        );
         debug!(connection.id = %self.id, codec = self.codec.as_str(), "connection opened");
         if let Some(error) = self.rejected.take() {
             return self.turn_away(&error, ctx);
@@ -262,7 +284,7 @@ impl Actor for Connection {
                 this.close(CloseCode::HelloTimeout, ctx);
             }
         });
-        ctx.run_interval(config.ping_interval, Self::beat);
+        ctx.run_later(config.ping_interval, Self::beat);
     }
 }
 
@@ -289,7 +311,12 @@ impl StreamHandler<Result<ws::Message, ws::ProtocolError>> for Connection {
                 }
             }
             Ok(ws::Message::Ping(bytes)) => ctx.pong(&bytes),
-            Ok(ws::Message::Pong(_) | ws::Message::Nop) => {}
+            Ok(ws::Message::Pong(bytes)) => {
+                if self.link.confirm(&bytes, || self.deps.clock.instant()) {
+                    self.pull_starved(ctx);
+                }
+            }
+            Ok(ws::Message::Nop) => {}
             // The guard lets nothing pass that actix refuses.
             Err(_) => self.close(CloseCode::Protocol, ctx),
         }
@@ -299,7 +326,12 @@ impl StreamHandler<Result<ws::Message, ws::ProtocolError>> for Connection {
 impl StreamHandler<Signal> for Connection {
     fn handle(&mut self, signal: Signal, ctx: &mut Ctx) {
         match signal {
-            Signal::Violation(code) => self.close(code, ctx),
+            Signal::Violation(code) => {
+                if code == CloseCode::TooLarge {
+                    crate::metrics::refused(self.frame_bound());
+                }
+                self.close(code, ctx);
+            }
             Signal::Resume => self.pull_starved(ctx),
         }
     }

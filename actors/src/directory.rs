@@ -1,4 +1,5 @@
-//! The directory: which sessions are live, and where. Single-flight activation, passivation, restart backstop, drain.
+//! The directory: which sessions are live, and where. Single-flight activation, passivation, the attachments of sleeping
+//! sessions, restart backstop, parking, drain.
 //!
 //! One [`Directory`] actor per core owns the sessions that live there. A table shared by the cores says which core has a
 //! session; a session starts on the core of the connection that asks first, else on the least busy one. Nothing here
@@ -6,46 +7,54 @@
 
 use std::{
     collections::HashMap,
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Instant,
 };
 
 use actix::prelude::*;
-use kronos_protocol::{error::ErrorCode, ids::SessionId};
-use tokio::sync::oneshot;
+use kronos_protocol::ids::SessionId;
+use tokio::{sync::oneshot, task::AbortHandle};
 
-use self::node::{CORE, Node};
+use self::{
+    node::{CORE, Node},
+    parked::Reason,
+};
 use crate::{
     gemini::GeminiRef,
     session::{
         Origin, Session, SessionDeps,
         life::{Drain, Finish, StopIfIdle},
-        message::SessionError,
+        message::Sleeper,
         metrics,
+        pulse::Pulse,
     },
     supervisor::{Exit, RestartPolicy, start_guarded},
 };
 
 mod node;
+pub mod parked;
+pub(crate) mod sleep;
+mod watch;
 
 pub use self::node::{DirectoryRef, SessionRef};
 
 /// Mailbox of a directory: all connections of a core ask it when they attach.
 const DIRECTORY_MAILBOX: usize = 4096;
 
-enum Entry {
-    /// Takes calls.
-    Live { addr: Addr<Session>, generation: u64 },
-    /// Was told to stop if idle; who asks meanwhile waits.
-    Stopping {
-        addr: Addr<Session>,
-        generation: u64,
-        waiters: Vec<Waiter>,
-    },
-    /// Panicked too often; stays closed until the process restarts.
-    Parked,
+/// A session in memory.
+struct Live {
+    addr: Addr<Session>,
+    generation: u64,
+    /// Whether it gets on.
+    pulse: Rc<Pulse>,
+    /// Ends its task, for one that hangs.
+    task: AbortHandle,
+    /// Set after it was told to stop if idle: who asks meanwhile waits.
+    stopping: Option<Vec<Waiter>>,
 }
 
 struct Waiter {
@@ -58,7 +67,11 @@ struct Waiter {
 pub struct Directory {
     node: Arc<Node>,
     gemini: GeminiRef,
-    live: HashMap<SessionId, Entry>,
+    live: HashMap<SessionId, Live>,
+    /// The attachments of sessions that left memory under their sockets.
+    asleep: HashMap<SessionId, Box<[Sleeper]>>,
+    /// When sessions hung that had to be ended.
+    strikes: HashMap<SessionId, Vec<Instant>>,
     generation: u64,
     sessions: Arc<AtomicUsize>,
 }
@@ -66,10 +79,15 @@ pub struct Directory {
 impl Actor for Directory {
     type Context = Context<Self>;
 
+    /// Also called after a restart, which ends all timers.
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(DIRECTORY_MAILBOX);
+        self.watch(ctx);
     }
 }
+
+/// Its tables are whole after a panic: each handler changes one entry, and that last.
+impl Supervised for Directory {}
 
 impl Directory {
     fn activate(&mut self, id: &SessionId, wire: SessionId, origin: Origin, directory: Addr<Self>) -> SessionRef {
@@ -83,7 +101,9 @@ impl Directory {
             directory: directory.clone(),
             draining: Arc::clone(&self.node.draining),
         };
-        let actor = Session::new(id.clone(), wire, origin, deps);
+        let sleepers = self.take_sleepers(id);
+        let pulse = Pulse::new(self.node.clock.instant());
+        let actor = Session::new(id.clone(), wire, origin, deps, Rc::clone(&pulse), sleepers);
         let config = &self.node.config;
         let policy = RestartPolicy {
             max_restarts: config.max_restarts,
@@ -91,7 +111,7 @@ impl Directory {
         };
         let panicked = id.clone();
         let exited = id.clone();
-        let addr = start_guarded(
+        let (addr, task) = start_guarded(
             actor,
             config.mailbox,
             policy,
@@ -115,9 +135,12 @@ impl Directory {
         );
         self.live.insert(
             id.clone(),
-            Entry::Live {
+            Live {
                 addr: addr.clone(),
                 generation,
+                pulse,
+                task,
+                stopping: None,
             },
         );
         self.sessions.fetch_add(1, Ordering::Relaxed);
@@ -140,7 +163,6 @@ enum Located {
     Here(SessionRef),
     /// The route has changed meanwhile: look again.
     Moved,
-    Refused(SessionError),
 }
 
 impl Handler<Locate> for Directory {
@@ -154,19 +176,18 @@ impl Handler<Locate> for Directory {
             core,
         } = locate;
         match self.live.get_mut(&session) {
-            Some(Entry::Live { addr, .. }) => Response::reply(Located::Here(SessionRef {
-                id: session,
-                addr: addr.clone(),
-            })),
-            Some(Entry::Parked) => {
-                let error = SessionError::new(ErrorCode::Parked, "the conversation failed repeatedly and is closed");
-                Response::reply(Located::Refused(error))
-            }
-            Some(Entry::Stopping { waiters, .. }) => {
+            Some(Live {
+                stopping: Some(waiters),
+                ..
+            }) => {
                 let (tx, rx) = oneshot::channel();
                 waiters.push(Waiter { wire, origin, tx });
                 Response::fut(async move { rx.await.unwrap_or(Located::Moved) })
             }
+            Some(live) => Response::reply(Located::Here(SessionRef {
+                id: session,
+                addr: live.addr.clone(),
+            })),
             None => {
                 // The route may have gone with a passivation since the caller read it.
                 if self.node.route(&session, core) != core {
@@ -190,20 +211,11 @@ impl Handler<MayStop> for Directory {
     type Result = ();
 
     fn handle(&mut self, ask: MayStop, _: &mut Self::Context) {
-        let Some(entry) = self.live.get_mut(&ask.session) else {
+        let Some(live) = self.live.get_mut(&ask.session) else {
             return;
         };
-        if let Entry::Live { addr, generation } = entry
-            && *addr == ask.addr
-        {
-            let (addr, generation) = (addr.clone(), *generation);
-            if addr.try_send(StopIfIdle).is_ok() {
-                *entry = Entry::Stopping {
-                    addr,
-                    generation,
-                    waiters: Vec::new(),
-                };
-            }
+        if live.stopping.is_none() && live.addr == ask.addr && live.addr.try_send(StopIfIdle).is_ok() {
+            live.stopping = Some(Vec::new());
         }
     }
 }
@@ -219,26 +231,15 @@ impl Handler<Staying> for Directory {
     type Result = ();
 
     fn handle(&mut self, staying: Staying, _: &mut Self::Context) {
-        let Some(entry) = self.live.get_mut(&staying.session) else {
+        let Some(live) = self.live.get_mut(&staying.session) else {
             return;
         };
-        if let Entry::Stopping {
-            addr,
-            generation,
-            waiters,
-        } = entry
-        {
-            for waiter in waiters.drain(..) {
-                let session = SessionRef {
-                    id: staying.session.clone(),
-                    addr: addr.clone(),
-                };
-                drop(waiter.tx.send(Located::Here(session)));
-            }
-            *entry = Entry::Live {
-                addr: addr.clone(),
-                generation: *generation,
+        for waiter in live.stopping.take().unwrap_or_default() {
+            let session = SessionRef {
+                id: staying.session.clone(),
+                addr: live.addr.clone(),
             };
+            drop(waiter.tx.send(Located::Here(session)));
         }
     }
 }
@@ -261,44 +262,47 @@ impl Handler<Down> for Directory {
             generation,
             exit,
         } = down;
-        let current = match self.live.get(&session) {
-            Some(Entry::Live { generation, .. } | Entry::Stopping { generation, .. }) => *generation,
-            Some(Entry::Parked) | None => return,
-        };
-        if current != generation {
+        if self.live.get(&session).is_none_or(|live| live.generation != generation) {
             return;
         }
         self.sessions.fetch_sub(1, Ordering::Relaxed);
-        let entry = self.live.remove(&session);
+        let waiters = self.live.remove(&session).and_then(|live| live.stopping);
         if exit == Exit::GaveUp {
-            metrics::handles().parked.increment(1.0);
-            tracing::error!(session.id = %session, "session panicked too often and is parked");
-            self.live.insert(session.clone(), Entry::Parked);
-        } else {
+            self.node.park(&session, Reason::Panics);
+        }
+        // One that sleeps under its sockets is woken here, whoever asks.
+        if !self.asleep.contains_key(&session) {
             self.node.unroute(&session);
         }
-        let Some(Entry::Stopping { waiters, .. }) = entry else {
-            return;
-        };
-        for waiter in waiters {
-            if exit == Exit::GaveUp || self.node.draining.load(Ordering::Relaxed) {
-                drop(waiter.tx.send(Located::Moved));
-                continue;
-            }
-            let core = CORE.get().unwrap_or(0);
-            let located = if self.node.route(&session, core) == core {
-                match self.live.get(&session) {
-                    Some(Entry::Live { addr, .. }) => Located::Here(SessionRef {
-                        id: session.clone(),
-                        addr: addr.clone(),
-                    }),
-                    _ => Located::Here(self.activate(&session, waiter.wire, waiter.origin, ctx.address())),
-                }
-            } else {
-                Located::Moved
-            };
+        for waiter in waiters.unwrap_or_default() {
+            let located = self.locate_again(&session, waiter.wire, waiter.origin, exit, ctx);
             drop(waiter.tx.send(located));
         }
+    }
+}
+
+impl Directory {
+    /// Answers who waited while a session stopped.
+    fn locate_again(
+        &mut self,
+        session: &SessionId,
+        wire: SessionId,
+        origin: Origin,
+        exit: Exit,
+        ctx: &Context<Self>,
+    ) -> Located {
+        let core = CORE.get().unwrap_or(0);
+        if exit == Exit::GaveUp || self.node.draining.load(Ordering::Relaxed) || self.node.route(session, core) != core
+        {
+            return Located::Moved;
+        }
+        Located::Here(match self.live.get(session) {
+            Some(live) => SessionRef {
+                id: session.clone(),
+                addr: live.addr.clone(),
+            },
+            None => self.activate(session, wire, origin, ctx.address()),
+        })
     }
 }
 
@@ -324,10 +328,7 @@ impl Handler<TellAll> for Directory {
 
     fn handle(&mut self, TellAll(phase): TellAll, _: &mut Self::Context) -> Told {
         let mut receivers = Vec::with_capacity(self.live.len());
-        for entry in self.live.values() {
-            let (Entry::Live { addr, .. } | Entry::Stopping { addr, .. }) = entry else {
-                continue;
-            };
+        for Live { addr, .. } in self.live.values() {
             let (tx, rx) = oneshot::channel();
             #[expect(
                 clippy::disallowed_methods,

@@ -1,11 +1,12 @@
 //! The Gemini service: permits, deadlines, retries before the first token, streaming, cancel by drop.
 //!
-//! Owns the HTTP client, the permits, the circuit breaker, the model's configuration and its health. Knows nothing of
-//! sessions' state and nothing of websockets.
+//! Owns the HTTP client, the permits, the circuit breaker, the retry budget, the model's configuration and its health.
+//! Knows nothing of sessions' state and nothing of websockets. When its actor panics it starts again with a new client, and
+//! whoever waited for it is told: a generation ends with a last event, is cancelled, or was never accepted.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
-use actix::{ArbiterHandle, dev::SendError, prelude::*};
+use actix::{dev::SendError, prelude::*};
 use kronos_protocol::{
     error::RunErrorCode,
     ids::{RunId, SessionId, UserId},
@@ -19,6 +20,8 @@ mod exchange;
 mod failure;
 mod finish;
 mod generation;
+mod metrics;
+mod outlet;
 mod permits;
 mod shared;
 mod stream;
@@ -29,6 +32,10 @@ pub use shared::{GeminiHealth, GeminiShared, GeminiStatus};
 
 use failure::Failure;
 use generation::Generation;
+use metrics::handles;
+use outlet::Outlet;
+
+use crate::supervisor::{RestartPolicy, start_guarded};
 
 /// One answer to generate.
 #[derive(Debug, Clone)]
@@ -100,6 +107,8 @@ pub struct GenerationEvent {
 /// The steps of a generation. After `Finished` or `Failed` nothing more comes.
 #[derive(Debug, Clone)]
 pub enum Progress {
+    /// It has waited for its turn for a while, and goes on waiting.
+    Waiting,
     /// The upstream accepted the request with this model.
     Started {
         /// The model that answers.
@@ -162,7 +171,7 @@ pub struct Failed {
     pub after_ms: Option<u64>,
     /// HTTP status of the upstream, when it answered.
     pub upstream_status: Option<u16>,
-    /// Gemini's finish or block reason, when that is what ended it.
+    /// Gemini's finish or block reason, or the name of the bound that was reached, when that is what ended it.
     pub reason: Option<String>,
     /// Tokens used.
     pub usage: Usage,
@@ -174,6 +183,13 @@ pub struct Failed {
 /// of them than this means that the core is stuck.
 const MAILBOX: usize = 256;
 
+/// The service never gives up: a panic was caused by one message, and the next may be sound. The window only bounds what
+/// is remembered.
+const NEVER_GIVE_UP: RestartPolicy = RestartPolicy {
+    max_restarts: u32::MAX,
+    window: Duration::from_secs(1),
+};
+
 /// The Gemini service of one core, with connections of its own. Each generation is a task of that core: what one of them
 /// does or suffers touches neither this actor nor the others.
 pub struct Gemini {
@@ -182,40 +198,47 @@ pub struct Gemini {
     client: Option<reqwest::Client>,
 }
 
-impl Actor for Gemini {
-    type Context = Context<Self>;
-
-    fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.set_mailbox_capacity(MAILBOX);
+impl Gemini {
+    fn new(shared: Arc<GeminiShared>) -> Self {
+        let client = shared.endpoint.client();
+        let client = client
+            .inspect_err(|error| tracing::error!(%error, "gemini client cannot be made"))
+            .ok();
+        Self { shared, client }
     }
 }
 
-/// Starts a generation.
+impl Actor for Gemini {
+    type Context = Context<Self>;
+}
+
+impl Supervised for Gemini {
+    /// Nothing of the old state is trusted; generations that run are tasks of their own and go on.
+    fn restarting(&mut self, _: &mut Self::Context) {
+        *self = Self::new(Arc::clone(&self.shared));
+    }
+}
+
+/// Starts a generation. Dropped unhandled, for whatever reason, it has told its sink.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Start {
     request: GenerateRequest,
-    sink: Recipient<GenerationEvent>,
-    cancel: CancellationToken,
+    outlet: Outlet,
 }
 
 impl Handler<Start> for Gemini {
     type Result = ();
 
     fn handle(&mut self, msg: Start, _: &mut Self::Context) {
-        let Start { request, sink, cancel } = msg;
+        let Start { request, mut outlet } = msg;
+        #[cfg(test)]
+        assert!(request.model.as_deref() != Some(tests::POISON_OF_THE_SERVICE), "a bomb");
         let Some(client) = self.client.clone() else {
-            let outlet = generation::Outlet { run: request.run, sink };
-            actix::spawn(async move {
-                let failed = Failure::internal().into_failed(Usage::default(), 0);
-                // If the sink is gone, nobody is left to tell.
-                drop(outlet.emit(Progress::Failed(failed)).await);
-            });
-            return;
+            return outlet.end(Progress::Failed(Failure::internal().into_failed(Usage::default(), 0)));
         };
-        let generation = Generation::new(Arc::clone(&self.shared), client, request, sink);
-        let outlet = generation.outlet();
-        actix::spawn(generation::guard(generation.run(), outlet, cancel));
+        let generation = Generation::new(Arc::clone(&self.shared), client, request, outlet);
+        actix::spawn(generation.run());
     }
 }
 
@@ -227,21 +250,22 @@ pub struct GeminiRef {
 }
 
 impl GeminiRef {
-    /// Starts the service on the core of `arbiter`.
+    /// Starts the service on this thread's core, under guard.
     #[must_use]
-    pub fn start(arbiter: &ArbiterHandle, shared: Arc<GeminiShared>) -> Self {
-        let address = Gemini::start_in_arbiter(arbiter, move |_| {
-            let client = shared.endpoint.client();
-            let client = client
-                .inspect_err(|error| tracing::error!(%error, "gemini client cannot be made"))
-                .ok();
-            Gemini { shared, client }
+    pub fn start(shared: Arc<GeminiShared>) -> Self {
+        let clock = shared.clock.clone();
+        let on_panic = || {
+            handles().restarts.increment(1);
+            tracing::error!("gemini service panicked and starts again");
+        };
+        let (address, _) = start_guarded(Gemini::new(shared), MAILBOX, NEVER_GIVE_UP, clock, on_panic, |exit| {
+            tracing::debug!(?exit, "gemini service ended");
         });
         Self { address }
     }
 
-    /// Starts a generation; its events go to `sink` one at a time, the next only when the last was handled, and while
-    /// one waits the upstream's answer is not read.
+    /// Starts a generation; its events go to `sink` one at a time, the next only when the last was handled. What comes
+    /// meanwhile is put together to one event, and when that is large the upstream's answer is not read on.
     ///
     /// The generation lives as long as the handle: drop it, and the upstream connection is closed at once, and no event
     /// follows. A generation whose sink is closed stops as well.
@@ -256,21 +280,27 @@ impl GeminiRef {
         let handle = GenerationHandle {
             cancel: CancellationToken::new(),
         };
-        let start = Start {
-            request,
-            sink,
-            cancel: handle.cancel.clone(),
+        let outlet = Outlet::new(request.run.clone(), sink, handle.cancel.clone());
+        let failure = match self.address.try_send(Start { request, outlet }) {
+            Ok(()) => return Ok(handle),
+            Err(SendError::Full(mut start)) => {
+                start.outlet.abandon();
+                Failure {
+                    reason: None,
+                    ..Failure::overloaded(BUSY_CORE)
+                }
+            }
+            Err(SendError::Closed(mut start)) => {
+                start.outlet.abandon();
+                Failure::internal()
+            }
         };
-        match self.address.try_send(start) {
-            Ok(()) => Ok(handle),
-            Err(SendError::Full(_)) => Err(Failure::overloaded(BUSY_CORE).into_failed(Usage::default(), 0)),
-            Err(SendError::Closed(_)) => Err(Failure::internal().into_failed(Usage::default(), 0)),
-        }
+        Err(failure.into_failed(Usage::default(), 0))
     }
 }
 
 /// When to come back to a core that is stuck.
-const BUSY_CORE: std::time::Duration = std::time::Duration::from_secs(1);
+const BUSY_CORE: Duration = Duration::from_secs(1);
 
 impl fmt::Debug for GeminiRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -301,54 +331,4 @@ impl Drop for GenerationHandle {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Mutex;
-
-    use super::*;
-
-    #[derive(Default)]
-    struct Sink(Arc<Mutex<Vec<GenerationEvent>>>);
-
-    impl Actor for Sink {
-        type Context = Context<Self>;
-    }
-
-    impl Handler<GenerationEvent> for Sink {
-        type Result = ();
-        fn handle(&mut self, event: GenerationEvent, _: &mut Self::Context) {
-            self.0.lock().unwrap().push(event);
-        }
-    }
-
-    #[actix::test]
-    async fn a_panic_is_the_last_event() {
-        let events = Arc::default();
-        let sink = Sink(Arc::clone(&events)).start().recipient();
-        let outlet = generation::Outlet {
-            run: "r_1".try_into().unwrap(),
-            sink,
-        };
-        generation::guard(async { panic!("bug") }, outlet, CancellationToken::new()).await;
-        let events = events.lock().unwrap();
-        assert!(
-            matches!(&events[..], [GenerationEvent { progress: Progress::Failed(failed), .. }]
-            if failed.code == RunErrorCode::Internal)
-        );
-    }
-
-    #[actix::test]
-    async fn a_cancelled_generation_is_dropped_at_once() {
-        let events = Arc::default();
-        let sink = Sink(Arc::clone(&events)).start().recipient();
-        let outlet = generation::Outlet {
-            run: "r_1".try_into().unwrap(),
-            sink,
-        };
-        let cancel = CancellationToken::new();
-        let handle = GenerationHandle { cancel: cancel.clone() };
-        let endless = generation::guard(std::future::pending(), outlet, cancel);
-        handle.cancel();
-        endless.await;
-        assert!(events.lock().unwrap().is_empty());
-    }
-}
+pub(crate) mod tests;

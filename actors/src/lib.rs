@@ -37,6 +37,7 @@ pub mod gemini;
 pub mod ids;
 pub mod metrics;
 pub mod principal;
+pub mod retention;
 pub mod session;
 pub mod store;
 pub mod supervisor;

@@ -76,23 +76,29 @@ metrics! {
     CLOSES = "kronos_closes_total", Counter, Count, ["code"],
         "Close frames sent: a code of the protocol, none, or other for an echo of the client's own.";
     REFUSALS = "kronos_refusals_total", Counter, Count, ["bound"],
-        "What was refused because a bound was reached, by the bound's name; larger messages are closes with code 1009.";
+        "What was refused because a bound was reached, by the bound's name.";
     SESSIONS_LIVE = "kronos_sessions_live", Gauge, Count, [],
         "Sessions in memory.";
     SESSIONS_PARKED = "kronos_sessions_parked", Gauge, Count, [],
         "Sessions closed because they panicked too often.";
+    ATTACHMENTS_ASLEEP = "kronos_attachments_asleep", Gauge, Count, [],
+        "Attachments whose session is not in memory.";
     SESSION_ACTIVATIONS = "kronos_session_activations_total", Counter, Count, [],
         "Logs folded into a session.";
     SESSION_PASSIVATIONS = "kronos_session_passivations_total", Counter, Count, [],
         "Idle sessions that left memory.";
     SESSION_RESTARTS = "kronos_session_restarts_total", Counter, Count, ["reason"],
-        "Sessions that folded their log again: after a panic, a failed commit, a broken order.";
+        "Sessions that folded their log again: after a panic, a hang, a failed commit, a broken order.";
     EVENTS_APPENDED = "kronos_events_appended_total", Counter, Count, [],
         "Events that sessions decided, before deltas of one commit merge.";
     SNAPSHOTS = "kronos_snapshots_total", Counter, Count, [],
         "Snapshots made for cursors that could not be served event by event.";
+    EPOCHS = "kronos_epochs_total", Counter, Count, [],
+        "Histories begun anew because text that was shown before its commit may have been lost (DURABILITY=relaxed).";
     RUNS_INTERRUPTED = "kronos_runs_interrupted_total", Counter, Count, [],
         "Runs found interrupted when a log was folded.";
+    RETENTION_DELETED = "kronos_retention_deleted_total", Counter, Count, ["rule"],
+        "Conversations deleted by retention, by the rule: age or count.";
     STORE_COMMIT_DURATION = "kronos_store_commit_duration_seconds", Histogram, Seconds, [],
         "Time of one group commit, its sync included.";
     STORE_COMMIT_REQUESTS = "kronos_store_commit_requests", Histogram, Count, [],
@@ -101,6 +107,8 @@ metrics! {
         "Group commits that failed.";
     STORE_PENDING_BYTES = "kronos_store_pending_bytes", Gauge, Bytes, [],
         "Bytes that wait for their commit.";
+    STORE_RESTARTS = "kronos_store_restarts_total", Counter, Count, ["thread"],
+        "Threads of the store that panicked and began again: committer or reader.";
     STORE_SIZE_BYTES = "kronos_store_size_bytes", Gauge, Bytes, [],
         "Bytes that the store takes on its medium.";
     GEMINI_REQUESTS = "kronos_gemini_requests_total", Counter, Count, ["outcome"],
@@ -111,6 +119,12 @@ metrics! {
         "Tokens of all requests: prompt (cached ones included), cached, answer, thoughts.";
     GEMINI_RETRIES = "kronos_gemini_retries_total", Counter, Count, ["reason"],
         "Attempts that were repeated, by the code of the failure.";
+    GEMINI_RETRY_BUDGET = "kronos_gemini_retry_budget", Gauge, Count, [],
+        "Attempts after the first that could be paid for now: successes add to it, each such attempt takes one.";
+    GEMINI_LIMIT = "kronos_gemini_concurrency_limit", Gauge, Count, [],
+        "Generations that may hold a permit now: halved when the model pushes back, one more for each success.";
+    GEMINI_RESTARTS = "kronos_gemini_restarts_total", Counter, Count, [],
+        "Panics of the Gemini service of a core, each followed by a restart.";
     GEMINI_RUNNING = "kronos_gemini_running", Gauge, Count, [],
         "Generations that hold a permit.";
     GEMINI_WAITING = "kronos_gemini_waiting", Gauge, Count, [],
@@ -120,13 +134,20 @@ metrics! {
 /// Names of the bounds whose refusals are counted: the values of the label of [`REFUSALS`].
 pub const BOUNDS: &[&str] = &[
     "attachments",
+    "commands_per_second",
     "connections",
+    "connections_per_address",
     "connections_per_user",
+    "frame_bytes",
+    "gemini_retry_budget",
+    "gemini_waiting",
     "inbox_messages",
     "message_chars",
     "pending_commands",
+    "pre_auth_frame_bytes",
     "session_attachments",
     "session_mailbox",
+    "store_pending_bytes",
 ];
 
 /// Counts a refusal, if `bound` is one of [`BOUNDS`]. Refusals are rare: the handle is looked up each time.

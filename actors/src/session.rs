@@ -5,11 +5,12 @@
 //! are durable. When it fails (a panic, a refused or failed commit) it folds its log again; its sockets stay.
 
 use std::{
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use actix::prelude::*;
@@ -23,7 +24,7 @@ use kronos_protocol::{
 
 use crate::{
     clock::Clock,
-    config::SessionConfig,
+    config::{Durability, SessionConfig},
     directory::Directory,
     gemini::{GeminiRef, GenerationEvent, GenerationHandle, Progress},
     ids,
@@ -36,8 +37,10 @@ pub(crate) mod life;
 pub mod log;
 pub mod message;
 pub(crate) mod metrics;
+pub(crate) mod pulse;
 pub mod reader;
 mod readers;
+mod removal;
 mod serve;
 pub mod state;
 pub mod view;
@@ -45,10 +48,19 @@ pub mod view;
 use self::{
     core::{Answer, Decision, Effect, Env, Generate, Input, Running},
     log::Log,
-    message::{ReplyTo, SessionCall, SessionCommand, SessionError, SessionReply},
+    message::{Payload, ReplyTo, SessionCall, SessionCommand, SessionError, SessionReply, Sleeper},
+    pulse::Pulse,
     readers::Readers,
     state::State,
 };
+
+/// In a message it makes the session panic, where faults may be injected.
+const PANIC_WORD: &str = "[[panic]]";
+
+#[expect(clippy::panic, reason = "asked for by a load test of the supervision")]
+fn injected_panic() {
+    panic!("a panic that was asked for");
+}
 
 /// What every session of a core shares.
 #[derive(Clone)]
@@ -104,6 +116,15 @@ struct Waiting {
     result: Result<SessionReply, SessionError>,
 }
 
+/// The model at work for the active run.
+struct Generation {
+    run: RunId,
+    /// Dropped, it closes the upstream connection.
+    _handle: GenerationHandle,
+    /// When the run's deadline ends it.
+    ends: Instant,
+}
+
 /// One live conversation.
 pub struct Session {
     id: SessionId,
@@ -124,21 +145,37 @@ pub struct Session {
     state: State,
     log: Log,
     running: Running,
-    generation: Option<(RunId, GenerationHandle)>,
+    generation: Option<Generation>,
     deadline: Option<SpawnHandle>,
     in_flight: Option<InFlight>,
     waiting: Vec<Waiting>,
     readers: Readers,
     presence_timer: Option<SpawnHandle>,
-    last_input: std::time::Instant,
+    /// With relaxed durability: text that was shown waits for it.
+    flush_timer: Option<SpawnHandle>,
+    flush_due: bool,
+    last_input: Instant,
     commit_failures: u32,
+    /// Panics since something was last committed.
+    panics: u32,
+    /// Shows the directory that it gets on.
+    pulse: Rc<Pulse>,
+    /// Readers that stayed attached while it was not in memory: woken once the log is folded.
+    sleepers: Vec<Sleeper>,
     on_idle: Vec<tokio::sync::oneshot::Sender<()>>,
     finishing: bool,
 }
 
 impl Session {
     /// A session that will read its log as soon as it is started.
-    pub fn new(id: SessionId, wire: SessionId, origin: Origin, deps: SessionDeps) -> Self {
+    pub(crate) fn new(
+        id: SessionId,
+        wire: SessionId,
+        origin: Origin,
+        deps: SessionDeps,
+        pulse: Rc<Pulse>,
+        sleepers: Vec<Sleeper>,
+    ) -> Self {
         Self {
             wire: wire.clone(),
             incarnation: 0,
@@ -150,7 +187,7 @@ impl Session {
             pack_due: false,
             marked_unfinished: false,
             state: State::default(),
-            log: Log::new(deps.config.tail_bytes),
+            log: Log::new(deps.config.tail_bytes, deps.config.durability),
             running: Running::default(),
             generation: None,
             deadline: None,
@@ -158,14 +195,34 @@ impl Session {
             waiting: Vec::new(),
             readers: Readers::new(wire),
             presence_timer: None,
+            flush_timer: None,
+            flush_due: false,
             last_input: deps.clock.instant(),
             commit_failures: 0,
+            panics: 0,
+            pulse,
+            sleepers,
             on_idle: Vec::new(),
             finishing: false,
             id,
             origin,
             deps,
         }
+    }
+
+    /// Shows that something was done, and whether there is more that must get on by itself.
+    fn beat(&self) {
+        let now = self.deps.clock.instant();
+        let (working, run_ends) = match self.life {
+            Life::Loading => (true, None),
+            Life::Missing | Life::Unavailable(_) => (false, None),
+            Life::Live => {
+                let abandoned = self.state.run.is_some() && self.generation.is_none();
+                let run_ends = self.generation.as_ref().map(|generation| generation.ends);
+                (self.in_flight.is_some() || abandoned, run_ends)
+            }
+        };
+        self.pulse.beat(now, working, run_ends);
     }
 
     fn draining(&self) -> bool {
@@ -181,6 +238,7 @@ impl Session {
             answer,
         } = decision;
         let mut seqs = Vec::with_capacity(events.len());
+        let started = events.iter().any(|stored| matches!(stored.event, Event::RunStarted(_)));
         for stored in events {
             let ends_run = matches!(stored.event, Event::RunFinished(_) | Event::RunError(_));
             let seq = self.log.seq_for(&stored);
@@ -207,10 +265,33 @@ impl Session {
         if let Some(answer) = answer {
             self.answer(answer, &seqs, reply);
         }
+        if started && self.deps.config.durability == Durability::Relaxed {
+            // Committed with the start: after a crash the log alone does not tell that text was shown early.
+            self.meta_due = true;
+        }
         if self.state.run.is_none() && !self.state.queue.is_empty() && !self.draining() {
             self.start_next(ctx);
         }
         self.flush(ctx);
+        if self.deps.config.durability == Durability::Relaxed {
+            self.serve_all(ctx);
+        }
+    }
+
+    /// Takes a message, unless the store has no room for it now.
+    fn submit(&mut self, submit: message::Submit, reply: ReplyTo, ctx: &mut Context<Self>) {
+        let text = submit.content.text();
+        if self.deps.config.fault_injection && text.contains(PANIC_WORD) {
+            injected_panic();
+        }
+        if !self.deps.store.has_room(text.len()) {
+            crate::metrics::refused("store_pending_bytes");
+            let error = SessionError::new(ErrorCode::Overloaded, "too much waits to be stored")
+                .with_details(serde_json::json!({"name": "store_pending_bytes"}));
+            return reply.send(Err(error.after_ms(500)));
+        }
+        drop(text);
+        self.drive(Input::Submit(submit), reply, ctx);
     }
 
     fn start_next(&mut self, ctx: &mut Context<Self>) {
@@ -274,7 +355,7 @@ impl Session {
         match effect {
             Effect::Stop(run) => {
                 // Dropping the handle closes the upstream connection.
-                if self.generation.as_ref().is_some_and(|(active, _)| *active == run) {
+                if self.generation.as_ref().is_some_and(|active| active.run == run) {
                     self.generation = None;
                 }
             }
@@ -286,6 +367,7 @@ impl Session {
         let Generate { run, options, contents } = generate;
         self.running = Running::default();
         let Some(meta) = &self.meta else { return };
+        let ends = self.deps.clock.instant() + self.deps.config.run_deadline;
         let request = crate::gemini::GenerateRequest {
             run: run.clone(),
             session: self.id.clone(),
@@ -295,7 +377,7 @@ impl Session {
             contents,
             temperature: options.temperature,
             max_tokens: options.max_tokens,
-            deadline: self.deps.clock.instant() + self.deps.config.run_deadline,
+            deadline: ends,
         };
         let timer = run.clone();
         self.deadline = Some(ctx.run_later(self.deps.config.run_deadline, move |act, ctx| {
@@ -303,7 +385,13 @@ impl Session {
             act.drive(Input::Deadline(timer), ReplyTo::NONE, ctx);
         }));
         match self.deps.gemini.generate(request, ctx.address().recipient()) {
-            Ok(handle) => self.generation = Some((run, handle)),
+            Ok(handle) => {
+                self.generation = Some(Generation {
+                    run,
+                    _handle: handle,
+                    ends,
+                });
+            }
             Err(failed) => ctx.notify(GenerationEvent {
                 run,
                 progress: Progress::Failed(failed),
@@ -329,7 +417,7 @@ impl Actor for Session {
         if self.incarnation == 0 {
             metrics::handles().live.increment(1.0);
         }
-        self.load(Duration::ZERO, ctx);
+        self.load(self.pause(), ctx);
         self.watch_idleness(ctx);
     }
 
@@ -342,6 +430,7 @@ impl Actor for Session {
 impl Supervised for Session {
     /// After a panic nothing of the old state is trusted: `started` folds the log again. Timers are gone; readers stay.
     fn restarting(&mut self, ctx: &mut Self::Context) {
+        self.panics = self.panics.saturating_add(1);
         self.reset(&SessionError::closed(), ctx);
         self.presence_timer = None;
     }
@@ -376,9 +465,15 @@ impl Handler<SessionCall> for Session {
             SessionCommand::Pull { attachment, after } => self.pull(&attachment, after, ctx),
             SessionCommand::Typing { attachment, on } => self.typing(&attachment, on, reply, ctx),
             SessionCommand::View => self.show(reply),
-            SessionCommand::Submit(submit) => self.drive(Input::Submit(submit), reply, ctx),
+            SessionCommand::Submit(submit) => self.submit(submit, reply, ctx),
             SessionCommand::Unqueue { id } => self.drive(Input::Unqueue(id), reply, ctx),
             SessionCommand::Cancel { run } => self.drive(Input::Cancel(run), reply, ctx),
+            SessionCommand::Delete { unless_busy } => {
+                if unless_busy && self.state.has_work(self.deps.config.max_run_attempts) {
+                    return reply.send(Err(SessionError::new(ErrorCode::Busy, "a run is active").after_ms(1000)));
+                }
+                self.delete(reply, ctx);
+            }
             SessionCommand::Notify { name, value } => self.drive(Input::Notify(name, value), reply, ctx),
         }
     }

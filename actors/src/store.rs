@@ -8,6 +8,10 @@
 //! - **A session's records are contiguous**: `append.records` start at the session's last stored `seq + 1`
 //!   (the first at 1) and grow by one. Anything else is refused with [`Refusal::OutOfOrder`] and nothing of that request is
 //!   written. This is the fence of the embedded store: it has one process, and a stale writer is always out of order.
+//! - **A packed record may stand for several events** ([`Record::merged`]): contiguous then means that each record begins
+//!   ([`Record::first`]) right after the end of the one before it. What is appended is never merged.
+//! - **A deleted session does not exist**: nothing of it is read or listed again, and it may be made again with a new meta,
+//!   from seq 1. Within the group of its deletion it cannot: what names it there afterwards is [`Refusal::UnknownSession`].
 //! - **Reads see commits**: what a commit made durable is visible to every later read.
 //! - The store does not know what an event means: a payload is opaque bytes. It keeps a checksum and the seq in every
 //!   value, and a value that fails them is [`StoreError::Corrupt`], never silently skipped.
@@ -29,13 +33,39 @@ mod order;
 pub mod service;
 pub mod sled;
 
-/// One event of a session as the store sees it.
+/// One event of a session as the store sees it, or several that were merged when they were packed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// Position in its session, from 1, no gaps.
+    /// Position in its session, from 1, no gaps; of the last event that it stands for.
     pub seq: Seq,
     /// The stored form of the event; opaque here.
     pub payload: Bytes,
+    /// How many events right before `seq` it stands for too; 0 for one event.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub merged: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+const fn is_zero(merged: &u64) -> bool {
+    *merged == 0
+}
+
+impl Record {
+    /// Makes the record of one event.
+    #[must_use]
+    pub const fn new(seq: Seq, payload: Bytes) -> Self {
+        Self {
+            seq,
+            payload,
+            merged: 0,
+        }
+    }
+
+    /// Returns the position of the first event that it stands for; 0, which no event has, when `merged` cannot be right.
+    #[must_use]
+    pub const fn first(&self) -> Seq {
+        self.seq.saturating_sub(self.merged)
+    }
 }
 
 /// What is listed about a session without opening it.
@@ -61,6 +91,9 @@ pub struct SessionMeta {
     pub message_count: u64,
     /// The beginning of the last message, for a list.
     pub preview: Option<String>,
+    /// A run began whose text may be shown before its commit; opaque here.
+    #[serde(default)]
+    pub relaxed_run: bool,
 }
 
 /// New records of one session.
@@ -68,19 +101,19 @@ pub struct SessionMeta {
 pub struct Append {
     /// The session.
     pub session: SessionId,
-    /// Its new records: not empty, contiguous.
+    /// Its new records: not empty, contiguous, none merged.
     pub records: Vec<Record>,
 }
 
 /// Tells the store that a session's records up to `upto` are to live in the session's own segments.
 ///
-/// The records are given again (the session has them in memory): the store compresses them into segments and may then
-/// drop the write-ahead batches that held them.
+/// The records are given again, deltas merged (the session has them in memory): the store compresses them into segments and
+/// may then drop the write-ahead batches that held them. From then on it serves the packed form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pack {
     /// The session.
     pub session: SessionId,
-    /// All records after the session's last packed one, up to and including the new last packed one.
+    /// They cover all events after the session's last packed one, up to and including the new last packed one.
     pub records: Vec<Record>,
 }
 
@@ -119,6 +152,8 @@ pub struct Request {
     pub meta: Option<SessionMeta>,
     /// Marks the session of `append`, `pack` or `meta` as having unfinished work (a run, queued messages) or none.
     pub unfinished: Option<bool>,
+    /// Deletes this session with everything about it, if it exists; goes with documents only.
+    pub delete: Option<SessionId>,
     /// Documents, applied in order, all conditions checked against the state before this request.
     pub documents: Vec<DocumentWrite>,
 }
@@ -144,7 +179,7 @@ pub enum Refusal {
         /// Its key.
         key: String,
     },
-    /// The session was never announced with a meta.
+    /// The session was never announced with a meta, or has been deleted.
     #[error("session {session} does not exist")]
     UnknownSession {
         /// The session.
@@ -202,7 +237,7 @@ pub enum StoreError {
 pub struct StoredSession {
     /// Its listing.
     pub meta: SessionMeta,
-    /// All its records, from seq 1, ascending, without gaps.
+    /// All its records, from seq 1, ascending, without gaps: the packed form, then what was appended since.
     pub records: Vec<Record>,
     /// The last record that lives in a segment; 0 when none does.
     pub packed_upto: Seq,
@@ -235,6 +270,8 @@ pub trait SessionStore: Send + Sync + 'static {
 
     /// Reads records after `after`, ascending, at least one if there is any, stopping after `max_bytes` of payload.
     ///
+    /// The first one covers `after + 1`: it begins before it when `after` lies within a merged record.
+    ///
     /// # Errors
     /// [`StoreError::Io`], [`StoreError::Corrupt`].
     fn read(&self, session: &SessionId, after: Seq, max_bytes: usize) -> Result<Vec<Record>, StoreError>;
@@ -255,6 +292,12 @@ pub trait SessionStore: Send + Sync + 'static {
         after: Option<&ListPosition>,
         limit: usize,
     ) -> Result<Vec<SessionMeta>, StoreError>;
+
+    /// Lists the listed sessions of everybody the other way round: those that have not changed for longest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::Corrupt`].
+    fn oldest(&self, after: Option<&ListPosition>, limit: usize) -> Result<Vec<SessionMeta>, StoreError>;
 
     /// Sessions marked as having unfinished work, found without reading their logs.
     ///

@@ -13,6 +13,7 @@ use std::{
 };
 
 use actix::{dev::ContextFut, prelude::*};
+use tokio::task::AbortHandle;
 
 use crate::clock::Clock;
 
@@ -38,7 +39,7 @@ pub struct RestartPolicy {
 
 /// Starts an actor on this thread under guard; `on_exit` is called exactly once, when it is over.
 ///
-/// `on_panic` is called at each panic, before the restart.
+/// `on_panic` is called at each panic, before the restart. The handle ends an actor that hangs: it is dropped as it is.
 pub fn start_guarded<A>(
     actor: A,
     mailbox: usize,
@@ -46,7 +47,7 @@ pub fn start_guarded<A>(
     clock: Clock,
     on_panic: impl Fn() + 'static,
     on_exit: impl FnOnce(Exit) + 'static,
-) -> Addr<A>
+) -> (Addr<A>, AbortHandle)
 where
     A: Supervised + Actor<Context = Context<A>> + Unpin,
 {
@@ -61,8 +62,8 @@ where
         on_panic: Box::new(on_panic),
         on_exit: Some(Box::new(on_exit)),
     };
-    actix::spawn(guarded);
-    addr
+    let task = actix::spawn(guarded).abort_handle();
+    (addr, task)
 }
 
 struct Guarded<A>
@@ -200,7 +201,7 @@ mod tests {
             window: Duration::from_secs(60),
         };
         let told = Rc::clone(&exits);
-        let addr = start_guarded(
+        let (addr, _) = start_guarded(
             actor,
             16,
             policy,

@@ -1,9 +1,16 @@
-//! Common to every upstream: pauses between attempts, and the circuit breaker. No provider's name, no HTTP.
+//! Common to every upstream: pauses between attempts, their budget, the limit of calls at once, and the circuit breaker. No
+//! provider's name, no HTTP.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::clock::Clock;
+
+mod budget;
+mod limit;
+
+pub use budget::{Reserved, RetryBudget};
+pub use limit::AdaptiveLimit;
 
 /// Pauses between attempts: doubled each time up to a bound, with jitter so that callers do not come back together.
 #[derive(Debug, Clone, Copy)]
@@ -125,6 +132,17 @@ impl Breaker {
             probe,
             told: false,
         })
+    }
+
+    /// Returns for how long it surely refuses calls: `None` if the next may pass.
+    pub fn refuses_for(&self) -> Option<Duration> {
+        match *self.lock() {
+            Circuit::Open { until } => {
+                let after = until.saturating_duration_since(self.clock.instant());
+                (!after.is_zero()).then_some(after)
+            }
+            Circuit::Closed { .. } | Circuit::HalfOpen => None,
+        }
     }
 
     /// Returns what it does with calls now.
@@ -257,6 +275,11 @@ mod tests {
         breaker.enter().unwrap().fail();
         assert_eq!(breaker.state(), CircuitState::Open);
         assert!(breaker.enter().unwrap_err().after > Duration::from_secs(59));
+        assert!(
+            breaker
+                .refuses_for()
+                .is_some_and(|after| after > Duration::from_secs(59))
+        );
     }
 
     #[test]

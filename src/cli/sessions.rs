@@ -6,7 +6,7 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
-use kronos_actors::{session::view, store::SessionMeta};
+use kronos_actors::{directory::parked, session::view, store::SessionMeta};
 use kronos_protocol::ids::SessionId;
 use serde_json::{Value, json};
 
@@ -51,6 +51,11 @@ enum SessionsCommand {
         /// Its id.
         id: String,
     },
+    /// Open a conversation again that was closed because it failed repeatedly.
+    Unpark {
+        /// Its id.
+        id: String,
+    },
 }
 
 pub(super) async fn run(
@@ -73,6 +78,11 @@ pub(super) async fn run(
         (_, true) => say(&serde_json::to_string_pretty(&answer)?),
         (SessionsCommand::List { .. }, false) => print_list(&answer),
         (SessionsCommand::Show { .. }, false) => print_conversation(&answer),
+        (SessionsCommand::Unpark { id }, false) => say(&if answer["unparked"] == true {
+            format!("{id} is open again")
+        } else {
+            format!("{id} was not parked")
+        }),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -85,6 +95,7 @@ async fn ask_server(arguments: &SessionsArgs, url: &str) -> anyhow::Result<Optio
     let path = match &arguments.command {
         SessionsCommand::List { limit } => format!("/api/v1/chat/?limit={limit}"),
         SessionsCommand::Show { id } => format!("/api/v1/chat/{id}"),
+        SessionsCommand::Unpark { id } => format!("/api/v1/chat/{id}/unpark"),
     };
     let mut address =
         reqwest::Url::parse(&format!("{url}{path}")).with_context(|| format!("--url {url} is not an address"))?;
@@ -92,7 +103,10 @@ async fn ask_server(arguments: &SessionsArgs, url: &str) -> anyhow::Result<Optio
         address.query_pairs_mut().append_pair("user_id", user);
     }
     let client = reqwest::Client::builder().timeout(TIMEOUT).build()?;
-    let mut request = client.get(address);
+    let mut request = match &arguments.command {
+        SessionsCommand::Unpark { .. } => client.post(address),
+        SessionsCommand::List { .. } | SessionsCommand::Show { .. } => client.get(address),
+    };
     if let Some(token) = arguments.token.clone().or_else(config::client_token) {
         request = request.bearer_auth(token);
     }
@@ -130,6 +144,11 @@ async fn read_store(arguments: &SessionsArgs, config: &Config) -> anyhow::Result
             let mut answer = conversation(&view, None);
             answer["owner"] = json!(view.meta.owner);
             answer
+        }
+        SessionsCommand::Unpark { id } => {
+            let session = SessionId::try_from(id.as_str())?;
+            let unparked = parked::unpark_stored(&store, &session).await?;
+            json!({"id": id, "unparked": unparked})
         }
     };
     store.close().await;

@@ -78,6 +78,9 @@ fn check_safety(config: &Config) -> Result<(), ConfigError> {
     if !environment.is_guarded() {
         return Ok(());
     }
+    if config.session.fault_injection {
+        return refuse("FAULT_INJECTION=true is not allowed with ENVIRONMENT=staging or production".into());
+    }
     let environment = environment.as_str();
     match &config.auth.secret_key {
         None => refuse(format!(

@@ -8,6 +8,7 @@ use super::{Config, value::Kind};
 mod auth;
 mod connection;
 mod gemini;
+mod retention;
 mod server;
 mod session;
 mod store;
@@ -63,6 +64,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
         auth::SETTINGS,
         store::SETTINGS,
         session::SETTINGS,
+        retention::SETTINGS,
         connection::SETTINGS,
         gemini::SETTINGS,
     ]

@@ -227,6 +227,32 @@ pub(super) async fn show(
     Ok(HttpResponse::Ok().json(conversation(&view, before.as_ref())))
 }
 
+/// Opens a conversation again that was closed because it failed repeatedly.
+pub(super) async fn unpark(
+    state: web::Data<EdgeState>,
+    directory: web::Data<DirectoryRef>,
+    caller: Caller,
+    path: web::Path<String>,
+    query: Query,
+) -> Result<HttpResponse, ApiError> {
+    let id: SessionId = path_id("id", path.into_inner())?;
+    let mut fields = Fields::new("query", query.0);
+    let user = fields.id("user_id");
+    fields.finish()?;
+    let caller = caller.acting_as(&state, user)?;
+    let failed = |cause| StoreFailure {
+        operation: "unpark",
+        cause,
+    };
+    // Its actor cannot be asked whose it is.
+    let meta = state.wiring.store.meta(&id).await.map_err(failed)?;
+    if !meta.is_some_and(|meta| meta.owner == caller.user || caller.superuser) {
+        return Err(SessionError::not_found(&id).into());
+    }
+    let unparked = directory.unpark(&id).await.map_err(failed)?;
+    Ok(HttpResponse::Ok().json(json!({"id": id, "unparked": unparked})))
+}
+
 /// A conversation with a page of its messages: the last ones, or those before `before`.
 pub(crate) fn conversation(view: &View, before: Option<&MessageId>) -> Value {
     let position = before.and_then(|before| view.messages.iter().position(|(_, message)| message.id() == before));

@@ -1,6 +1,6 @@
 //! The websocket upgrade: origin, subprotocol, credentials, a place; then the connection is the actor's. Nothing else.
 
-use std::{io, sync::Arc};
+use std::{io, net::Shutdown, sync::Arc};
 
 use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder, ResponseError,
@@ -125,15 +125,18 @@ pub async fn upgrade(
     let codec = negotiate(request.headers())?;
     let credentials = credentials(&request, &state).await;
     let proven = credentials.as_ref().ok().and_then(Option::as_ref);
-    let permit = state.connections.admit(proven).map_err(|full| UpgradeError {
-        retry_after: Some(FULL_RETRY_SECONDS),
-        ..UpgradeError::new(StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", full.to_string())
-    })?;
+    let permit = state
+        .connections
+        .admit(proven, request.peer_addr().map(|peer| peer.ip()))
+        .map_err(|full| UpgradeError {
+            retry_after: Some(FULL_RETRY_SECONDS),
+            ..UpgradeError::new(StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", full.to_string())
+        })?;
     if let Some(codec) = codec {
         response.insert_header((header::SEC_WEBSOCKET_PROTOCOL, codec.subprotocol()));
     }
     let socket = request.conn_data::<Socket>().cloned();
-    let hang_up = socket.map_or_else(HangUp::default, |socket| HangUp::new(move || socket.hang_up()));
+    let hang_up = socket.map_or_else(HangUp::default, |socket| HangUp::new(move |how| socket.end(how)));
     let upgrade = Upgrade {
         hang_up,
         codec: codec.unwrap_or_default(),
@@ -252,7 +255,7 @@ fn bearer(value: &str) -> Option<&str> {
         .filter(|token| !token.is_empty())
 }
 
-/// A second handle of a connection's socket, to end it when its websocket has ended. Kept with the connection and gone with
+/// A second handle of a connection's socket, to end it when its websocket has ended or its peer takes nothing. Kept with the connection and gone with
 /// it: a handle that stays would keep the socket open.
 #[derive(Clone)]
 pub struct Socket(Arc<socket2::Socket>);
@@ -266,16 +269,17 @@ impl Socket {
         Ok(Self(Arc::new(SockRef::from(stream).try_clone()?)))
     }
 
-    fn hang_up(&self) {
+    /// Ends the sending half, or both: that wakes who waits for the peer to take something.
+    fn end(&self, how: Shutdown) {
         // A peer that was faster has ended it already.
-        drop(self.0.shutdown(std::net::Shutdown::Write));
+        drop(self.0.shutdown(how));
     }
 }
 
 /// Sets what a websocket needs of its socket; for `HttpServer::on_connect`.
 ///
-/// Frames leave at once; a peer that acknowledges nothing for `write_timeout` is cut by the kernel, because the actor of
-/// a stalled socket is not even polled; and the kernel keeps little for one that does not read.
+/// Frames leave at once; the kernel keeps little for a peer that does not read; and it cuts one that acknowledges nothing
+/// for twice `write_timeout`: by then the connection's own watch has closed it, unless its machine is gone.
 ///
 /// # Errors
 /// The socket is gone already, or the system does not know the option.
@@ -284,7 +288,7 @@ pub fn tune_socket(stream: &TcpStream, config: &ConnectionConfig) -> io::Result<
     socket.set_tcp_nodelay(true)?;
     #[cfg(target_os = "linux")]
     {
-        socket.set_tcp_user_timeout(Some(config.write_timeout))?;
+        socket.set_tcp_user_timeout(Some(config.write_timeout.saturating_mul(2)))?;
         socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
     }
     Ok(())

@@ -12,15 +12,16 @@ use kronos_actors::{
     clock::Clock,
     config::StoreConfig,
     store::{
-        Pack, Record, SessionStore, StoreError,
+        Pack, Record, Request, SessionStore, StoreError,
         service::{StoreRef, StoreService},
         sled::SledStore,
     },
 };
 
-use crate::fixtures::{CACHE_BYTES, append_records, meta, record, seqs, session, with_meta};
+use crate::fixtures::{CACHE_BYTES, append_records, delete, meta, one, pack_records, record, seqs, session, with_meta};
 
 const FOLDER: &str = "KRONOS_TEST_FOLDER";
+const WRITES: &str = "crash::child_that_writes";
 const WRITERS: usize = 8;
 const TURN: u64 = 20;
 
@@ -76,13 +77,87 @@ fn write(service: &StoreRef, id: &str, out: &Mutex<std::io::Stdout>) {
     });
 }
 
-/// Starts the child; `before` is put before the command in a shell.
-fn child(folder: &Path, before: &str) -> Child {
+/// The other child: makes and deletes one session after the other until the process ends, and tells what was acknowledged.
+#[test]
+fn child_that_deletes() {
+    let Some(folder) = std::env::var_os(FOLDER) else { return };
+    let store = SledStore::open(Path::new(&folder), CACHE_BYTES).unwrap();
+    let mut out = std::io::stdout();
+    for made in generation(&store) + 1.. {
+        one(&store, generation_of(made)).unwrap();
+        one(
+            &store,
+            append_records("a", vec![record(&made.to_string(), GENERATION + 1, 50)]),
+        )
+        .unwrap();
+        writeln!(out, "ack made {made}").unwrap();
+        one(&store, delete("a")).unwrap();
+        writeln!(out, "ack gone {made}").unwrap();
+    }
+}
+
+/// Records that a generation is made with; more rows than one commit sweeps.
+const GENERATION: u64 = 50;
+
+/// Makes the session `a` for the time `number`.
+fn generation_of(number: u64) -> Request {
+    let size = |seq| if seq == 1 { 2_500_000 } else { 300 };
+    let records: Vec<_> = (1..=GENERATION)
+        .map(|seq| record(&number.to_string(), seq, size(seq)))
+        .collect();
+    Request {
+        meta: Some(meta("a", "ann", number.cast_signed())),
+        unfinished: Some(true),
+        pack: pack_records("a", records[..40].to_vec()).pack,
+        ..append_records("a", records)
+    }
+}
+
+/// Checks that `a` is there as a whole or not at all; returns which one it is, or 0.
+fn generation(store: &SledStore) -> u64 {
+    let Some(stored) = store.load(&session("a")).unwrap() else {
+        assert_eq!(store.list(None, None, 9).unwrap(), []);
+        assert_eq!(store.unfinished().unwrap(), []);
+        assert_eq!(store.read(&session("a"), 0, 1).unwrap(), []);
+        one(store, delete("a")).unwrap();
+        return 0;
+    };
+    let number = stored.meta.updated_at_ms.cast_unsigned();
+    let made = generation_of(number).append.unwrap().records;
+    assert!(stored.unfinished && stored.records.starts_with(&made));
+    one(store, delete("a")).unwrap();
+    number
+}
+
+#[test]
+fn a_session_whose_deletion_is_cut_is_whole_or_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    for round in 0..5 {
+        let mut child = child(folder.path(), "", "crash::child_that_deletes");
+        let mut lines = 0;
+        let acknowledged = listen(&mut child, |child, line| {
+            lines += usize::from(line.starts_with("ack"));
+            if lines == 3 + round {
+                child.kill().unwrap();
+            }
+        });
+        let found = generation(&SledStore::open(folder.path(), CACHE_BYTES).unwrap());
+        let of = |what| acknowledged.get(what).copied().unwrap_or(0);
+        let (made, gone) = (of("made"), of("gone"));
+        assert!(made > 0);
+        // The one after the last that was acknowledged may have been made, or deleted.
+        let possible = if made > gone { [made, 0] } else { [gone + 1, 0] };
+        assert!(possible.contains(&found), "found {found}, made {made}, gone {gone}");
+    }
+}
+
+/// Starts the test `name` as a child; `before` is put before the command in a shell.
+fn child(folder: &Path, before: &str, name: &str) -> Child {
     let test = std::env::current_exe().unwrap();
     Command::new("sh")
         .arg("-c")
         .arg(format!(
-            "{before} exec \"$0\" --exact crash::child_that_writes --nocapture --test-threads 1"
+            "{before} exec \"$0\" --exact {name} --nocapture --test-threads 1"
         ))
         .arg(test)
         .env(FOLDER, folder)
@@ -135,7 +210,7 @@ fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
     let folder = tempfile::tempdir().unwrap();
     let mut total = 0;
     for round in 0..6 {
-        let mut child = child(folder.path(), "");
+        let mut child = child(folder.path(), "", WRITES);
         let mut lines = 0;
         let acknowledged = listen(&mut child, |child, line| {
             lines += usize::from(line.starts_with("ack"));
@@ -154,7 +229,7 @@ fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
 fn a_full_disk_stops_the_writers_and_nothing_acknowledged_is_lost() {
     let folder = tempfile::tempdir().unwrap();
     // A limit on the size of a file, in blocks of 512 bytes: sled's writes fail beyond 4 MiB.
-    let mut child = child(folder.path(), "trap '' XFSZ; ulimit -f 8192;");
+    let mut child = child(folder.path(), "trap '' XFSZ; ulimit -f 8192;", WRITES);
     let mut failed = 0;
     let acknowledged = listen(&mut child, |child, line| {
         failed += usize::from(line.starts_with("failed"));
@@ -166,7 +241,7 @@ fn a_full_disk_stops_the_writers_and_nothing_acknowledged_is_lost() {
     check(folder.path(), &acknowledged);
     assert!(acknowledged.values().sum::<u64>() > 100);
     // With room again everything goes on.
-    let mut child = self::child(folder.path(), "");
+    let mut child = self::child(folder.path(), "", WRITES);
     let more = listen(&mut child, |child, line| {
         if line.starts_with("ack") {
             child.kill().unwrap();

@@ -11,18 +11,41 @@ use crate::{
 
 #[test]
 fn a_newer_store_is_refused_untouched() {
-    let newer = StoreError::Newer { found: 2, supported: 1 };
+    let newer = StoreError::Newer { found: 3, supported: 2 };
     let folder = tempfile::tempdir().unwrap();
     drop(open(folder.path()));
-    let version = 2_u32.to_be_bytes();
-    let stored = [version, crc32fast_of(&version)].concat();
-    raw(folder.path()).insert(keys::SCHEMA, stored).unwrap();
+    raw(folder.path()).insert(keys::SCHEMA, schema(3)).unwrap();
     assert_eq!(SledStore::open(folder.path(), CACHE_BYTES).unwrap_err(), newer);
 
     let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("format"), "kronos store 2\n").unwrap();
+    fs::write(folder.path().join("format"), "kronos store 3\n").unwrap();
     assert_eq!(SledStore::open(folder.path(), CACHE_BYTES).unwrap_err(), newer);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+/// The row that tells a store's version.
+fn schema(version: u32) -> Vec<u8> {
+    let version = version.to_be_bytes();
+    [version, crc32fast_of(&version)].concat()
+}
+
+#[test]
+fn an_older_store_is_migrated_wherever_its_migration_was_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    begin(&store, "a", 3);
+    one(&store, pack("a", 1..=2)).unwrap();
+    drop(store);
+    let marker = folder.path().join("format");
+    for (row, marked) in [(1, 1), (2, 1), (1, 2)] {
+        raw(folder.path()).insert(keys::SCHEMA, schema(row)).unwrap();
+        fs::write(&marker, format!("kronos store {marked}\n")).unwrap();
+        let store = open(folder.path());
+        assert_eq!(seqs(&store.load(&session("a")).unwrap().unwrap().records), [1, 2, 3]);
+        drop(store);
+        assert_eq!(fs::read_to_string(&marker).unwrap(), "kronos store 2\n");
+        assert_eq!(raw(folder.path()).get(keys::SCHEMA).unwrap().unwrap(), schema(2));
+    }
 }
 
 /// Crc32 (IEEE), bit by bit: the slow obvious one.

@@ -7,8 +7,8 @@ use kronos_actors::clock::Clock;
 use kronos_actors::store::{Expect, Record, Request, SessionStore, StoreError, StoredSession, keys, sled::SledStore};
 
 use crate::fixtures::{
-    CACHE_BYTES, append, append_records, begin, document, documents, meta, one, pack, record, records, seqs, session,
-    with_meta,
+    CACHE_BYTES, append, append_records, begin, delete, document, documents, meta, one, pack, pack_records, record,
+    records, seqs, session, with_meta,
 };
 
 pub(crate) fn open(folder: &Path) -> SledStore {
@@ -137,13 +137,63 @@ fn batches_go_when_all_their_sessions_have_packed_past_them() {
     assert_eq!(store.load(&session("b")).unwrap().unwrap().records, records("b", 1..=2));
 }
 
+#[test]
+fn a_long_deleted_session_is_swept_in_bounded_commits() {
+    const PARTS_OF_ONE_COMMIT: usize = 256;
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let rows = |id: &str| raw(folder.path()).scan_prefix(keys::segments(&session(id))).count();
+    let graves = || raw(folder.path()).scan_prefix(keys::GRAVES).count();
+    for id in ["a", "b"] {
+        begin(&store, id, 0);
+        let large: Vec<_> = (1..=12).map(|seq| record(id, seq, 500_000)).collect();
+        for record in &large {
+            one(&store, append_records(id, vec![record.clone()])).unwrap();
+        }
+        one(&store, pack_records(id, large)).unwrap();
+    }
+    begin(&store, "other", 3);
+    one(&store, delete("a")).unwrap();
+    one(&store, append("other", 4..=4)).unwrap();
+    drop(store);
+    let (left, kept) = (rows("a"), rows("b"));
+    assert!(
+        kept > 700 && left == kept - PARTS_OF_ONE_COMMIT,
+        "{left} of {kept} rows"
+    );
+    assert_eq!(graves(), 1);
+    // At any point the session is gone, and the rest goes on after an opening.
+    let store = open(folder.path());
+    assert_eq!(store.load(&session("a")).unwrap(), None);
+    assert_eq!(store.read(&session("a"), 0, usize::MAX).unwrap(), []);
+    store.commit(&[]).unwrap();
+    one(&store, delete("b")).unwrap();
+    // Made again in the middle of it: nothing of the old one is seen, then or later.
+    begin(&store, "b", 2);
+    assert_eq!(store.load(&session("b")).unwrap().unwrap().records, records("b", 1..=2));
+    one(&store, pack("b", 1..=1)).unwrap();
+    drop(store);
+    assert_eq!(rows("b"), 1);
+    let store = open(folder.path());
+    assert_eq!(store.load(&session("b")).unwrap().unwrap().records, records("b", 1..=2));
+    // The graves go with the last batch from before the deletions.
+    one(&store, pack("b", 2..=2)).unwrap();
+    one(&store, pack("other", 1..=4)).unwrap();
+    for _ in 0..6 {
+        store.commit(&[]).unwrap();
+    }
+    drop(store);
+    assert_eq!((rows("a"), rows("b"), graves()), (0, 2, 0));
+    assert_eq!(
+        open(folder.path()).load(&session("b")).unwrap().unwrap().records,
+        records("b", 1..=2)
+    );
+}
+
 /// A delta as models write them: alike, so that a packed turn is small.
 fn delta_of(seq: u64) -> Record {
     let payload = format!(r#"{{"type":"TEXT_MESSAGE_CONTENT","messageId":"a_1","delta":"word {seq}","#);
-    Record {
-        seq,
-        payload: Bytes::from(payload.repeat(4)),
-    }
+    Record::new(seq, Bytes::from(payload.repeat(4)))
 }
 
 #[test]
@@ -301,10 +351,7 @@ fn records_are_read_while_commits_move_them() {
         }
         done.store(true, std::sync::atomic::Ordering::Relaxed);
     });
-    let empty = Record {
-        seq: 751,
-        payload: Bytes::new(),
-    };
+    let empty = Record::new(751, Bytes::new());
     one(&store, append_records("a", vec![empty.clone()])).unwrap();
     assert_eq!(store.read(&session("a"), 750, 0).unwrap(), [empty]);
 }

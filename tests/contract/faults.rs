@@ -13,7 +13,9 @@ use kronos_actors::store::{
     sled::{SledStore, SyncFile},
 };
 
-use crate::fixtures::{CACHE_BYTES, append, begin, document, documents, meta, one, pack, records, seqs, session, user};
+use crate::fixtures::{
+    CACHE_BYTES, append, begin, delete, document, documents, meta, one, pack, records, seqs, session, user,
+};
 
 /// A sync that can be told to fail.
 #[derive(Clone, Default)]
@@ -63,6 +65,7 @@ fn a_failed_commit_counts_for_nothing_and_the_next_one_repairs() {
         pack: pack("a", 3..=5).pack,
         meta: Some(meta("a", "bob", 99)),
         unfinished: Some(true),
+        delete: None,
         documents: vec![
             document("k", Some("new"), Expect::Any),
             document("gone", None, Expect::Any),
@@ -98,6 +101,45 @@ fn a_failed_commit_counts_for_nothing_and_the_next_one_repairs() {
         (records("a", 1..=6), 5, true)
     );
     assert_eq!(store.document("user", "fresh").unwrap().unwrap(), "y");
+}
+
+#[test]
+fn a_deletion_that_failed_is_taken_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Disk::default();
+    let store = SledStore::open_with_sync(folder.path(), CACHE_BYTES, disk.sync()).unwrap();
+    begin(&store, "a", 4);
+    let marked = Request {
+        unfinished: Some(true),
+        ..pack("a", 1..=2)
+    };
+    one(&store, marked).unwrap();
+    let before = store.load(&session("a")).unwrap();
+    disk.set_broken(true);
+    store.commit(&[delete("a")]).unwrap_err();
+    disk.set_broken(false);
+    store.commit(&[]).unwrap();
+    assert_eq!(store.load(&session("a")).unwrap(), before);
+    assert_eq!(store.list(None, None, 9).unwrap().len(), 1);
+    one(&store, append("a", 5..=5)).unwrap();
+
+    // Whatever fails on the way, what was deleted does not come back.
+    one(&store, delete("a")).unwrap();
+    disk.set_broken(true);
+    store
+        .commit(&[Request {
+            meta: Some(meta("a", "ann", 1)),
+            ..append("a", 1..=1)
+        }])
+        .unwrap_err();
+    disk.set_broken(false);
+    store.commit(&[]).unwrap();
+    assert_eq!(store.load(&session("a")).unwrap(), None);
+    drop(store);
+    let store = SledStore::open(folder.path(), CACHE_BYTES).unwrap();
+    assert_eq!(store.load(&session("a")).unwrap(), None);
+    begin(&store, "a", 1);
+    assert_eq!(store.load(&session("a")).unwrap().unwrap().records, records("a", 1..=1));
 }
 
 #[test]

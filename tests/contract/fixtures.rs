@@ -27,10 +27,7 @@ pub(crate) fn record(id: &str, seq: Seq, bytes: usize) -> Record {
             .wrapping_add(1_442_695_040_888_963_407);
         (noise >> 56) as u8
     }));
-    Record {
-        seq,
-        payload: Bytes::from(payload),
-    }
+    Record::new(seq, Bytes::from(payload))
 }
 
 pub(crate) fn records(id: &str, seqs: std::ops::RangeInclusive<Seq>) -> Vec<Record> {
@@ -49,6 +46,7 @@ pub(crate) fn meta(id: &str, owner: &str, updated_at_ms: i64) -> SessionMeta {
         updated_at_ms,
         message_count: 3,
         preview: None,
+        relaxed_run: false,
     }
 }
 
@@ -73,11 +71,23 @@ pub(crate) fn append_records(id: &str, records: Vec<Record>) -> Request {
     }
 }
 
+/// One record that stands for all events of `seqs`.
+pub(crate) fn merged(id: &str, seqs: std::ops::RangeInclusive<Seq>) -> Record {
+    Record {
+        merged: seqs.end() - seqs.start(),
+        ..record(id, *seqs.end(), 40)
+    }
+}
+
 pub(crate) fn pack(id: &str, seqs: std::ops::RangeInclusive<Seq>) -> Request {
+    pack_records(id, records(id, seqs))
+}
+
+pub(crate) fn pack_records(id: &str, records: Vec<Record>) -> Request {
     Request {
         pack: Some(Pack {
             session: session(id),
-            records: records(id, seqs),
+            records,
         }),
         ..Request::default()
     }
@@ -96,6 +106,13 @@ pub(crate) fn document(key: &str, value: Option<&str>, expect: Expect) -> Docume
 pub(crate) fn documents(documents: Vec<DocumentWrite>) -> Request {
     Request {
         documents,
+        ..Request::default()
+    }
+}
+
+pub(crate) fn delete(id: &str) -> Request {
+    Request {
+        delete: Some(session(id)),
         ..Request::default()
     }
 }

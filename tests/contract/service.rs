@@ -28,7 +28,7 @@ use kronos_protocol::{
 use crate::{
     faults::Disk,
     fixtures::{
-        CACHE_BYTES, append, append_records, document, documents, meta, record, seqs, session, user, with_meta,
+        CACHE_BYTES, append, append_records, delete, document, documents, meta, record, seqs, session, user, with_meta,
     },
 };
 
@@ -62,6 +62,10 @@ struct Gated {
     opened: Condvar,
     entered: AtomicUsize,
     panics: AtomicBool,
+    /// How many of the next commits panic past whoever catches panics of a store.
+    explodes: AtomicUsize,
+    /// Measuring panics so, always.
+    explodes_measured: bool,
     /// A request that touches this session is damaged.
     damaged: Option<SessionId>,
 }
@@ -90,6 +94,14 @@ impl SessionStore for Gated {
                 .unwrap(),
         );
         assert!(!self.panics.swap(false, Ordering::SeqCst), "told to panic");
+        let one_less = |left: usize| left.checked_sub(1);
+        if self
+            .explodes
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less)
+            .is_ok()
+        {
+            explode();
+        }
         let damaged =
             |request: &Request| request.append.as_ref().map(|append| &append.session) == self.damaged.as_ref();
         if self.damaged.is_some() && group.iter().any(damaged) {
@@ -103,6 +115,9 @@ impl SessionStore for Gated {
 
     fn load(&self, session: &SessionId) -> Result<Option<StoredSession>, StoreError> {
         assert!(session.as_str() != "panic", "told to panic");
+        if session.as_str() == "explode" {
+            explode();
+        }
         self.store.load(session)
     }
 
@@ -121,6 +136,10 @@ impl SessionStore for Gated {
         limit: usize,
     ) -> Result<Vec<SessionMeta>, StoreError> {
         self.store.list(owner, after, limit)
+    }
+
+    fn oldest(&self, after: Option<&ListPosition>, limit: usize) -> Result<Vec<SessionMeta>, StoreError> {
+        self.store.oldest(after, limit)
     }
 
     fn unfinished(&self) -> Result<Vec<SessionId>, StoreError> {
@@ -142,8 +161,24 @@ impl SessionStore for Gated {
     }
 
     fn size_bytes(&self) -> Option<u64> {
+        if self.explodes_measured {
+            explode();
+        }
         Some(42)
     }
+}
+
+/// Panics with something that panics again when it is dropped, so that catching it is not the end of it.
+fn explode() -> ! {
+    struct Again;
+
+    impl Drop for Again {
+        fn drop(&mut self) {
+            assert!(std::thread::panicking(), "told to panic again");
+        }
+    }
+
+    std::panic::panic_any(Again)
 }
 
 /// Submits and returns where the result will come.
@@ -242,15 +277,158 @@ fn too_many_waiting_bytes_are_refused_and_let_go_afterwards() {
     alone.recv_timeout(LIMIT).unwrap().unwrap();
     gated.shut();
     // Each counts 128 bytes beside its payload: the bound is met exactly by these three.
-    let fitting: Vec<_> = (2..=4).map(|seq| submit(&store, large(seq, 872))).collect();
+    let mut fitting: Vec<_> = (2..=3).map(|seq| submit(&store, large(seq, 872))).collect();
+    for (bytes, fits) in [(871, true), (872, true), (873, false)] {
+        assert_eq!(store.has_room(bytes), fits, "{bytes}");
+    }
+    assert_eq!(block_on(store.commit(large(4, 873))), Err(StoreError::Overloaded));
+    fitting.push(submit(&store, large(4, 872)));
     assert_eq!(store.stats().pending_bytes, 3_000);
-    assert_eq!(block_on(store.commit(large(5, 10))), Err(StoreError::Overloaded));
+    assert!(!store.has_room(0));
+    assert_eq!(block_on(store.commit(large(5, 0))), Err(StoreError::Overloaded));
     gated.open();
     for told in fitting {
         told.recv_timeout(LIMIT).unwrap().unwrap();
     }
     block_on(store.commit(large(5, 10))).unwrap();
     eventually("nothing is pending", || store.stats().pending_bytes == 0);
+    assert!(store.has_room(1_000_000), "alone, anything goes");
+}
+
+#[test]
+fn a_bound_less_one_is_taken_too() {
+    let gated = Arc::new(Gated::default());
+    let config = StoreConfig {
+        pending_bytes: 3_000,
+        ..StoreConfig::default()
+    };
+    let store = StoreService::start(gated.clone(), &config, Clock::default()).unwrap();
+    block_on(store.commit(with_meta(meta("a", "ann", 1)))).unwrap();
+    gated.shut();
+    let first = submit(&store, append_records("a", vec![record("a", 1, 872)]));
+    let second = submit(&store, append_records("a", vec![record("a", 2, 1_871)]));
+    assert_eq!(store.stats().pending_bytes, 2_999);
+    gated.open();
+    first.recv_timeout(LIMIT).unwrap().unwrap();
+    second.recv_timeout(LIMIT).unwrap().unwrap();
+}
+
+#[test]
+fn a_committer_that_panics_answers_what_it_had_and_begins_again() {
+    let gated = Arc::new(Gated::default());
+    let store = start(gated.clone());
+    block_on(store.commit(with_meta(meta("a", "ann", 1)))).unwrap();
+    for round in 0..3_u64 {
+        gated.shut();
+        gated.explodes.store(1, Ordering::SeqCst);
+        let entered = gated.entered.load(Ordering::SeqCst);
+        let first = submit(&store, append("a", round * 2 + 1..=round * 2 + 1));
+        gated.wait_until_entered(entered + 1);
+        // What was not in its hands is not lost with them.
+        let unharmed = submit(&store, documents(vec![document("k", Some("v"), Expect::Any)]));
+        let loading = std::thread::spawn({
+            let store = store.clone();
+            move || block_on(store.load(&session("a")))
+        });
+        gated.open();
+        assert_eq!(first.recv_timeout(LIMIT).unwrap(), Err(StoreError::Closed));
+        assert!(first.recv_timeout(LIMIT).is_err(), "answered once");
+        unharmed.recv_timeout(LIMIT).unwrap().unwrap();
+        let stored = loading.join().unwrap().unwrap().unwrap();
+        assert_eq!(stored.records.len() as u64, round * 2);
+        eventually("the store is healthy again", || store.healthy());
+        block_on(store.commit(append("a", round * 2 + 1..=round * 2 + 2))).unwrap();
+    }
+    assert_eq!(store.stats().pending_bytes, 0);
+    assert!(store.stats().failed >= 3 && store.stats().last_error.is_some());
+    block_on(store.close());
+}
+
+#[test]
+fn a_store_that_always_panics_leaves_nobody_waiting() {
+    let gated = Arc::new(Gated {
+        explodes: AtomicUsize::new(usize::MAX),
+        explodes_measured: true,
+        ..Gated::default()
+    });
+    let store = start(gated.clone());
+    for _ in 0..3 {
+        assert_eq!(
+            block_on(store.commit(with_meta(meta("a", "ann", 1)))),
+            Err(StoreError::Closed)
+        );
+        eventually("not healthy", || !store.healthy());
+    }
+    assert_eq!(store.stats().pending_bytes, 0);
+    let told: Vec<_> = (1..=20).map(|seq| submit(&store, append("a", seq..=seq))).collect();
+    block_on(store.close());
+    for told in told {
+        assert!(told.try_recv().unwrap().is_err());
+        assert!(told.try_recv().is_err(), "answered once");
+    }
+}
+
+#[test]
+fn a_failing_store_is_unhealthy_until_it_heals() {
+    let gated = Arc::new(Gated::default());
+    let store = start(gated.clone());
+    block_on(store.commit(with_meta(meta("a", "ann", 1)))).unwrap();
+    assert!(store.healthy());
+    gated.explodes.store(2, Ordering::SeqCst);
+    assert_eq!(block_on(store.commit(append("a", 1..=1))), Err(StoreError::Closed));
+    eventually("unhealthy", || !store.healthy());
+    // Nobody asks for anything.
+    eventually("healthy", || store.healthy());
+    block_on(store.commit(append("a", 1..=1))).unwrap();
+}
+
+#[test]
+fn readers_that_panic_are_replaced() {
+    let gated = Arc::new(Gated::default());
+    let config = StoreConfig {
+        readers: 2,
+        ..StoreConfig::default()
+    };
+    let store = StoreService::start(gated, &config, Clock::default()).unwrap();
+    block_on(store.commit(with_meta(meta("a", "ann", 1)))).unwrap();
+    for _ in 0..6 {
+        assert_eq!(block_on(store.load(&session("explode"))), Err(StoreError::Closed));
+    }
+    for _ in 0..20 {
+        assert!(block_on(store.load(&session("a"))).unwrap().is_some());
+    }
+    block_on(store.close());
+}
+
+#[test]
+fn a_session_is_made_again_in_the_group_after_its_deletion() {
+    let gated = Arc::new(Gated::default());
+    let store = start(gated.clone());
+    block_on(store.commit(with_meta(meta("a", "ann", 1)))).unwrap();
+    gated.shut();
+    let first = submit(&store, append("a", 1..=1));
+    gated.wait_until_entered(2);
+    let rest = [
+        append("a", 2..=2),
+        delete("a"),
+        documents(vec![document("k", Some("v"), Expect::Any)]),
+        Request {
+            meta: Some(meta("a", "ann", 2)),
+            ..append("a", 1..=1)
+        },
+        append("a", 2..=2),
+    ];
+    let told: Vec<_> = rest.into_iter().map(|request| submit(&store, request)).collect();
+    gated.open();
+    for told in std::iter::once(first).chain(told) {
+        told.recv_timeout(LIMIT).unwrap().unwrap();
+    }
+    assert_eq!(gated.entered.load(Ordering::SeqCst), 2 + 2);
+    assert_eq!(
+        seqs(&block_on(store.load(&session("a"))).unwrap().unwrap().records),
+        [1, 2]
+    );
+    assert_eq!(block_on(store.oldest(None, 9)).unwrap().len(), 1);
 }
 
 #[test]

@@ -22,19 +22,19 @@ const SECRET: &str = "a secret of the tests, 32 bytes and more";
 const LIMIT: Duration = Duration::from_secs(10);
 const PASSWORD: &str = "correct horse";
 
-async fn strict() -> Kronos {
+pub(crate) async fn strict() -> Kronos {
     kronos_with(400.0, &[("AUTH_MODE", "required"), ("SECRET_KEY", SECRET)]).await
 }
 
 /// A user who has logged in.
-struct Member {
+pub(crate) struct Member {
     id: String,
-    access: String,
-    refresh: String,
+    pub(crate) access: String,
+    pub(crate) refresh: String,
 }
 
 impl Member {
-    async fn sign_up(kronos: &Kronos, name: &str) -> Self {
+    pub(crate) async fn sign_up(kronos: &Kronos, name: &str) -> Self {
         let body = json!({"username": name, "email": format!("{name}@example.com"), "password": PASSWORD});
         let profile = kronos.server.post("/api/v1/auth/signup", &[], &body).await.expect(201);
         let login = log_in(kronos, name, PASSWORD).await.expect(200);
@@ -50,13 +50,13 @@ impl Member {
         }
     }
 
-    async fn refreshed(&self, kronos: &Kronos) -> Self {
+    pub(crate) async fn refreshed(&self, kronos: &Kronos) -> Self {
         let body = json!({"refresh_token": self.refresh});
         let reply = kronos.server.post("/api/v1/auth/refresh", &[], &body).await.expect(200);
         Self::of(&self.id, &reply)
     }
 
-    async fn log_out(&self, kronos: &Kronos) {
+    pub(crate) async fn log_out(&self, kronos: &Kronos) {
         send(kronos, "POST", "/api/v1/auth/logout", &self.access, None)
             .await
             .expect(200);

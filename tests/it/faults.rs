@@ -25,20 +25,21 @@ const PATIENCE: &[(&str, &str)] = &[
 
 /// One turn as a client saw it.
 #[derive(Debug, Default)]
-struct Turn {
-    text: String,
-    retries: Vec<Value>,
-    notices: Vec<Value>,
-    success: bool,
-    cancelled: bool,
-    code: String,
+pub(crate) struct Turn {
+    pub(crate) text: String,
+    pub(crate) retries: Vec<Value>,
+    pub(crate) notices: Vec<Value>,
+    pub(crate) success: bool,
+    pub(crate) cancelled: bool,
+    pub(crate) code: String,
     message: String,
     /// `metadata.kronos` of the last event.
-    about: Value,
+    pub(crate) about: Value,
 }
 
 impl Turn {
-    fn take(&mut self, event: Event) -> bool {
+    /// Takes the next event of its run; says whether that was the last.
+    pub(crate) fn take(&mut self, event: Event) -> bool {
         match event {
             Event::TextMessageContent(event) => self.text.push_str(&event.delta),
             Event::Custom(event) if event.name == "kronos.retry" => self.retries.push(event.value),
@@ -60,7 +61,8 @@ impl Turn {
         false
     }
 
-    async fn follow(client: &mut WsClient, run: &RunId) -> Self {
+    /// Reads a run to its last event.
+    pub(crate) async fn follow(client: &mut WsClient, run: &RunId) -> Self {
         let mut turn = Self::default();
         loop {
             let ServerFrame::Events(frame) = client.next_frame(LIMIT).await else {

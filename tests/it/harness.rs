@@ -68,4 +68,24 @@ impl Kronos {
             })
             .collect()
     }
+
+    /// The value of one series of `/metrics`, labels and all; 0 when it does not exist.
+    pub(crate) async fn series(&self, name: &str) -> u64 {
+        let text = self.server.get("/metrics", &[]).await.text();
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned));
+        value.map_or(0, |value| value.trim().parse().expect("a number"))
+    }
+
+    /// How often `bound` refused something.
+    pub(crate) async fn refusals(&self, bound: &str) -> u64 {
+        self.series(&format!("kronos_refusals_total{{bound=\"{bound}\"}}"))
+            .await
+    }
+
+    /// How often a connection was closed with `code`.
+    pub(crate) async fn closes(&self, code: u16) -> u64 {
+        self.series(&format!("kronos_closes_total{{code=\"{code}\"}}")).await
+    }
 }

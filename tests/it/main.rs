@@ -5,9 +5,15 @@ mod auth;
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod bounds;
+#[cfg(test)]
+mod codes;
+#[cfg(test)]
 mod cursor;
 #[cfg(test)]
 mod devices;
+#[cfg(test)]
+mod fairness;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
@@ -23,6 +29,12 @@ mod restart;
 #[cfg(test)]
 mod rfc6455;
 #[cfg(test)]
+mod slow_readers;
+#[cfg(test)]
 mod terminal;
 #[cfg(test)]
+mod tokens;
+#[cfg(test)]
 mod turn;
+#[cfg(test)]
+mod upstream;

@@ -46,10 +46,19 @@ pub(crate) async fn still_answers(kronos: &Kronos) {
     client.finish().await;
 }
 
+/// Reads the next frame; answers the pings by which the server learns how far it was read.
 async fn frame(socket: &mut RawWs) -> ReceivedFrame {
-    let frame = socket.next_frame().await.expect("a frame").expect("not the end");
-    assert!(frame.fin && frame.rsv == 0, "{frame:?}");
-    frame
+    loop {
+        let frame = socket.next_frame().await.expect("a frame").expect("not the end");
+        assert!(frame.fin && frame.rsv == 0, "{frame:?}");
+        if frame.opcode != opcode::PING {
+            return frame;
+        }
+        socket
+            .send(&RawFrame::new(opcode::PONG, frame.payload))
+            .await
+            .expect("sent");
+    }
 }
 
 /// A command that is answered with its `ref`.

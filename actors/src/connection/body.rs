@@ -6,6 +6,7 @@
 
 use std::{
     io,
+    net::Shutdown,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     rc::Rc,
@@ -22,14 +23,21 @@ use super::{link::Link, metrics};
 /// A close frame with code 1011 and no reason.
 const INTERNAL_ERROR: Bytes = Bytes::from_static(&[0x88, 0x02, 0x03, 0xF3]);
 
-/// Ends the sending half of the connection's socket; does nothing where there is no socket to be had.
+/// Ends the connection's socket; does nothing where there is no socket to be had.
 #[derive(Default)]
-pub struct HangUp(Option<Box<dyn FnOnce()>>);
+pub struct HangUp(Option<Box<dyn Fn(Shutdown)>>);
 
 impl HangUp {
-    /// What ends the socket; called once, when everything is written.
-    pub fn new(end: impl FnOnce() + 'static) -> Self {
+    /// What ends the socket: the sending half when everything is written, or both when nobody takes it.
+    pub fn new(end: impl Fn(Shutdown) + 'static) -> Self {
         Self(Some(Box::new(end)))
+    }
+
+    /// Ends it; what the kernel holds is still sent.
+    pub(super) fn end(&self, how: Shutdown) {
+        if let Some(end) = &self.0 {
+            end(how);
+        }
     }
 }
 
@@ -44,18 +52,16 @@ pub(super) struct Body<S> {
     inner: Option<S>,
     link: Rc<Link>,
     id: ConnectionId,
-    hang_up: HangUp,
     /// The dispatcher has had a poll to write the last bytes.
     written: bool,
 }
 
 impl<S> Body<S> {
-    pub(super) fn new(inner: S, link: Rc<Link>, id: ConnectionId, hang_up: HangUp) -> Self {
+    pub(super) fn new(inner: S, link: Rc<Link>, id: ConnectionId) -> Self {
         Self {
             inner: Some(inner),
             link,
             id,
-            hang_up,
             written: false,
         }
     }
@@ -66,9 +72,7 @@ impl<S> Body<S> {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        if let Some(end) = self.hang_up.0.take() {
-            end();
-        }
+        self.link.hang_up().end(Shutdown::Write);
         Poll::Ready(None)
     }
 
@@ -78,7 +82,9 @@ impl<S> Body<S> {
         // Dropping the context polls the actor once more, so it may panic again.
         let again = catch_unwind(AssertUnwindSafe(|| drop(inner))).is_err();
         error!(connection.id = %self.id, again, "connection actor panicked");
-        metrics::closed(Some(CloseCode::Internal.code()));
+        if self.link.close() {
+            metrics::closed(Some(CloseCode::Internal.code()));
+        }
         INTERNAL_ERROR
     }
 }

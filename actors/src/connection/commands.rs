@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix::{ActorFutureExt, AsyncContext, WrapFuture};
 use kronos_protocol::{
     client::{Attach, AttachTarget, ClientFrame, Command, FrameError, Op, Send, SessionSettings, Typing},
-    close::CloseCode,
+    close::{CloseCode, CloseReason},
     error::ErrorCode,
     ids::{Ref, SessionId},
     server::{OkBody, Pong, WireError},
@@ -16,6 +16,7 @@ use super::{
     hello::rfc3339,
     lane::{Entry, Lane, Origin, Outcome, Start},
     output::{bound, wire},
+    rate::Verdict,
 };
 use crate::{
     principal::Principal,
@@ -86,6 +87,38 @@ impl Connection {
         }
     }
 
+    /// Counts a message against the bound on commands per second; [`Verdict::Taken`] is `None`.
+    pub(super) fn too_fast(&mut self) -> Option<Verdict> {
+        let config = &self.deps.config;
+        let verdict = self.rate.take(
+            self.deps.clock.instant(),
+            config.commands_per_second,
+            config.commands_burst,
+        );
+        (verdict != Verdict::Taken).then_some(verdict)
+    }
+
+    /// Refuses what came too fast; closes when that does not help.
+    pub(super) fn slow_down(&mut self, op: Option<Op>, reference: Option<Ref>, verdict: Verdict, ctx: &mut Ctx) {
+        let (Verdict::Refused(wait) | Verdict::Hopeless(wait)) = verdict else {
+            return;
+        };
+        let after_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+        let limit = self.deps.config.commands_per_second;
+        let error = WireError {
+            code: ErrorCode::RateLimited,
+            ..bound("commands_per_second", limit, after_ms)
+        };
+        self.refuse(op, reference, error, ctx);
+        if matches!(verdict, Verdict::Hopeless(_)) {
+            let reason = CloseReason {
+                retry: true,
+                after_ms: Some(after_ms),
+            };
+            self.close_with(CloseCode::RateLimited, reason, ctx);
+        }
+    }
+
     /// Takes what could not be read as a frame.
     pub(super) fn unreadable(&mut self, error: FrameError, ctx: &mut Ctx) {
         let fatal = error.fatal;
@@ -104,6 +137,9 @@ impl Connection {
     /// Puts a command into the lane of its session, behind those that are there.
     fn dispatch(&mut self, session: &SessionId, origin: Origin, command: SessionCommand, ctx: &mut Ctx) {
         self.pending += 1;
+        if self.is_asleep(session) && !matches!(command, SessionCommand::Attach(_)) {
+            self.wake(session, ctx);
+        }
         self.lanes
             .entry(session.clone())
             .or_insert_with(Lane::new)
@@ -151,12 +187,24 @@ impl Connection {
     /// Ends the newest cursor on a session. Without one it is done already.
     fn detach(&mut self, session: &SessionId, origin: Origin, ctx: &mut Ctx) {
         match self.newest_attachment(session) {
+            Some(attachment) if self.is_asleep(session) => {
+                if let Standing::Known(caller) = &self.standing {
+                    self.deps.directory.forget(&caller.user, session, attachment);
+                }
+                self.drop_cursor(session);
+                self.settle(session, origin, Ok(SessionReply::Done), ctx);
+                self.flush(session, ctx);
+            }
             Some(attachment) => self.dispatch(session, origin, SessionCommand::Detach { attachment }, ctx),
             None => self.settle(session, origin, Ok(SessionReply::Done), ctx),
         }
     }
 
     fn typing(&mut self, typing: &Typing, origin: Origin, ctx: &mut Ctx) {
+        if self.is_asleep(&typing.session) {
+            // It is the cursor's new number that the session will know.
+            self.wake(&typing.session, ctx);
+        }
         match self.newest_attachment(&typing.session) {
             Some(attachment) => {
                 let command = SessionCommand::Typing {
@@ -170,6 +218,13 @@ impl Connection {
                 self.settle(&typing.session, origin, Err(error), ctx);
             }
         }
+    }
+
+    /// Whether the session has left memory under the cursor that stands, and nothing waits to be asked of it.
+    fn is_asleep(&self, session: &SessionId) -> bool {
+        let lane = self.lanes.get(session).filter(|lane| !lane.has_entries());
+        lane.and_then(|lane| lane.attachment.as_ref())
+            .is_some_and(|attachment| attachment.asleep)
     }
 
     fn newest_attachment(&self, session: &SessionId) -> Option<AttachmentId> {

@@ -71,6 +71,7 @@ impl Connection {
             resume: from,
             recovering: None,
             starved: false,
+            asleep: false,
         };
         if let Some(before) = lane.attachment.replace(attachment) {
             self.numbers.remove(&before.number);
@@ -112,7 +113,7 @@ impl Connection {
         let Some(attachment) = lane
             .attachment
             .as_mut()
-            .filter(|attachment| attachment.recovering.is_none())
+            .filter(|attachment| attachment.recovering.is_none() && !attachment.asleep)
         else {
             return;
         };
@@ -196,6 +197,32 @@ impl Connection {
         self.drop_cursor(key);
         self.refuse_cursor(&session, error, ctx);
         self.flush(key, ctx);
+    }
+
+    /// Takes the news that a session leaves memory under its cursor.
+    fn fell_asleep(&mut self, key: &SessionId) {
+        let Some(lane) = self.lanes.get_mut(key) else { return };
+        lane.lost();
+        if let Some(attachment) = &mut lane.attachment {
+            attachment.asleep = true;
+        }
+    }
+
+    /// Sets the cursor of a session that slept up again, unless that is under way.
+    pub(super) fn wake(&mut self, key: &SessionId, ctx: &mut Ctx) {
+        let Some(lane) = self.lanes.get_mut(key) else { return };
+        let leaving = lane.is_leaving();
+        let Some(attachment) = lane
+            .attachment
+            .as_mut()
+            .filter(|attachment| attachment.recovering.is_none() && !leaving)
+        else {
+            return;
+        };
+        attachment.asleep = false;
+        attachment.recovering = Some(0);
+        let number = attachment.number;
+        self.recover(key, number, ctx);
     }
 
     fn refuse_cursor(&mut self, session: &SessionId, error: SessionError, ctx: &mut Ctx) {
@@ -302,8 +329,8 @@ impl Connection {
         match payload {
             Payload::Presence { bytes } => early.presence = Some(bytes),
             Payload::Ended { error } => early.ended = Some(error),
-            // Nothing was pulled.
-            Payload::Frame { .. } | Payload::Entries { .. } => {}
+            // Nothing was pulled, and without a pull no session sleeps.
+            Payload::Frame { .. } | Payload::Entries { .. } | Payload::Asleep | Payload::Woken => {}
         }
     }
 
@@ -312,20 +339,28 @@ impl Connection {
         let Standing::Known(caller) = &self.standing else {
             return;
         };
-        for lane in self.lanes.values() {
-            let Some(target) = lane.target() else { continue };
+        for (key, lane) in &self.lanes {
             for number in lane.numbers() {
                 let attachment = AttachmentId {
                     connection: self.id.clone(),
                     number,
                 };
-                let command = SessionCommand::Detach { attachment };
-                // A session that is gone has no cursor; one that is full misses the next pull.
-                drop(target.call(SessionCall {
+                let command = SessionCommand::Detach {
+                    attachment: attachment.clone(),
+                };
+                let call = SessionCall {
                     caller: caller.clone(),
                     command,
                     reply: ReplyTo::NONE,
-                }));
+                };
+                // A session that is full misses the next pull; of one that is not in memory the directory keeps the cursor.
+                let gone = match lane.target() {
+                    Some(target) => target.call(call).is_err_and(|refused| refused.1.closed),
+                    None => true,
+                };
+                if gone {
+                    self.deps.directory.forget(&caller.user, key, attachment);
+                }
             }
         }
         self.lanes.clear();
@@ -347,6 +382,8 @@ impl Handler<Delivery> for Connection {
         match delivery.payload {
             Payload::Frame { upto, bytes } => self.delivered(&key, upto, bytes, ctx),
             Payload::Presence { bytes } => self.write(bytes, ctx),
+            Payload::Asleep => self.fell_asleep(&key),
+            Payload::Woken => self.wake(&key, ctx),
             Payload::Ended { error } => self.ended(&key, error, ctx),
             // This reader takes frames.
             Payload::Entries { .. } => {}

@@ -1,6 +1,6 @@
 //! Who is on the other end: `hello`, `token`, and the end of a token.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use actix::{ActorFutureExt, AsyncContext, WrapFuture};
 use futures_util::future::BoxFuture;
@@ -14,14 +14,12 @@ use kronos_protocol::{
 use serde_json::json;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{Connection, Ctx, Standing, output::bound, registry::Full};
+use super::{Connection, Ctx, Standing, output::bound};
 use crate::{
     clock::Millis,
     principal::{AuthError, Principal},
 };
 
-/// Longest sleep before a token's end is compared with the clock again: the clock may be set.
-const EXPIRY_CHECK: Duration = Duration::from_secs(60);
 /// What a client waits when tokens cannot be checked, or its user has too many connections.
 const RETRY_MS: u64 = 2_000;
 /// `expires_at` of a token without an end.
@@ -101,13 +99,8 @@ impl Connection {
             return self.fail("nobody to greet", ctx);
         };
         if let Err(full) = self.permit.identify(&principal) {
-            let (Full::Process { limit } | Full::User { limit }) = full;
-            self.refuse(
-                Some(Op::Hello),
-                Some(reference),
-                bound("connections_per_user", limit, RETRY_MS),
-                ctx,
-            );
+            let (name, limit) = full.bound();
+            self.refuse(Some(Op::Hello), Some(reference), bound(name, limit, RETRY_MS), ctx);
             return self.try_later(ctx);
         }
         self.link.set_limit(self.deps.config.frame_bytes);
@@ -163,7 +156,7 @@ impl Connection {
         self.watch_expiry(ctx);
     }
 
-    /// Closes when the token has ended, else looks again later.
+    /// Closes when the token has ended.
     fn watch_expiry(&mut self, ctx: &mut Ctx) {
         if let Some(before) = self.expiry.take() {
             ctx.cancel_future(before);
@@ -172,15 +165,10 @@ impl Connection {
             return;
         };
         let Some(end) = principal.expires_at_ms else { return };
-        let left = u64::try_from(end.saturating_sub(self.deps.clock.now_ms())).unwrap_or(0);
-        if left == 0 {
-            return self.close(CloseCode::Unauthenticated, ctx);
-        }
-        let sleep = Duration::from_millis(left).min(EXPIRY_CHECK);
-        self.expiry = Some(ctx.run_later(sleep, |this, ctx| {
-            this.expiry = None;
-            this.watch_expiry(ctx);
-        }));
+        let clock = self.deps.clock.clone();
+        let ended = async move { clock.sleep_until(end).await };
+        let close = |(), this: &mut Self, ctx: &mut Ctx| this.close(CloseCode::Unauthenticated, ctx);
+        self.expiry = Some(ctx.spawn(ended.into_actor(self).map(close)));
     }
 }
 

@@ -106,6 +106,8 @@ pub(super) struct Attachment {
     pub(super) recovering: Option<u32>,
     /// A pull waits for room to write.
     pub(super) starved: bool,
+    /// Its session has left memory; the cursor is set up again before anything else is asked of it.
+    pub(super) asleep: bool,
 }
 
 /// What a session said to a cursor before the client was told that it stands.
@@ -170,6 +172,16 @@ impl<R> Lane<R> {
     pub(super) fn newest_number(&self) -> Option<u64> {
         let asked = self.entries.iter().rev().find_map(Entry::attach_number);
         asked.or(self.attachment.as_ref().map(|attachment| attachment.number))
+    }
+
+    /// Whether the newest cursor is about to be taken down.
+    pub(super) fn is_leaving(&self) -> bool {
+        let last = self.entries.iter().rev().find_map(|entry| match &entry.command {
+            Some(SessionCommand::Detach { .. }) => Some(true),
+            Some(SessionCommand::Attach(_)) => Some(false),
+            _ => None,
+        });
+        last.unwrap_or(false)
     }
 
     /// All cursors that the session may know of.

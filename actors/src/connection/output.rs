@@ -30,15 +30,19 @@ impl Connection {
         if self.closing {
             return;
         }
-        self.link.spend(bytes.len());
+        let mark = self.link.spend(bytes.len(), || self.deps.clock.instant());
         self.deps.metrics.traffic(self.codec).went(bytes.len());
         if self.codec.is_binary() {
-            return ctx.binary(bytes);
+            ctx.binary(bytes);
+        } else {
+            // Checks the text, does not copy it.
+            match ByteString::try_from(bytes) {
+                Ok(text) => ctx.text(text),
+                Err(_) => return self.fail("a frame is not text", ctx),
+            }
         }
-        // Checks the text, does not copy it.
-        match ByteString::try_from(bytes) {
-            Ok(text) => ctx.text(text),
-            Err(_) => self.fail("a frame is not text", ctx),
+        if let Some(mark) = mark {
+            ctx.ping(&mark);
         }
     }
 
@@ -73,8 +77,10 @@ impl Connection {
             return;
         }
         self.closing = true;
-        debug!(connection.id = %self.id, code = code.code(), "closing connection");
-        metrics::closed(Some(code.code()));
+        if self.link.close() {
+            debug!(connection.id = %self.id, code = code.code(), "closing connection");
+            metrics::closed(Some(code.code()));
+        }
         ctx.close(Some(ws::CloseReason {
             code: code.code().into(),
             description: Some(reason.encode()),
@@ -87,6 +93,7 @@ impl Connection {
     pub(super) fn echo_close(&mut self, reason: Option<ws::CloseReason>, ctx: &mut Ctx) {
         if !self.closing {
             self.closing = true;
+            self.link.close();
             metrics::closed(reason.as_ref().map(|reason| reason.code.into()));
             ctx.close(reason.map(|reason| ws::CloseReason {
                 code: reason.code,

@@ -6,6 +6,8 @@
 
 use std::{
     collections::HashMap,
+    hash::Hash,
+    net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -32,6 +34,23 @@ pub enum Full {
         /// The limit.
         limit: usize,
     },
+    /// The remote address has as many as one may have.
+    #[error("the address has {limit} connections, the limit")]
+    Address {
+        /// The limit.
+        limit: usize,
+    },
+}
+
+impl Full {
+    /// Returns the name of the bound and its value.
+    pub(super) fn bound(self) -> (&'static str, usize) {
+        match self {
+            Self::Process { limit } => ("connections", limit),
+            Self::User { limit } => ("connections_per_user", limit),
+            Self::Address { limit } => ("connections_per_address", limit),
+        }
+    }
 }
 
 /// What a connection is told from outside.
@@ -52,6 +71,7 @@ pub struct ConnectionsRef(Arc<Inner>);
 struct Inner {
     max: usize,
     max_per_user: usize,
+    max_per_address: usize,
     state: Mutex<State>,
     count: watch::Sender<usize>,
 }
@@ -61,6 +81,7 @@ struct State {
     next: u64,
     open: HashMap<u64, Open>,
     users: HashMap<UserId, usize>,
+    addresses: HashMap<IpAddr, usize>,
 }
 
 #[derive(Debug, Default)]
@@ -68,6 +89,7 @@ struct Open {
     control: Option<Recipient<Control>>,
     user: Option<UserId>,
     login: Option<String>,
+    address: Option<IpAddr>,
 }
 
 impl ConnectionsRef {
@@ -77,37 +99,49 @@ impl ConnectionsRef {
         Self(Arc::new(Inner {
             max: config.max_connections,
             max_per_user: config.max_connections_per_user,
+            max_per_address: config.max_connections_per_address,
             state: Mutex::default(),
             count: watch::Sender::new(0),
         }))
     }
 
-    /// Takes a place, before the upgrade. `caller`: who it is for, if that is proven already.
+    /// Takes a place, before the upgrade. `caller`: who it is for, if that is proven already; `address`: where it is from.
     ///
     /// # Errors
     /// [`Full`]: answer 503, `overloaded`.
-    pub fn admit(&self, caller: Option<&Principal>) -> Result<Permit, Full> {
-        let permit = {
-            let mut state = self.0.lock();
-            if state.open.len() >= self.0.max {
-                crate::metrics::refused("connections");
-                return Err(Full::Process { limit: self.0.max });
-            }
-            let number = state.next;
-            state.next += 1;
-            state.open.insert(number, Open::default());
-            self.0.count.send_replace(state.open.len());
-            Permit {
-                inner: self.0.clone(),
-                number,
-            }
-        };
-        if let Some(caller) = caller {
-            permit
-                .identify(caller)
-                .inspect_err(|_full| crate::metrics::refused("connections_per_user"))?;
+    pub fn admit(&self, caller: Option<&Principal>, address: Option<IpAddr>) -> Result<Permit, Full> {
+        let admitted = self.place(address.map(network)).and_then(|permit| {
+            caller.map_or(Ok(()), |caller| permit.identify(caller))?;
+            Ok(permit)
+        });
+        admitted.inspect_err(|full| crate::metrics::refused(full.bound().0))
+    }
+
+    fn place(&self, address: Option<IpAddr>) -> Result<Permit, Full> {
+        let mut state = self.0.lock();
+        if state.open.len() >= self.0.max {
+            return Err(Full::Process { limit: self.0.max });
         }
-        Ok(permit)
+        if let Some(address) = address {
+            let limit = self.0.max_per_address;
+            let taken = state.addresses.entry(address).or_insert(0);
+            if *taken >= limit {
+                return Err(Full::Address { limit });
+            }
+            *taken += 1;
+        }
+        let number = state.next;
+        state.next += 1;
+        let open = Open {
+            address,
+            ..Open::default()
+        };
+        state.open.insert(number, open);
+        self.0.count.send_replace(state.open.len());
+        Ok(Permit {
+            inner: self.0.clone(),
+            number,
+        })
     }
 
     /// Returns how many are open.
@@ -234,11 +268,22 @@ impl Permit {
     }
 }
 
-fn leave(users: &mut HashMap<UserId, usize>, user: &UserId) {
-    if let Some(count) = users.get_mut(user) {
+/// What counts as one remote address: of IPv6 the network of one site, because a host may take any address in it.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+fn leave<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
         *count -= 1;
         if *count == 0 {
-            users.remove(user);
+            counts.remove(key);
         }
     }
 }
@@ -246,10 +291,13 @@ fn leave(users: &mut HashMap<UserId, usize>, user: &UserId) {
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut state = self.inner.lock();
-        if let Some(open) = state.open.remove(&self.number)
-            && let Some(user) = open.user
-        {
-            leave(&mut state.users, &user);
+        if let Some(open) = state.open.remove(&self.number) {
+            if let Some(user) = open.user {
+                leave(&mut state.users, &user);
+            }
+            if let Some(address) = open.address {
+                leave(&mut state.addresses, &address);
+            }
         }
         self.inner.count.send_replace(state.open.len());
     }
@@ -281,11 +329,11 @@ mod tests {
     #[test]
     fn the_bound_of_the_process_holds_and_places_come_back() {
         let all = registry(2, 9);
-        let first = all.admit(None).unwrap();
-        let second = all.admit(None).unwrap();
-        assert_eq!(all.admit(None).unwrap_err(), Full::Process { limit: 2 });
+        let first = all.admit(None, None).unwrap();
+        let second = all.admit(None, None).unwrap();
+        assert_eq!(all.admit(None, None).unwrap_err(), Full::Process { limit: 2 });
         drop(first);
-        let third = all.admit(None).unwrap();
+        let third = all.admit(None, None).unwrap();
         assert_eq!(all.count(), 2);
         drop((second, third));
         assert_eq!(all.count(), 0);
@@ -294,25 +342,45 @@ mod tests {
     #[test]
     fn the_bound_of_a_user_holds_at_the_upgrade_and_at_hello() {
         let all = registry(9, 1);
-        let early = all.admit(Some(&caller("ann", None))).unwrap();
+        let early = all.admit(Some(&caller("ann", None)), None).unwrap();
         assert_eq!(
-            all.admit(Some(&caller("ann", None))).unwrap_err(),
+            all.admit(Some(&caller("ann", None)), None).unwrap_err(),
             Full::User { limit: 1 }
         );
         assert_eq!(all.count(), 1, "a refused one keeps no place");
-        let late = all.admit(None).unwrap();
+        let late = all.admit(None, None).unwrap();
         assert_eq!(late.identify(&caller("ann", Some("t"))), Err(Full::User { limit: 1 }));
         late.identify(&caller("bob", Some("t"))).unwrap();
         drop(early);
         late.identify(&caller("ann", Some("t"))).unwrap();
         late.identify(&caller("ann", Some("u"))).unwrap();
-        assert!(all.admit(Some(&caller("bob", None))).is_ok());
+        assert!(all.admit(Some(&caller("bob", None)), None).is_ok());
+    }
+
+    #[test]
+    fn the_bound_of_an_address_holds_and_places_come_back() {
+        let config = ConnectionConfig {
+            max_connections_per_address: 2,
+            ..ConnectionConfig::default()
+        };
+        let all = ConnectionsRef::new(&config);
+        let from = |address: &str| all.admit(None, Some(address.parse().unwrap()));
+        let first = from("192.0.2.1").unwrap();
+        let _mapped = from("::ffff:192.0.2.1").unwrap();
+        assert_eq!(from("192.0.2.1").unwrap_err(), Full::Address { limit: 2 });
+        let _other = from("192.0.2.2").unwrap();
+        let _site = [from("2001:db8:1:2::1").unwrap(), from("2001:db8:1:2:ffff::9").unwrap()];
+        assert_eq!(from("2001:db8:1:2::3").unwrap_err(), Full::Address { limit: 2 });
+        let _next = from("2001:db8:1:3::1").unwrap();
+        drop(first);
+        let _again = from("192.0.2.1").unwrap();
+        assert_eq!(all.count(), 6, "a refused one keeps no place");
     }
 
     #[actix::test]
     async fn waiting_ends_with_the_last_connection_or_the_limit() {
         let all = registry(9, 9);
-        let permit = all.admit(None).unwrap();
+        let permit = all.admit(None, None).unwrap();
         assert!(!all.wait_empty(Duration::from_millis(5)).await);
         let waiting = all.clone();
         let (emptied, ()) = tokio::join!(waiting.wait_empty(Duration::from_secs(9)), async { drop(permit) });

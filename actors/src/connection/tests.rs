@@ -82,7 +82,7 @@ impl Peer {
         let upgrade = Upgrade {
             codec: Codec::Json,
             credentials: Ok(None),
-            permit: connections.admit(None).unwrap(),
+            permit: connections.admit(None, None).unwrap(),
             hang_up: crate::connection::HangUp::default(),
         };
         let body = Box::pin(serve(Arc::new(deps), upgrade, Box::pin(payload)));

@@ -2,7 +2,7 @@
 
 use std::{
     cell::Cell,
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     future::Future,
     hash::{BuildHasher, RandomState},
     sync::{
@@ -21,7 +21,7 @@ use kronos_protocol::{
 };
 use tokio::sync::oneshot;
 
-use super::{Directory, Locate, Located, Phase, TellAll};
+use super::{DIRECTORY_MAILBOX, Directory, Locate, Located, Phase, TellAll, parked};
 use crate::{
     clock::Clock,
     config::SessionConfig,
@@ -33,12 +33,16 @@ use crate::{
         message::{ReplyTo, SessionCall, SessionCommand, SessionError},
     },
     store::{SessionMeta, StoreError, service::StoreRef},
+    supervisor::{RestartPolicy, start_guarded},
 };
 
 /// Locks of the table of routes: enough that cores rarely meet.
 const ROUTE_SHARDS: usize = 64;
 /// Sessions with unfinished work that are activated at the same time after a start.
 const RECOVER_AT_ONCE: usize = 64;
+/// Panics of a directory that are forgiven within [`DIRECTORY_WINDOW`]: its sessions need it, so many.
+const DIRECTORY_RESTARTS: u32 = 1_000;
+const DIRECTORY_WINDOW: Duration = Duration::from_secs(60);
 /// Time for the last commits after the drain's deadline.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(10);
 thread_local! {
@@ -62,6 +66,7 @@ pub(super) struct Node {
     routes: Vec<Mutex<HashMap<SessionId, usize>>>,
     joined: tokio::sync::watch::Sender<usize>,
     pub(super) draining: Arc<AtomicBool>,
+    pub(super) parked: Mutex<HashSet<SessionId>>,
 }
 
 impl Node {
@@ -74,6 +79,15 @@ impl Node {
     pub(super) fn route(&self, session: &SessionId, prefer: usize) -> usize {
         let mut routes = self.shard(session).lock().unwrap_or_else(PoisonError::into_inner);
         *routes.entry(session.clone()).or_insert(prefer)
+    }
+
+    /// The directory of the core that has the session, if one has.
+    pub(super) fn routed(&self, session: &SessionId) -> Option<Addr<Directory>> {
+        let core = {
+            let routes = self.shard(session).lock().unwrap_or_else(PoisonError::into_inner);
+            routes.get(session).copied()
+        };
+        core.and_then(|core| self.directory(core))
     }
 
     pub(super) fn unroute(&self, session: &SessionId) {
@@ -104,7 +118,16 @@ impl Node {
 /// Finds and activates sessions. Cheap to clone.
 #[derive(Clone)]
 pub struct DirectoryRef {
-    node: Arc<Node>,
+    pub(super) node: Arc<Node>,
+}
+
+/// The session as its clients name it.
+pub(super) fn wire(session: &SessionId) -> SessionId {
+    if session.as_str().starts_with('@') {
+        SessionId::from_trusted(SessionId::FEED.to_owned())
+    } else {
+        session.clone()
+    }
 }
 
 /// A live session. Cheap to clone, but hold one per (sender, session): a clone has a mailbox slot of its own.
@@ -158,6 +181,7 @@ impl DirectoryRef {
                 routes: (0..ROUTE_SHARDS).map(|_| Mutex::default()).collect(),
                 joined: tokio::sync::watch::Sender::new(0),
                 draining: Arc::default(),
+                parked: Mutex::default(),
             }),
         }
     }
@@ -167,16 +191,29 @@ impl DirectoryRef {
         if CORE.get().is_some() {
             return;
         }
-        let gemini = GeminiRef::start(&Arbiter::current(), Arc::clone(&self.node.gemini));
+        let gemini = GeminiRef::start(Arc::clone(&self.node.gemini));
         let sessions = Arc::new(AtomicUsize::new(0));
         let directory = Directory {
             node: Arc::clone(&self.node),
             gemini,
             live: HashMap::new(),
+            asleep: HashMap::new(),
+            strikes: HashMap::new(),
             generation: 0,
             sessions: Arc::clone(&sessions),
-        }
-        .start();
+        };
+        let policy = RestartPolicy {
+            max_restarts: DIRECTORY_RESTARTS,
+            window: DIRECTORY_WINDOW,
+        };
+        let (directory, _) = start_guarded(
+            directory,
+            DIRECTORY_MAILBOX,
+            policy,
+            self.node.clock.clone(),
+            || tracing::error!("a directory panicked and goes on"),
+            |exit| tracing::debug!(?exit, "a directory ended"),
+        );
         let mut cores = self.node.cores.write().unwrap_or_else(PoisonError::into_inner);
         CORE.set(Some(cores.len()));
         cores.push(Core { directory, sessions });
@@ -213,14 +250,19 @@ impl DirectoryRef {
         self.locate(session.clone(), session.clone(), Origin::Stored).await
     }
 
+    /// The inner id of a user's feed; `None` when the user's id is too long to have one.
+    pub(super) fn feed_of(user: &UserId) -> Option<SessionId> {
+        SessionId::try_from(format!("@{user}")).ok()
+    }
+
     /// The same for a user's feed (`@me`), made when it does not exist.
     ///
     /// # Errors
     /// As [`DirectoryRef::resolve`]; `validation` when the user's id is too long to have a feed.
     pub async fn feed(&self, user: &UserId) -> Result<SessionRef, SessionError> {
-        let long = |_| SessionError::new(ErrorCode::Validation, "this user id is too long for a feed");
-        let id = SessionId::try_from(format!("@{user}")).map_err(long)?;
-        let wire = SessionId::from_trusted(SessionId::FEED.to_owned());
+        let long = || SessionError::new(ErrorCode::Validation, "this user id is too long for a feed");
+        let id = Self::feed_of(user).ok_or_else(long)?;
+        let wire = wire(&id);
         let meta = self.new_meta(id.clone(), user.clone(), None, &SessionSettings::default(), false);
         self.locate(id, wire, Origin::New(Box::new(meta))).await
     }
@@ -261,6 +303,12 @@ impl DirectoryRef {
         Ok(session)
     }
 
+    /// Tells a user's devices that a conversation is gone.
+    pub async fn tell_deleted(&self, owner: &Arc<Principal>, session: &SessionId) {
+        self.notify(owner, "kronos.conversation_deleted", serde_json::json!({"id": session}))
+            .await;
+    }
+
     /// Puts a fact into the caller's feed; a feed that cannot take it now is not the caller's problem.
     async fn notify(&self, owner: &Arc<Principal>, name: &str, value: serde_json::Value) {
         let Ok(feed) = self.feed(&owner.user).await else { return };
@@ -298,6 +346,7 @@ impl DirectoryRef {
             updated_at_ms: now,
             message_count: 0,
             preview: None,
+            relaxed_run: false,
         }
     }
 
@@ -305,6 +354,9 @@ impl DirectoryRef {
         let unavailable = || SessionError::new(ErrorCode::Overloaded, "the server starts").after_ms(500);
         let prefer = self.node.pick().ok_or_else(unavailable)?;
         loop {
+            if self.is_parked(&id) {
+                return Err(parked::refusal());
+            }
             let core = self.node.route(&id, prefer);
             let directory = self.node.directory(core).ok_or_else(unavailable)?;
             let locate = Locate {
@@ -316,7 +368,6 @@ impl DirectoryRef {
             match directory.send(locate).await {
                 Ok(Located::Here(session)) => return Ok(session),
                 Ok(Located::Moved) => {}
-                Ok(Located::Refused(error)) => return Err(error),
                 Err(_) => return Err(SessionError::closed()),
             }
         }
@@ -339,14 +390,8 @@ impl DirectoryRef {
         Ok(count)
     }
 
-    async fn resolve_stored(&self, session: &SessionId) -> Result<SessionRef, SessionError> {
-        let feed = session.as_str().starts_with('@');
-        let wire = if feed {
-            SessionId::from_trusted(SessionId::FEED.to_owned())
-        } else {
-            session.clone()
-        };
-        self.locate(session.clone(), wire, Origin::Stored).await
+    pub(super) async fn resolve_stored(&self, session: &SessionId) -> Result<SessionRef, SessionError> {
+        self.locate(session.clone(), wire(session), Origin::Stored).await
     }
 
     /// Starts no new runs from now on: the first step of a drain, before clients are told to go.

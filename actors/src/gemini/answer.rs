@@ -1,5 +1,7 @@
 //! Puts the chunks of one attempt together: what to show, what to send back in later turns, how it ended.
 
+use std::collections::VecDeque;
+
 use serde_json::{Value, json};
 
 use super::failure::Failure;
@@ -20,8 +22,10 @@ pub(crate) struct Answer {
     finish_reason: Option<String>,
     /// Something to read or to do came: text that is not empty, or a call.
     has_content: bool,
-    /// What to show, and was not taken yet.
-    outbox: Vec<Progress>,
+    /// What to show, and was not taken yet: neighbours of a kind are one.
+    outbox: VecDeque<Progress>,
+    /// Bytes of text in it.
+    waiting_bytes: usize,
 }
 
 impl Answer {
@@ -30,19 +34,40 @@ impl Answer {
     /// # Errors
     /// The event says that the request failed, or is no chunk. What came before it is kept.
     pub(crate) fn take_event(&mut self, event: &[u8]) -> Result<(), Failure> {
-        for chunk in serde_json::Deserializer::from_slice(event).into_iter::<Chunk<'_>>() {
+        // Looked at once as a whole: as bytes each key and each text would be looked at by itself.
+        let (text, rest) = match str::from_utf8(event) {
+            Ok(text) => (text, &[][..]),
+            Err(error) => {
+                let (sound, rest) = event.split_at(error.valid_up_to());
+                (str::from_utf8(sound).unwrap_or_default(), rest)
+            }
+        };
+        for chunk in serde_json::Deserializer::from_str(text).into_iter::<Chunk<'_>>() {
             // The parser's text repeats what it read.
             let Ok(chunk) = chunk else {
                 return Err(Failure::unreadable());
             };
             self.take_chunk(chunk)?;
         }
-        Ok(())
+        if rest.is_empty() {
+            Ok(())
+        } else {
+            Err(Failure::unreadable())
+        }
     }
 
-    /// Takes out what came since the last time, in order.
-    pub(crate) fn take_outbox(&mut self) -> Vec<Progress> {
-        std::mem::take(&mut self.outbox)
+    /// Takes out the next thing to show: everything of its kind that came since the last time.
+    pub(crate) fn next_shown(&mut self) -> Option<Progress> {
+        let next = self.outbox.pop_front()?;
+        if let Progress::Delta { text, .. } | Progress::Thought { text } = &next {
+            self.waiting_bytes = self.waiting_bytes.saturating_sub(text.len());
+        }
+        Some(next)
+    }
+
+    /// Returns how many bytes of text wait to be shown.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
     }
 
     /// Tokens so far.
@@ -104,7 +129,7 @@ impl Answer {
         if let Some(reason) = chunk.prompt_feedback.and_then(|feedback| feedback.block_reason) {
             return Err(finish::prompt_blocked(&reason.0));
         }
-        let Some(candidate) = chunk.candidates.into_iter().flatten().next() else {
+        let Some(candidate) = chunk.candidates.0 else {
             return Ok(());
         };
         for part in candidate
@@ -124,8 +149,9 @@ impl Answer {
     fn take_part(&mut self, part: Part, usage: Option<Usage>) {
         let shown = part.text.as_deref().filter(|text| !text.is_empty());
         if part.thought {
-            self.outbox
-                .extend(shown.map(|text| Progress::Thought { text: text.to_owned() }));
+            if let Some(text) = shown {
+                self.show_thought(text);
+            }
             if part.other.contains_key(SIGNATURE) {
                 self.keep(part.into_value());
             }
@@ -144,17 +170,26 @@ impl Answer {
         }
     }
 
-    /// Shows text; what came with the same event is one delta.
+    /// Shows text; what waits already and this are one delta.
     fn show(&mut self, more: String, tokens: Option<Usage>) {
-        match self.outbox.last_mut() {
+        self.waiting_bytes += more.len();
+        match self.outbox.back_mut() {
             Some(Progress::Delta { text, usage }) => {
                 text.push_str(&more);
                 *usage = tokens.or(*usage);
             }
-            _ => self.outbox.push(Progress::Delta {
+            _ => self.outbox.push_back(Progress::Delta {
                 text: more,
                 usage: tokens,
             }),
+        }
+    }
+
+    fn show_thought(&mut self, more: &str) {
+        self.waiting_bytes += more.len();
+        match self.outbox.back_mut() {
+            Some(Progress::Thought { text }) => text.push_str(more),
+            _ => self.outbox.push_back(Progress::Thought { text: more.to_owned() }),
         }
     }
 
@@ -205,6 +240,37 @@ mod tests {
         answer(chunks)?.finish("asked")
     }
 
+    fn shown(answer: &mut Answer) -> Vec<String> {
+        let next = || answer.next_shown();
+        let shown = std::iter::from_fn(next).map(|progress| match progress {
+            Progress::Thought { text } => format!("thought {text}"),
+            Progress::Delta { text, .. } => text,
+            other => panic!("{other:?}"),
+        });
+        shown.collect()
+    }
+
+    #[test]
+    fn what_waits_is_put_together_and_counted() {
+        let usage = |tokens: u64| {
+            let mut chunk = parts(json!([{"text": "ab"}]));
+            chunk["usageMetadata"] = json!({"candidatesTokenCount": tokens});
+            chunk
+        };
+        let thought = parts(json!([{"text": "t", "thought": true}]));
+        let mut answer = answer(&[thought.clone(), thought, usage(1), usage(2)]).unwrap();
+        assert_eq!(answer.waiting_bytes(), 6);
+        assert!(matches!(answer.next_shown(), Some(Progress::Thought { text }) if text == "tt"));
+        assert_eq!(answer.waiting_bytes(), 4);
+        let next = answer.next_shown();
+        assert!(
+            matches!(&next, Some(Progress::Delta { text, usage: Some(usage) }) if text == "abab" && usage.answer == 2),
+            "with the newest usage: {next:?}"
+        );
+        assert_eq!(answer.waiting_bytes(), 0);
+        assert!(answer.next_shown().is_none());
+    }
+
     #[test]
     fn unsigned_text_is_merged_and_signed_parts_stay_as_they_came() {
         let signed_text = json!({"text": "c", "thoughtSignature": "1"});
@@ -238,16 +304,7 @@ mod tests {
             end("STOP"),
         ])
         .unwrap();
-        let shown: Vec<String> = answer
-            .take_outbox()
-            .into_iter()
-            .map(|progress| match progress {
-                Progress::Thought { text } => format!("thought {text}"),
-                Progress::Delta { text, .. } => text,
-                other => panic!("{other:?}"),
-            })
-            .collect();
-        assert_eq!(shown, ["thought t1", "thought t2", "a"]);
+        assert_eq!(shown(&mut answer), ["thought t1t2", "a"]);
         assert_eq!(answer.finish("m").unwrap().parts, [signed, json!({"text": "a"})]);
     }
 
@@ -322,7 +379,7 @@ mod tests {
         let mut answer = Answer::default();
         let event = format!("{}\n{}", parts(json!([{"text": "a"}])), json!({"error": {"code": 500}}));
         assert!(answer.take_event(event.as_bytes()).is_err());
-        assert_eq!(answer.take_outbox().len(), 1);
+        assert_eq!(shown(&mut answer), ["a"]);
     }
 
     #[test]

@@ -191,7 +191,12 @@ fn check_bounds(config: &GeminiConfig) -> Result<(), GeminiConfigError> {
         ),
         ("max_tokens", (1..=65_536).contains(&config.max_tokens)),
         ("max_attempts", config.max_attempts > 0),
+        (
+            "retry_ratio",
+            config.retry_ratio.is_finite() && config.retry_ratio >= 0.0,
+        ),
         ("max_concurrent", config.max_concurrent > 0),
+        ("min_concurrent", config.min_concurrent > 0),
         ("max_concurrent_per_user", config.max_concurrent_per_user > 0),
         ("event_bytes", config.event_bytes > 0),
         ("breaker_failures", config.breaker_failures > 0),
@@ -319,6 +324,7 @@ mod tests {
         assert!(refused(&|config| config.api_key = Some("a\nb".into())).contains("api_key"));
         assert!(refused(&|config| config.max_tokens = 0).contains("max_tokens"));
         assert!(refused(&|config| config.temperature = Some(f64::NAN)).contains("temperature"));
+        assert!(refused(&|config| config.retry_ratio = f64::NAN).contains("retry_ratio"));
         assert_eq!(refused(&|_| {}), "");
     }
 

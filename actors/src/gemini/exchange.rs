@@ -1,20 +1,22 @@
 //! One request to the upstream and its answer: time-outs, reading, showing.
 
-use std::time::Duration;
+use std::pin::Pin;
+use std::time::{Duration, Instant};
 
+use actix::dev::RecipientRequest;
 use bytes::Bytes;
-use metrics::histogram;
+use futures_util::FutureExt;
 use reqwest::Response;
 use reqwest::header::RETRY_AFTER;
-use tokio::time::timeout;
+use tokio::time::{Sleep, timeout};
 
 use super::answer::Answer;
 use super::failure::{self, Failure};
 use super::generation::{Generation, Stop};
+use super::metrics::handles;
 use super::stream::EventReader;
 use super::wire::ErrorStatus;
-use super::{Finished, Progress};
-use crate::metrics::GEMINI_FIRST_TOKEN;
+use super::{Finished, GenerationEvent, Progress};
 use crate::upstream::Pass;
 
 /// Most bytes of an error's body that are read: Google's have a few hundred.
@@ -23,6 +25,11 @@ const ERROR_BYTES: usize = 64 * 1024;
 const ERROR_PATIENCE: Duration = Duration::from_secs(5);
 /// Time for what may follow the finish reason, which is nothing but the end of the body.
 const AFTER_FINISH: Duration = Duration::from_millis(500);
+/// Bytes of text that may wait while the session handles an event; beyond them the answer is not read on.
+const READ_AHEAD: usize = 8 * 1024;
+/// Most pieces that lie ready and are put together before the session gets them: a core that is that far behind saves work,
+/// and no text waits for long.
+const AT_ONCE: u32 = 16;
 
 impl Generation {
     /// Makes one request and shows its answer as it comes.
@@ -44,86 +51,190 @@ impl Generation {
                 })
                 .await?;
         }
-        self.read(response, asked_at, pass).await
-    }
-
-    async fn read(
-        &mut self,
-        mut response: Response,
-        asked_at: std::time::Instant,
-        pass: &mut Pass,
-    ) -> Result<Finished, Stop> {
-        let mut reader = EventReader::new(self.shared.config.event_bytes);
-        let mut answer = Answer::default();
-        let elapsed = self.shared.clock.instant().saturating_duration_since(asked_at);
-        let mut patience = self.shared.config.first_byte_timeout.saturating_sub(elapsed);
-        let mut first = true;
-        loop {
-            let bytes = match timeout(patience, response.chunk()).await {
-                Ok(Ok(Some(bytes))) => bytes,
-                Ok(Ok(None)) => break,
-                Ok(Err(_)) | Err(_) if answer.is_finished() => break,
-                Ok(Err(_broken)) => return Err(Failure::broken().into()),
-                Err(_elapsed) => return Err(Failure::silent().into()),
-            };
-            if std::mem::take(&mut first) {
-                self.shared
-                    .note_first_byte(self.shared.clock.instant().saturating_duration_since(asked_at));
-            }
-            let mut rest = &bytes[..];
-            while let Some(event) = reader
-                .next_event(&mut rest)
-                .map_err(|_too_long| Failure::unreadable())?
-            {
-                let taken = answer.take_event(event);
-                self.usage = answer.usage();
-                self.show(&mut answer, asked_at).await?;
-                taken?;
-                pass.succeed();
-            }
-            patience = if answer.is_finished() {
-                AFTER_FINISH
-            } else {
-                self.shared.config.idle_timeout
-            };
-        }
-        self.end(reader, answer, asked_at).await
-    }
-
-    /// Takes what came without a final empty line, and decides.
-    async fn end(
-        &mut self,
-        mut reader: EventReader,
-        mut answer: Answer,
-        asked_at: std::time::Instant,
-    ) -> Result<Finished, Stop> {
-        let taken = match reader.finish() {
-            Ok(Some(event)) => answer.take_event(event),
-            Ok(None) | Err(_) => Ok(()),
+        let mut reading = Reading {
+            reader: EventReader::new(self.shared.config.event_bytes),
+            answer: Answer::default(),
+            handled: Box::pin(None),
+            asked_at,
         };
-        self.usage = answer.usage();
-        self.show(&mut answer, asked_at).await?;
-        match taken {
-            // Said in the last event, whole: that the request failed.
-            Err(failure) if failure != Failure::unreadable() => return Err(failure.into()),
-            // The front half of an event: whether the answer is whole does not depend on it.
-            Err(_) | Ok(()) => {}
+        let end = self.read(response, &mut reading, pass).await;
+        // Whatever ended it: what came before is shown.
+        while self.show_next(&mut reading) {
+            reading.until_handled().await?;
         }
-        if reader.saw_foreign_lines() && !self.shown && !answer.is_finished() {
+        end?;
+        if reading.reader.saw_foreign_lines() && !self.shown && !reading.answer.is_finished() {
             return Err(Failure::unreadable().into());
         }
-        Ok(answer.finish(&self.model)?)
+        Ok(reading.answer.finish(&self.model)?)
     }
 
-    async fn show(&mut self, answer: &mut Answer, asked_at: std::time::Instant) -> Result<(), Stop> {
-        for progress in answer.take_outbox() {
-            if !std::mem::replace(&mut self.shown, true) {
-                let elapsed = self.shared.clock.instant().saturating_duration_since(asked_at);
-                histogram!(GEMINI_FIRST_TOKEN).record(elapsed.as_secs_f64());
+    /// Reads to the end. While the session handles one event the answer is read on, and what comes is the next one.
+    async fn read(&mut self, mut response: Response, reading: &mut Reading, pass: &mut Pass) -> Result<(), Stop> {
+        let elapsed = self.since(reading.asked_at);
+        let mut silence = Silence::new(self.shared.config.first_byte_timeout.saturating_sub(elapsed));
+        let mut first = true;
+        let mut ahead = 0;
+        loop {
+            let has_room = reading.answer.waiting_bytes() < READ_AHEAD;
+            let received = if ahead > 0 && has_room {
+                ahead -= 1;
+                // The connection hands over one piece at a time, and gets round to the next meanwhile.
+                tokio::task::yield_now().await;
+                let Some(received) = response.chunk().now_or_never() else {
+                    ahead = 0;
+                    continue;
+                };
+                Some(received)
+            } else {
+                ahead = 0;
+                self.show_next(reading);
+                tokio::select! {
+                    biased;
+                    handled = reading.until_handled(), if reading.handled.is_some() => {
+                        handled?;
+                        silence.begin();
+                        if reading.answer.waiting_bytes() > 0 {
+                            // More came before the last was handled: the core is behind, and more may lie ready.
+                            ahead = AT_ONCE;
+                        }
+                        continue;
+                    }
+                    received = response.chunk(), if has_room => Some(received),
+                    () = silence.is_too_long(), if has_room => None,
+                }
+            };
+            let bytes = match received {
+                Some(Ok(Some(bytes))) => bytes,
+                Some(Ok(None)) => break,
+                Some(Err(_)) | None if reading.answer.is_finished() => break,
+                Some(Err(_broken)) => return Err(Failure::broken().into()),
+                None => return Err(Failure::silent().into()),
+            };
+            if std::mem::take(&mut first) {
+                self.shared.note_first_byte(self.since(reading.asked_at));
+                silence.bound(self.shared.config.idle_timeout);
             }
-            self.outlet.emit(progress).await?;
+            self.take(&bytes, reading, pass)?;
+            if reading.answer.is_finished() {
+                silence.bound(AFTER_FINISH);
+            } else {
+                silence.begin();
+            }
+        }
+        self.take_the_end(reading)
+    }
+
+    /// Takes the events that are complete.
+    fn take(&mut self, bytes: &[u8], reading: &mut Reading, pass: &mut Pass) -> Result<(), Failure> {
+        let mut rest = bytes;
+        while let Some(event) = reading
+            .reader
+            .next_event(&mut rest)
+            .map_err(|_too_long| Failure::unreadable())?
+        {
+            let taken = reading.answer.take_event(event);
+            self.usage = reading.answer.usage();
+            taken?;
+            pass.succeed();
         }
         Ok(())
+    }
+
+    /// Takes what came without a final empty line.
+    fn take_the_end(&mut self, reading: &mut Reading) -> Result<(), Stop> {
+        let taken = match reading.reader.finish() {
+            Ok(Some(event)) => reading.answer.take_event(event),
+            Ok(None) | Err(_) => Ok(()),
+        };
+        self.usage = reading.answer.usage();
+        match taken {
+            // Said in the last event, whole: that the request failed.
+            Err(failure) if failure != Failure::unreadable() => Err(failure.into()),
+            // The front half of an event: whether the answer is whole does not depend on it.
+            Err(_) | Ok(()) => Ok(()),
+        }
+    }
+
+    /// Sends what waits to be shown, unless the session still handles the last event; says whether something is on its way.
+    fn show_next(&mut self, reading: &mut Reading) -> bool {
+        if reading.handled.is_none()
+            && let Some(progress) = reading.answer.next_shown()
+        {
+            if !std::mem::replace(&mut self.shown, true) {
+                handles().first_token.record(self.since(reading.asked_at).as_secs_f64());
+            }
+            reading.handled.set(Some(self.outlet.send(progress)));
+        }
+        reading.handled.is_some()
+    }
+
+    fn since(&self, begin: Instant) -> Duration {
+        self.shared.clock.instant().saturating_duration_since(begin)
+    }
+}
+
+/// An answer while it is read and shown.
+struct Reading {
+    reader: EventReader,
+    answer: Answer,
+    /// The event that the session handles now, in a place that all of them use.
+    handled: Pin<Box<Option<RecipientRequest<GenerationEvent>>>>,
+    asked_at: Instant,
+}
+
+impl Reading {
+    /// Waits until the session has handled the event on its way, if there is one. May be dropped and asked again.
+    async fn until_handled(&mut self) -> Result<(), Stop> {
+        if let Some(handled) = self.handled.as_mut().as_pin_mut() {
+            let result = handled.await;
+            self.handled.set(None);
+            if result.is_err() {
+                return Err(Stop::SinkGone);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Measures how long nothing came. One timer for the whole answer: that something came costs a look at the clock.
+struct Silence {
+    bound: Duration,
+    until: tokio::time::Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Silence {
+    fn new(bound: Duration) -> Self {
+        let timer = Box::pin(tokio::time::sleep(bound));
+        Self {
+            bound,
+            until: timer.deadline(),
+            timer,
+        }
+    }
+
+    /// It begins again.
+    fn begin(&mut self) {
+        self.until = tokio::time::Instant::now() + self.bound;
+    }
+
+    /// It begins again, with another bound.
+    fn bound(&mut self, bound: Duration) {
+        self.bound = bound;
+        self.begin();
+        self.timer.as_mut().reset(self.until);
+    }
+
+    /// Ends when the bound is reached. May be dropped and asked again.
+    async fn is_too_long(&mut self) {
+        loop {
+            self.timer.as_mut().await;
+            if self.timer.deadline() >= self.until {
+                return;
+            }
+            self.timer.as_mut().reset(self.until);
+        }
     }
 }
 

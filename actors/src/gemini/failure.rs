@@ -30,7 +30,7 @@ pub(crate) struct Failure {
     pub(crate) after: Option<Duration>,
     /// HTTP status, or the code of an error within the stream.
     pub(crate) status: Option<u16>,
-    /// Gemini's finish or block reason.
+    /// Gemini's finish or block reason, or the name of the bound of ours that ended it.
     pub(crate) reason: Option<String>,
     /// The upstream is in trouble, not this request: counts for the circuit breaker.
     pub(crate) outage: bool,
@@ -39,6 +39,9 @@ pub(crate) struct Failure {
     /// The pieces of the request that the upstream named, for the log.
     pub(crate) fields: Option<String>,
 }
+
+/// The bound that refuses generations when too many wait.
+pub(super) const WAITING: &str = "gemini_waiting";
 
 const UNAVAILABLE: &str = "The AI model is overloaded or cannot be reached at the moment. Please try again.";
 const TIMEOUT: &str = "The AI model did not answer in time. Please try again.";
@@ -98,6 +101,7 @@ impl Failure {
         );
         Self {
             after: Some(after),
+            reason: Some(WAITING.to_owned()),
             ..failure
         }
         .retry(Retry::Always)
@@ -225,6 +229,11 @@ impl Failure {
                 .outage(),
             _ => Self::new(RunErrorCode::UpstreamError, "The AI model refused the request."),
         }
+    }
+
+    /// Whether the upstream says that it has too much to do now.
+    pub(crate) fn pushes_back(&self) -> bool {
+        self.retry == Retry::Always && matches!(self.status, Some(429 | 503))
     }
 
     fn auth() -> Self {

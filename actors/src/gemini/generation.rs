@@ -1,42 +1,25 @@
 //! One generation from its request to its last event: permit, attempts, pauses between them, deadline.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::Recipient;
 use bytes::Bytes;
-use futures_util::FutureExt;
-use kronos_protocol::ids::RunId;
 use metrics::counter;
-use tokio_util::sync::CancellationToken;
+use tokio::time::timeout;
 
 use super::client;
 use super::failure::{self, Failure, Retry};
+use super::outlet::Outlet;
+use super::permits::{Permit, Refused};
 use super::shared::GeminiShared;
-use super::{Finished, GenerateRequest, GenerationEvent, Progress, Usage};
-use crate::metrics::{GEMINI_REQUESTS, GEMINI_RETRIES, GEMINI_TOKENS};
+use super::{Finished, GenerateRequest, Progress, Usage};
+use crate::metrics::{GEMINI_REQUESTS, GEMINI_RETRIES, GEMINI_TOKENS, refused};
+use crate::upstream::Reserved;
 
-/// Where the events of a generation go.
-#[derive(Clone)]
-pub(super) struct Outlet {
-    pub(super) run: RunId,
-    pub(super) sink: Recipient<GenerationEvent>,
-}
-
-impl Outlet {
-    /// Sends one event and waits until it was handled: that is the backpressure.
-    pub(super) async fn emit(&self, progress: Progress) -> Result<(), Stop> {
-        let event = GenerationEvent {
-            run: self.run.clone(),
-            progress,
-        };
-        match self.sink.send(event).await {
-            Ok(()) => Ok(()),
-            Err(_closed) => Err(Stop::SinkGone),
-        }
-    }
-}
+/// Who waits longer than this for a permit is told: until then the pause looks like any other before a first word.
+const WAITING_IS_TOLD_AFTER: Duration = Duration::from_secs(1);
+/// The bound that refuses attempts after the first.
+const RETRY_BUDGET: &str = "gemini_retry_budget";
 
 /// Why work on a generation ends without an answer.
 #[derive(Debug)]
@@ -53,24 +36,6 @@ pub(super) enum Stop {
 impl From<Failure> for Stop {
     fn from(failure: Failure) -> Self {
         Self::Failed(failure)
-    }
-}
-
-/// Drives `generation` until it ends, panics (which becomes its last event) or is cancelled, which drops it at once and
-/// with it its connection.
-pub(super) async fn guard(generation: impl Future<Output = ()>, outlet: Outlet, cancel: CancellationToken) {
-    let guarded = async {
-        if AssertUnwindSafe(generation).catch_unwind().await.is_err() {
-            tracing::error!(run.id = %outlet.run, "generation panicked");
-            let failed = Failure::internal().into_failed(Usage::default(), 0);
-            // If the sink is gone too, nobody is left to tell.
-            drop(outlet.emit(Progress::Failed(failed)).await);
-        }
-    };
-    tokio::select! {
-        biased;
-        () = cancel.cancelled() => {}
-        () = guarded => {}
     }
 }
 
@@ -100,12 +65,8 @@ impl Generation {
         shared: Arc<GeminiShared>,
         client: reqwest::Client,
         mut request: GenerateRequest,
-        sink: Recipient<GenerationEvent>,
+        outlet: Outlet,
     ) -> Self {
-        let outlet = Outlet {
-            run: request.run.clone(),
-            sink,
-        };
         let model = request.model.take().unwrap_or_else(|| shared.config.model.clone());
         Self {
             shared,
@@ -122,13 +83,17 @@ impl Generation {
         }
     }
 
-    /// Returns where its events go.
-    pub(super) fn outlet(&self) -> Outlet {
-        self.outlet.clone()
+    /// Runs it to its last event, or until it is cancelled, which drops it at once and with it its connection.
+    pub(super) async fn run(self) {
+        let cancel = self.outlet.cancellation();
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => {}
+            () = self.run_to_its_end() => {}
+        }
     }
 
-    /// Runs it to its last event.
-    pub(super) async fn run(mut self) {
+    async fn run_to_its_end(mut self) {
         let deadline = self.request.deadline.into();
         let result = match tokio::time::timeout_at(deadline, self.work()).await {
             Ok(result) => result,
@@ -156,15 +121,16 @@ impl Generation {
             }
             Err(None) => {
                 self.outcome = "abandoned";
-                return;
+                return self.outlet.abandon();
             }
         };
-        // If the sink is gone, nobody is left to tell.
-        drop(self.outlet.emit(last).await);
+        self.outlet.end(last);
     }
 
     /// Everything but the last event. The permit is given back when this ends, not when the session has read the end.
     async fn work(&mut self) -> Result<Finished, Stop> {
+        #[cfg(test)]
+        assert!(self.model != super::tests::POISON_OF_A_GENERATION, "a bomb");
         if !self.shared.is_configured() {
             return Err(Failure::not_configured().into());
         }
@@ -176,19 +142,23 @@ impl Generation {
         let body = client::body(&self.request, &self.shared.config)?;
         // The conversation is in the body now: waiting generations should not hold it twice.
         self.request.contents = Vec::new();
-        let permits = Arc::clone(&self.shared.permits);
-        let user = self.request.user.clone();
-        let acquired = permits.acquire(&user).await;
-        let _permit = acquired.map_err(|refused| Failure::overloaded(refused.after))?;
+        let _permit = self.permit().await?;
+        let mut paid = None;
         loop {
-            let failure = match self.attempt(&path, body.clone()).await {
+            let mut failure = match self.attempt(&path, body.clone(), paid.take()).await {
                 Ok(finished) => return Ok(finished),
                 Err(Stop::Failed(failure)) => failure,
                 Err(stop @ (Stop::CircuitOpen(_) | Stop::SinkGone)) => return Err(stop),
             };
-            let Some(pause) = self.pause_after(&failure) else {
+            let Some(pause) = self.pause_after(&mut failure) else {
                 return Err(failure.into());
             };
+            paid = self.shared.retries.reserve();
+            if paid.is_none() {
+                refused(RETRY_BUDGET);
+                failure.reason.get_or_insert_with(|| RETRY_BUDGET.to_owned());
+                return Err(failure.into());
+            }
             counter!(GEMINI_RETRIES, "reason" => failure.code.as_str()).increment(1);
             let retrying = Progress::Retrying {
                 attempt: self.attempts + 1,
@@ -200,13 +170,35 @@ impl Generation {
         }
     }
 
-    /// Makes one attempt, if the circuit lets it, and tells circuit and health how it went.
-    async fn attempt(&mut self, path: &str, body: Bytes) -> Result<Finished, Stop> {
+    /// Waits for the right to ask.
+    async fn permit(&self) -> Result<Permit, Stop> {
+        let permits = Arc::clone(&self.shared.permits);
+        let user = self.request.user.clone();
+        let mut acquired = std::pin::pin!(permits.acquire(&user));
+        let acquired = match timeout(WAITING_IS_TOLD_AFTER, &mut acquired).await {
+            Ok(acquired) => acquired,
+            Err(_elapsed) => {
+                self.outlet.emit(Progress::Waiting).await?;
+                acquired.await
+            }
+        };
+        acquired.map_err(|Refused { after }| {
+            refused(failure::WAITING);
+            Failure::overloaded(after).into()
+        })
+    }
+
+    /// Makes one attempt, if the circuit lets it, and tells circuit, budget and health how it went. `paid` goes back when
+    /// it does not.
+    async fn attempt(&mut self, path: &str, body: Bytes, paid: Option<Reserved>) -> Result<Finished, Stop> {
         let breaker = Arc::clone(&self.shared.breaker);
         let mut pass = match breaker.enter() {
             Ok(pass) => pass,
             Err(open) => return Err(Stop::CircuitOpen(open.after)),
         };
+        if let Some(paid) = paid {
+            paid.spend();
+        }
         self.count_tokens();
         self.attempts += 1;
         let result = self.exchange(path, body, &mut pass).await;
@@ -225,8 +217,9 @@ impl Generation {
         result
     }
 
-    /// Returns the pause before the next attempt, or nothing if there is to be none.
-    fn pause_after(&mut self, failure: &Failure) -> Option<Duration> {
+    /// Returns the pause before the next attempt, or nothing if there is to be none: then the failure says when to come back,
+    /// as far as it is known.
+    fn pause_after(&mut self, failure: &mut Failure) -> Option<Duration> {
         if self.shown || self.attempts >= self.shared.config.max_attempts {
             return None;
         }
@@ -240,6 +233,11 @@ impl Generation {
             Some(wanted) => backoff.pause_of_at_least(wanted, self.attempts)?,
             None => backoff.pause(self.attempts),
         };
+        if let Some(open) = self.shared.breaker.refuses_for().filter(|open| *open > pause) {
+            // Whoever waits for it would come back together with everybody else.
+            failure.after = failure.after.max(Some(open));
+            return None;
+        }
         let left = self
             .request
             .deadline

@@ -1,17 +1,18 @@
 //! The right to generate: bounded for the process and for each user, with a queue that is fair over users.
 //!
 //! Users take turns: whoever has one generation waiting gets the next free permit before anybody gets a second one. When
-//! the queue is full, the user with the longest part of it gives way.
+//! the queue is full, the user with the longest part of it gives way. When the upstream pushes back, fewer run at once
+//! until it answers again; what runs already goes on.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kronos_protocol::ids::UserId;
-use metrics::gauge;
 use tokio::sync::oneshot;
 
-use crate::metrics::{GEMINI_RUNNING, GEMINI_WAITING};
+use super::metrics::handles;
+use crate::upstream::AdaptiveLimit;
 
 /// The queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -21,10 +22,20 @@ pub(crate) struct Refused {
     pub(crate) after: Duration,
 }
 
+/// How many there are of what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) running: usize,
+    pub(crate) limit: usize,
+    pub(crate) waiting: usize,
+}
+
 /// The bounds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
     pub(crate) running: usize,
+    /// What is left of `running` when the upstream pushes back.
+    pub(crate) running_least: usize,
     pub(crate) running_per_user: usize,
     pub(crate) waiting: usize,
 }
@@ -36,8 +47,9 @@ pub(crate) struct Permits {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    limit: AdaptiveLimit,
     running: usize,
     waiting: usize,
     last_ticket: u64,
@@ -66,9 +78,18 @@ type Decided = Vec<(oneshot::Sender<Result<Permit, Refused>>, Result<Permit, Ref
 impl Permits {
     /// Makes the permits of a process.
     pub(crate) fn new(bounds: Bounds) -> Arc<Self> {
+        let state = State {
+            limit: AdaptiveLimit::new(bounds.running_least, bounds.running),
+            running: 0,
+            waiting: 0,
+            last_ticket: 0,
+            users: HashMap::new(),
+            turns: VecDeque::new(),
+        };
+        state.report();
         Arc::new(Self {
             bounds,
-            state: Mutex::default(),
+            state: Mutex::new(state),
         })
     }
 
@@ -88,10 +109,37 @@ impl Permits {
         granted.await.unwrap_or(Err(Refused { after: Duration::ZERO }))
     }
 
-    /// Returns how many run and how many wait.
-    pub(crate) fn counts(&self) -> (usize, usize) {
+    /// Returns how many run, how many may run now, and how many wait.
+    pub(crate) fn counts(&self) -> Counts {
         let state = self.lock();
-        (state.running, state.waiting)
+        Counts {
+            running: state.running,
+            limit: state.limit.now(),
+            waiting: state.waiting,
+        }
+    }
+
+    /// The upstream has answered that it has too much to do.
+    pub(crate) fn push_back(&self, at: Instant) {
+        let mut state = self.lock();
+        if state.limit.push_back(at) {
+            tracing::warn!(
+                limit = state.limit.now(),
+                "the model pushes back: fewer answers at once"
+            );
+            state.report();
+        }
+    }
+
+    /// A generation has succeeded.
+    pub(crate) fn succeed(self: &Arc<Self>) {
+        let mut state = self.lock();
+        if state.limit.succeed() {
+            let decided = self.grant_free(&mut state);
+            state.report();
+            drop(state);
+            hand_over(decided);
+        }
     }
 
     fn enter(
@@ -101,8 +149,8 @@ impl Permits {
     ) -> Result<Entered, Refused> {
         let mut decided = Decided::new();
         let mut state = self.lock();
-        let has_room = state.running < self.bounds.running;
-        let after = self.patience(state.waiting);
+        let has_room = state.running < state.limit.now();
+        let after = patience(&state);
         let full = state.waiting >= self.bounds.waiting;
         let entry = state.users.entry(user.clone()).or_default();
         if has_room && entry.running < self.bounds.running_per_user {
@@ -161,7 +209,7 @@ impl Permits {
     /// Gives free permits to those whose turn it is.
     fn grant_free(self: &Arc<Self>, state: &mut State) -> Decided {
         let mut decided = Decided::new();
-        while state.running < self.bounds.running {
+        while state.running < state.limit.now() {
             let Some(user) = state.turns.pop_front() else { break };
             let Some(entry) = state.users.get_mut(&user) else {
                 continue;
@@ -186,15 +234,16 @@ impl Permits {
         decided
     }
 
-    fn patience(&self, waiting: usize) -> Duration {
-        const LONGEST_SECONDS: usize = 30;
-        let rounds = (waiting / self.bounds.running.max(1)).clamp(1, LONGEST_SECONDS);
-        Duration::from_secs(u64::try_from(rounds).unwrap_or(1))
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Returns about one second for each round that the queue needs.
+fn patience(state: &State) -> Duration {
+    const LONGEST_SECONDS: usize = 30;
+    let rounds = (state.waiting / state.limit.now().max(1)).clamp(1, LONGEST_SECONDS);
+    Duration::from_secs(u64::try_from(rounds).unwrap_or(1))
 }
 
 impl State {
@@ -233,8 +282,9 @@ impl State {
         reason = "a gauge is a float, and no process has 2^52 generations"
     )]
     fn report(&self) {
-        gauge!(GEMINI_RUNNING).set(self.running as f64);
-        gauge!(GEMINI_WAITING).set(self.waiting as f64);
+        handles().running.set(self.running as f64);
+        handles().waiting.set(self.waiting as f64);
+        handles().limit.set(self.limit.now() as f64);
     }
 }
 
@@ -293,9 +343,15 @@ mod tests {
     fn permits(running: usize, running_per_user: usize, waiting: usize) -> Arc<Permits> {
         Permits::new(Bounds {
             running,
+            running_least: 1,
             running_per_user,
             waiting,
         })
+    }
+
+    fn counts(permits: &Permits) -> (usize, usize) {
+        let Counts { running, waiting, .. } = permits.counts();
+        (running, waiting)
     }
 
     /// Enters the queue; the answer, if there is one at once, or the waiting future.
@@ -340,7 +396,7 @@ mod tests {
         let third = waits(&permits, &a);
         let of_b = granted(&permits, &b);
         drop(of_b);
-        assert_eq!(permits.counts(), (2, 1));
+        assert_eq!(counts(&permits), (2, 1));
         of_a.pop();
         assert!(third.now_or_never().is_some_and(|permit| permit.is_ok()));
     }
@@ -358,12 +414,12 @@ mod tests {
                 after: Duration::from_secs(3)
             }
         );
-        assert_eq!(permits.counts(), (1, 3));
+        assert_eq!(counts(&permits), (1, 3));
         queue.pop();
         queue.push(waits(&permits, &a));
         assert!(enter(&permits, &a).ok().unwrap().is_err());
         drop((running, queue));
-        assert_eq!(permits.counts(), (0, 0));
+        assert_eq!(counts(&permits), (0, 0));
         assert!(permits.lock().users.is_empty());
     }
 
@@ -380,7 +436,7 @@ mod tests {
         );
         assert!(enter(&permits, &b).ok().unwrap().is_err(), "2 and 1 are fair");
         assert!(of_a.iter_mut().all(|waiting| waiting.as_mut().now_or_never().is_none()));
-        assert_eq!(permits.counts(), (1, 3));
+        assert_eq!(counts(&permits), (1, 3));
         drop(first_of_b);
     }
 
@@ -392,10 +448,10 @@ mod tests {
         let gone = waits(&permits, &a);
         let kept = waits(&permits, &b);
         drop(gone);
-        assert_eq!(permits.counts(), (1, 1));
+        assert_eq!(counts(&permits), (1, 1));
         drop(running);
         let permit = kept.now_or_never().expect("b is next").unwrap();
-        assert_eq!(permits.counts(), (1, 0));
+        assert_eq!(counts(&permits), (1, 0));
         drop(permit);
         assert!(permits.lock().users.is_empty());
     }
@@ -410,6 +466,23 @@ mod tests {
         drop(running);
         drop(granted_but_gone);
         assert!(next.now_or_never().is_some_and(|permit| permit.is_ok()));
-        assert_eq!(permits.counts(), (0, 0));
+        assert_eq!(counts(&permits), (0, 0));
+    }
+
+    #[test]
+    fn when_the_upstream_pushes_back_fewer_run_until_it_answers() {
+        let (a, at) = (user("a"), crate::clock::Clock::default().instant());
+        let permits = permits(4, 8, 10);
+        let mut running: Vec<Permit> = (0..4).map(|_| granted(&permits, &a)).collect();
+        (0..4).for_each(|_| permits.push_back(at));
+        assert_eq!(permits.counts().limit, 2);
+        let mut next = waits(&permits, &a);
+        running.truncate(2);
+        assert!(next.as_mut().now_or_never().is_none(), "two run, and two may");
+        permits.succeed();
+        let third = next.now_or_never().expect("three may run").unwrap();
+        let last = waits(&permits, &a);
+        drop(third);
+        assert!(last.now_or_never().is_some_and(|permit| permit.is_ok()));
     }
 }

@@ -9,10 +9,11 @@ use serde::Serialize;
 
 use super::client::{self, Endpoint, GeminiConfigError};
 use super::failure::{self, Failure};
-use super::permits::{Bounds, Permits};
+use super::metrics::handles;
+use super::permits::{Bounds, Counts, Permits};
 use crate::clock::Clock;
 use crate::config::GeminiConfig;
-use crate::upstream::{Backoff, Breaker, CircuitState};
+use crate::upstream::{Backoff, Breaker, CircuitState, RetryBudget};
 
 /// Shared by the Gemini actors of all cores.
 pub struct GeminiShared {
@@ -22,6 +23,7 @@ pub struct GeminiShared {
     pub(super) permits: Arc<Permits>,
     pub(super) breaker: Arc<Breaker>,
     pub(super) backoff: Backoff,
+    pub(super) retries: Arc<RetryBudget>,
     traffic: Traffic,
 }
 
@@ -41,8 +43,12 @@ pub struct GeminiHealth {
     pub circuit: CircuitState,
     /// Generations that hold a permit.
     pub running: usize,
+    /// Generations that may hold one: fewer than configured while the upstream pushes back.
+    pub limit: usize,
     /// Generations that wait for one.
     pub waiting: usize,
+    /// Attempts after the first that could be paid for.
+    pub retry_budget: u64,
 }
 
 /// The summary of [`GeminiHealth`].
@@ -70,6 +76,7 @@ impl GeminiShared {
         endpoint.client()?;
         let permits = Permits::new(Bounds {
             running: config.max_concurrent,
+            running_least: config.min_concurrent,
             running_per_user: config.max_concurrent_per_user,
             waiting: config.max_waiting,
         });
@@ -78,6 +85,7 @@ impl GeminiShared {
             first: config.backoff,
             longest: config.max_backoff,
         };
+        let retries = RetryBudget::new(config.retry_ratio, config.retry_burst, handles().retry_budget.clone());
         Ok(Arc::new(Self {
             config,
             clock,
@@ -85,6 +93,7 @@ impl GeminiShared {
             permits,
             breaker,
             backoff,
+            retries,
             traffic: Traffic::default(),
         }))
     }
@@ -108,7 +117,11 @@ impl GeminiShared {
             _ if circuit != CircuitState::Closed => GeminiStatus::Unhealthy,
             _ => GeminiStatus::Healthy,
         };
-        let (running, waiting) = self.permits.counts();
+        let Counts {
+            running,
+            limit,
+            waiting,
+        } = self.permits.counts();
         GeminiHealth {
             status,
             configured,
@@ -116,7 +129,9 @@ impl GeminiShared {
             error: trouble.map(|trouble| trouble.message.to_owned()),
             circuit,
             running,
+            limit,
             waiting,
+            retry_budget: self.retries.left(),
         }
     }
 
@@ -132,6 +147,14 @@ impl GeminiShared {
 
     /// Notes how a request ended.
     pub(super) fn note_end(&self, failure: Option<&Failure>) {
+        match failure {
+            None => {
+                self.retries.succeed();
+                self.permits.succeed();
+            }
+            Some(failure) if failure.pushes_back() => self.permits.push_back(self.clock.instant()),
+            Some(_) => {}
+        }
         let trouble = match failure {
             Some(failure) if failure.outage || failure.operator => Some(Trouble {
                 message: failure.message,

@@ -58,7 +58,7 @@ impl EventReader {
                 *input = input.get(1..).unwrap_or_default();
                 continue;
             }
-            let Some(end) = input.iter().position(|byte| matches!(byte, b'\n' | b'\r')) else {
+            let Some(end) = memchr::memchr2(b'\n', b'\r', input) else {
                 self.keep(input)?;
                 *input = &[];
                 break;

@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 
 use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
@@ -111,8 +112,8 @@ fn has_data(part: &Value) -> bool {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Chunk<'a> {
-    #[serde(borrow)]
-    pub(crate) candidates: Option<Vec<Candidate<'a>>>,
+    #[serde(borrow, default)]
+    pub(crate) candidates: First<Candidate<'a>>,
     #[serde(borrow)]
     pub(crate) prompt_feedback: Option<PromptFeedback<'a>>,
     pub(crate) usage_metadata: Option<UsageMetadata>,
@@ -121,6 +122,37 @@ pub(crate) struct Chunk<'a> {
     #[serde(borrow)]
     pub(crate) response_id: Option<Text<'a>>,
     pub(crate) error: Option<ErrorStatus>,
+}
+
+/// The first of a list, read without a list; the rest is skipped.
+#[derive(Debug)]
+pub(crate) struct First<T>(pub(crate) Option<T>);
+
+impl<T> Default for First<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for First<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Items<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Items<T> {
+            type Value = First<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+            fn visit_unit<E: de::Error>(self) -> Result<First<T>, E> {
+                Ok(First(None))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<First<T>, A::Error> {
+                let first = seq.next_element()?;
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(First(first))
+            }
+        }
+        deserializer.deserialize_any(Items(PhantomData))
+    }
 }
 
 /// One answer; only the first is ever asked for.

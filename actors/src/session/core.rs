@@ -157,11 +157,8 @@ impl Decision {
         now: Millis,
         private: Option<Value>,
     ) -> usize {
-        self.events.push(Stored {
-            run: run.cloned(),
-            event: event.into().with_timestamp(now),
-            private,
-        });
+        self.events
+            .push(Stored::new(run.cloned(), event.into().with_timestamp(now), private));
         self.events.len() - 1
     }
 }

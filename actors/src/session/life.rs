@@ -2,18 +2,35 @@
 
 use super::*;
 use crate::{
-    directory::{MayStop, Staying},
+    config::Durability,
+    directory::{MayStop, Staying, sleep::FallAsleep},
     session::log::Stored,
-    store::{Append, Pack, Request},
+    store::{Append, Pack, Record, Request},
 };
 
 /// The longest pause before a session reads its log again after a failed commit.
 const MAX_REFOLD_DELAY: Duration = Duration::from_secs(5);
 
+/// The pause before a session tries again to hand its events to a store that has no room.
+const FULL_PAUSE: Duration = Duration::from_millis(20);
+/// The pause before the log is read again after a second panic; doubled each time.
+const PANIC_PAUSE: Duration = Duration::from_millis(50);
+/// The longest such pause.
+const MAX_PANIC_PAUSE: Duration = Duration::from_secs(5);
+
 impl Session {
+    /// How long to wait before the log is read: nothing at first, longer each time that it panics again before it got on.
+    pub(super) fn pause(&self) -> Duration {
+        match self.panics {
+            0 | 1 => Duration::ZERO,
+            panics => (PANIC_PAUSE * (1 << (panics - 2).min(10))).min(MAX_PANIC_PAUSE),
+        }
+    }
+
     /// Reads the log; until it is folded the mailbox waits.
     pub(super) fn load(&mut self, delay: Duration, ctx: &mut Context<Self>) {
         self.life = Life::Loading;
+        self.beat();
         let store = self.deps.store.clone();
         let id = self.id.clone();
         let load = async move {
@@ -37,6 +54,7 @@ impl Session {
                 Origin::Stored => {
                     self.life = Life::Missing;
                     self.tell_may_stop(ctx);
+                    self.wake_readers();
                 }
                 Origin::New(meta) => {
                     self.settings = serde_json::from_str(&meta.settings).unwrap_or_default();
@@ -52,7 +70,16 @@ impl Session {
         tracing::error!(session.id = %self.id, %error, "session cannot be read");
         self.life = Life::Unavailable(error);
         self.readers.end_all(&SessionError::closed());
+        self.wake_readers();
         self.tell_may_stop(ctx);
+    }
+
+    /// Tells the readers of a session that slept to attach again.
+    fn wake_readers(&mut self) {
+        self.beat();
+        for sleeper in self.sleepers.drain(..) {
+            sleeper.tell(Payload::Woken);
+        }
     }
 
     fn fold(&mut self, stored: StoredSession) -> Result<(), StoreError> {
@@ -69,7 +96,15 @@ impl Session {
             self.log.restore(record, event, stored.packed_upto);
         }
         self.settings = serde_json::from_str(&stored.meta.settings).unwrap_or_default();
-        self.meta = Some(stored.meta);
+        let mut meta = stored.meta;
+        if meta.relaxed_run && self.state.run.is_some() {
+            // Readers may have seen text that is lost now: their cursors are void.
+            meta.epoch = ids::epoch();
+            self.meta_due = true;
+            metrics::handles().epochs.increment(1);
+            self.readers.end_all(&SessionError::closed());
+        }
+        self.meta = Some(meta);
         self.exists = true;
         self.marked_unfinished = stored.unfinished;
         Ok(())
@@ -77,6 +112,7 @@ impl Session {
 
     fn live(&mut self, ctx: &mut Context<Self>) {
         self.life = Life::Live;
+        self.wake_readers();
         if self.state.run.is_some() || self.state.retriable(self.deps.config.max_run_attempts).is_some() {
             metrics::handles().runs_interrupted.increment(1);
             self.drive(Input::Recovered, ReplyTo::NONE, ctx);
@@ -102,11 +138,14 @@ impl Session {
         }
         self.in_flight = None;
         self.state = State::default();
-        self.log = Log::new(self.deps.config.tail_bytes);
+        self.log = Log::new(self.deps.config.tail_bytes, self.deps.config.durability);
         self.running = Running::default();
         self.exists = false;
         self.pack_due = true;
         self.meta_due = false;
+        if let Some(timer) = self.flush_timer.take() {
+            ctx.cancel_future(timer);
+        }
         for waiting in self.waiting.drain(..) {
             waiting.reply.send(Err(failure.clone()));
         }
@@ -125,8 +164,25 @@ impl Session {
         if idle && !(self.pack_due || overfull) {
             return self.settle(ctx);
         }
-        let records = match self.log.take_batch() {
-            Ok(records) => records,
+        let urgent = self.meta_due
+            || mark.is_some()
+            || self.pack_due
+            || overfull
+            || !self.waiting.is_empty()
+            || std::mem::take(&mut self.flush_due);
+        if !urgent && self.log.pending_is_shown() {
+            return self.flush_later(ctx);
+        }
+        if !self
+            .deps
+            .store
+            .has_room(self.log.waiting_bytes(self.pack_due || overfull))
+        {
+            // Nothing is lost: what waits goes with a later commit.
+            return self.flush_again(ctx);
+        }
+        let (records, packed) = match self.batch(self.pack_due || overfull) {
+            Ok(batch) => batch,
             Err(error) => {
                 tracing::error!(session.id = %self.id, %error, "an event cannot be encoded");
                 let failure = SessionError::new(ErrorCode::Internal, "the session had to restart");
@@ -144,16 +200,12 @@ impl Session {
                 records,
             });
         }
-        let mut packed = None;
-        if self.pack_due || overfull {
-            let records = self.log.unpacked();
-            packed = records.last().map(|record| record.seq);
-            if !records.is_empty() {
-                request.pack = Some(Pack {
-                    session: self.id.clone(),
-                    records,
-                });
-            }
+        let packed_upto = packed.last().map(|record| record.seq);
+        if !packed.is_empty() {
+            request.pack = Some(Pack {
+                session: self.id.clone(),
+                records: packed,
+            });
         }
         self.pack_due = false;
         if std::mem::take(&mut self.meta_due) || mark.is_some() {
@@ -165,9 +217,10 @@ impl Session {
         }
         self.in_flight = Some(InFlight {
             upto,
-            packed,
+            packed: packed_upto,
             unfinished,
         });
+        self.beat();
         let incarnation = self.incarnation;
         let addr = ctx.address();
         self.deps.store.submit(request, move |result| {
@@ -179,8 +232,38 @@ impl Session {
         });
     }
 
+    /// Takes what waits, and with `pack` everything that is not in segments yet.
+    fn batch(&mut self, pack: bool) -> Result<(Vec<Record>, Vec<Record>), rmp_serde::encode::Error> {
+        let records = self.log.take_batch()?;
+        let packed = if pack { self.log.unpacked()? } else { Vec::new() };
+        Ok((records, packed))
+    }
+
+    /// Tries again when the store may have room.
+    fn flush_again(&mut self, ctx: &mut Context<Self>) {
+        self.flush_due = true;
+        if self.flush_timer.is_none() {
+            self.flush_timer = Some(ctx.run_later(FULL_PAUSE, |act, ctx| {
+                act.flush_timer = None;
+                act.flush(ctx);
+            }));
+        }
+    }
+
+    /// Lets text that was shown already wait for more: they share a commit.
+    fn flush_later(&mut self, ctx: &mut Context<Self>) {
+        if self.flush_timer.is_none() {
+            self.flush_timer = Some(ctx.run_later(self.deps.config.relaxed_flush, |act, ctx| {
+                act.flush_timer = None;
+                act.flush_due = true;
+                act.flush(ctx);
+            }));
+        }
+    }
+
     fn refresh_meta(&mut self) {
         let Some(meta) = &mut self.meta else { return };
+        meta.relaxed_run = self.deps.config.durability == Durability::Relaxed && self.state.run.is_some();
         meta.message_count = self.state.message_count();
         if self.state.updated_ms > 0 {
             meta.updated_at_ms = self.state.updated_ms;
@@ -202,6 +285,7 @@ impl Session {
 
     pub(super) fn committed(&mut self, flight: InFlight, ctx: &mut Context<Self>) {
         self.commit_failures = 0;
+        self.panics = 0;
         self.exists = true;
         self.marked_unfinished = flight.unfinished;
         self.log.commit(flight.upto);
@@ -218,6 +302,7 @@ impl Session {
         }
         self.flush(ctx);
         self.serve_all(ctx);
+        self.beat();
     }
 
     /// Nothing of it counts: what waited is told, and the session starts again from what is durable.
@@ -260,7 +345,8 @@ impl Session {
             Life::Missing | Life::Unavailable(_) => true,
             Life::Live => {
                 quiet
-                    && self.readers.all.is_empty()
+                    && self.readers.all_wait()
+                    && self.presence_timer.is_none()
                     && self.in_flight.is_none()
                     && self.waiting.is_empty()
                     && !self.log.has_pending()
@@ -270,7 +356,25 @@ impl Session {
         }
     }
 
-    fn tell_may_stop(&mut self, ctx: &mut Context<Self>) {
+    /// Leaves the readers to the directory, which wakes this session for them.
+    fn fall_asleep(&mut self) {
+        let mut sleepers = self.readers.put_to_sleep();
+        sleepers.append(&mut self.sleepers);
+        if sleepers.is_empty() {
+            return;
+        }
+        let asleep = FallAsleep {
+            session: self.id.clone(),
+            sleepers,
+        };
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "one per passivation, on the same thread; refused, it would lose attachments"
+        )]
+        self.deps.directory.do_send(asleep);
+    }
+
+    pub(super) fn tell_may_stop(&mut self, ctx: &mut Context<Self>) {
         // Asked again at the next tick when the directory's mailbox is full.
         drop(self.deps.directory.try_send(MayStop {
             session: self.id.clone(),
@@ -300,8 +404,10 @@ impl Handler<StopIfIdle> for Session {
     fn handle(&mut self, _: StopIfIdle, ctx: &mut Self::Context) {
         if self.is_idle() {
             metrics::handles().passivations.increment(1);
+            self.fall_asleep();
             ctx.stop();
         } else {
+            self.beat();
             let staying = Staying {
                 session: self.id.clone(),
             };

@@ -5,80 +5,20 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use kronos_protocol::{
-    entry::LogEntry,
-    event::{Event, TextMessageContent},
-    ids::RunId,
-    position::Seq,
-};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use kronos_protocol::position::Seq;
 
-use crate::store::Record;
+use crate::{config::Durability, store::Record};
 
-/// Bytes of text that one event may hold, whether it came so or was merged: a frame with it stays far below its bound.
-pub const MAX_DELTA_BYTES: usize = 4096;
+mod stored;
 
-/// An event as it is stored: what clients see, and beside it what they never do.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Stored {
-    /// The run it belongs to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub run: Option<RunId>,
-    /// The AG-UI event.
-    pub event: Event,
-    /// The provider's raw parts (thought signatures), options of a run: never shown.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub private: Option<Value>,
-}
+pub use self::stored::{DamagedRecord, MAX_DELTA_BYTES, Read, Stored, read_records};
 
-/// Why stored bytes could not be read as an event.
-#[derive(Debug, thiserror::Error)]
-#[error("record {seq} cannot be read")]
-pub struct DamagedRecord {
-    /// Its seq.
-    pub seq: Seq,
-    #[source]
-    source: rmp_serde::decode::Error,
-}
-
-impl Stored {
-    /// Reads a record of the store.
-    ///
-    /// # Errors
-    /// [`DamagedRecord`] when the payload is not an event of this version or an older one.
-    pub fn decode(record: &Record) -> Result<Self, DamagedRecord> {
-        rmp_serde::from_slice(&record.payload).map_err(|source| DamagedRecord {
-            seq: record.seq,
-            source,
-        })
-    }
-}
-
-/// Text appended by an event that may merge with its neighbours: the message and the text.
-fn delta_of(event: &Event) -> Option<&TextMessageContent> {
-    match event {
-        Event::TextMessageContent(content) => Some(content),
-        _ => None,
-    }
-}
-
-/// True when `next` may be merged into `last`: deltas of the same message, together within [`MAX_DELTA_BYTES`].
-fn merges(last: (&Option<RunId>, &Event), next: (&Option<RunId>, &Event), limit: usize) -> bool {
-    match (delta_of(last.1), delta_of(next.1)) {
-        (Some(a), Some(b)) => {
-            last.0 == next.0
-                && a.message_id == b.message_id
-                && a.metadata.is_none()
-                && b.metadata.is_none()
-                && a.delta.len() + b.delta.len() <= limit
-        }
-        _ => false,
-    }
-}
+/// What an event takes beside its text, about.
+const EVENT_BYTES: usize = 256;
 
 #[derive(Debug, Clone)]
 struct Kept {
+    /// Of the last event that it stands for.
     seq: Seq,
     stored: Stored,
     /// The encoded form until it is packed; then empty.
@@ -86,37 +26,10 @@ struct Kept {
     size: usize,
 }
 
-impl Kept {
-    fn takes(&self, next: &Stored) -> bool {
-        next.private.is_none()
-            && merges(
-                (&self.stored.run, &self.stored.event),
-                (&next.run, &next.event),
-                MAX_DELTA_BYTES,
-            )
-    }
-}
-
-/// What a reader gets.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Read {
-    /// There is nothing after the cursor that is committed.
-    UpToDate,
-    /// Entries up to `upto`, neighbouring deltas merged.
-    Entries {
-        /// The last seq they cover.
-        upto: Seq,
-        /// The entries.
-        entries: Vec<LogEntry>,
-    },
-    /// The memory starts after the cursor: read the store.
-    Behind,
-}
-
 /// The log of a live session.
 #[derive(Debug)]
 pub struct Log {
-    /// Not handed to the store yet; the last one may still grow.
+    /// Not handed to the store yet; the last one may still grow while nobody has seen it.
     pending: Vec<Kept>,
     /// Handed to the store, newest last. Everything that is not packed is here.
     tail: VecDeque<Kept>,
@@ -124,33 +37,42 @@ pub struct Log {
     /// Of those, bytes that are not packed: asked at every commit, so it is counted, not summed.
     unpacked_bytes: usize,
     next: Seq,
+    /// Events up to here do not grow any more.
+    sealed: Seq,
     committed: Seq,
+    /// What readers may see: with [`Durability::Relaxed`] text may be shown before its commit.
+    visible: Seq,
     packed: Seq,
     budget: usize,
+    durability: Durability,
 }
 
 impl Log {
-    /// A log whose records up to `packed` live in segments; `budget` is the size of the tail in bytes.
-    pub fn new(budget: usize) -> Self {
+    /// An empty log; `budget` is the size of the tail in bytes.
+    pub fn new(budget: usize, durability: Durability) -> Self {
         Self {
             pending: Vec::new(),
             tail: VecDeque::new(),
             tail_bytes: 0,
             unpacked_bytes: 0,
             next: 1,
+            sealed: 0,
             committed: 0,
+            visible: 0,
             packed: 0,
             budget,
+            durability,
         }
     }
 
-    /// Takes a committed record while the session is folded, in order.
+    /// Takes a committed record while the session is folded, in order; those up to `packed_upto` live in segments.
     pub fn restore(&mut self, record: Record, stored: Stored, packed_upto: Seq) {
         let size = record.payload.len();
         let packed = record.seq <= packed_upto;
         let payload = if packed { Bytes::new() } else { record.payload };
         self.next = record.seq + 1;
         self.committed = record.seq;
+        self.visible = record.seq;
         self.packed = packed_upto.min(record.seq);
         self.tail_bytes += size;
         self.unpacked_bytes += if packed { 0 } else { size };
@@ -163,30 +85,41 @@ impl Log {
         self.trim();
     }
 
+    /// The pending delta that `stored` merges into as one event.
+    fn grows(&self, stored: &Stored) -> Option<&Kept> {
+        let last = self.pending.last()?;
+        let told = self.visible.max(self.sealed);
+        (last.seq > told && last.stored.takes(stored)).then_some(last)
+    }
+
+    /// Keeps the newest event as it is: a reader that was told all of it goes on after its seq, where what was merged into it
+    /// later would be missing.
+    pub fn seal(&mut self) {
+        self.sealed = self.last();
+    }
+
     /// The seq that an event will have: its own, or that of the last pending delta when it merges into it.
     pub fn seq_for(&self, stored: &Stored) -> Seq {
-        self.pending
-            .last()
-            .filter(|last| last.takes(stored))
-            .map_or(self.next, |last| last.seq)
+        self.grows(stored).map_or(self.next, |last| last.seq)
     }
 
     /// Appends an event; a delta merges into the pending one before it. [`Log::seq_for`] says where it went.
     pub fn push(&mut self, stored: Stored) {
-        if let Some(last) = self.pending.last_mut()
-            && last.takes(&stored)
-            && let (Event::TextMessageContent(old), Event::TextMessageContent(new)) =
-                (&mut last.stored.event, &stored.event)
+        if self.grows(&stored).is_some()
+            && let Some(last) = self.pending.last_mut()
         {
-            old.delta.push_str(&new.delta);
-            return;
+            return last.stored.grow(&stored);
         }
+        let early = self.durability == Durability::Relaxed && stored.is_delta() && self.visible + 1 == self.next;
         self.pending.push(Kept {
             seq: self.next,
             stored,
             payload: Bytes::new(),
             size: 0,
         });
+        if early {
+            self.visible = self.next;
+        }
         self.next += 1;
     }
 
@@ -195,9 +128,14 @@ impl Log {
         self.next - 1
     }
 
-    /// The watermark: readers may see up to here.
+    /// Everything up to here is durable.
     pub fn committed(&self) -> Seq {
         self.committed
+    }
+
+    /// The watermark: readers may see up to here.
+    pub fn visible(&self) -> Seq {
+        self.visible
     }
 
     /// The last record that lives in a segment.
@@ -210,6 +148,11 @@ impl Log {
         !self.pending.is_empty()
     }
 
+    /// Everything that waits for a commit has been shown already.
+    pub fn pending_is_shown(&self) -> bool {
+        self.visible == self.last()
+    }
+
     /// Encodes what waits and hands it over; it is in flight until [`Log::commit`].
     ///
     /// # Errors
@@ -219,10 +162,7 @@ impl Log {
         for mut kept in self.pending.drain(..) {
             kept.payload = Bytes::from(rmp_serde::to_vec_named(&kept.stored)?);
             kept.size = kept.payload.len();
-            records.push(Record {
-                seq: kept.seq,
-                payload: kept.payload.clone(),
-            });
+            records.push(Record::new(kept.seq, kept.payload.clone()));
             self.tail_bytes += kept.size;
             self.unpacked_bytes += kept.size;
             self.tail.push_back(kept);
@@ -233,35 +173,76 @@ impl Log {
     /// Moves the watermark: everything up to `upto` is durable.
     pub fn commit(&mut self, upto: Seq) {
         self.committed = self.committed.max(upto);
+        self.visible = self.visible.max(self.committed);
+        if self.durability == Durability::Relaxed {
+            let shown = self.visible;
+            let from = self.tail.partition_point(|kept| kept.seq <= shown);
+            let pending = self.pending.iter().skip_while(|kept| kept.seq <= shown);
+            let rest = self.tail.range(from..).chain(pending);
+            let more = rest.take_while(|kept| kept.stored.is_delta()).last();
+            self.visible = more.map_or(shown, |kept| kept.seq);
+        }
         self.trim();
     }
 
-    /// All handed records that are not packed yet, for the store's segments.
-    pub fn unpacked(&self) -> Vec<Record> {
-        self.tail
-            .iter()
-            .filter(|kept| kept.seq > self.packed)
-            .map(|kept| Record {
-                seq: kept.seq,
-                payload: kept.payload.clone(),
+    /// All handed records that are not packed yet, for the store's segments, the deltas of a message merged.
+    ///
+    /// # Errors
+    /// As [`Log::take_batch`].
+    pub fn unpacked(&self) -> Result<Vec<Record>, rmp_serde::encode::Error> {
+        let from = self.tail.partition_point(|kept| kept.seq <= self.packed);
+        let record = |run: Run| {
+            let merged = run.stored.merged();
+            let payload = match run.payload {
+                Some(payload) => payload,
+                None => Bytes::from(rmp_serde::to_vec_named(&run.stored)?),
+            };
+            Ok(Record {
+                seq: run.seq,
+                payload,
+                merged,
             })
-            .collect()
+        };
+        runs(self.tail.range(from..)).map(record).collect()
     }
 
-    /// Bytes of what is not packed yet.
+    /// About the bytes of the next batch, with what is not packed yet if that goes with it.
+    pub fn waiting_bytes(&self, pack: bool) -> usize {
+        let pending: usize = self
+            .pending
+            .iter()
+            .map(|kept| kept.stored.text_bytes() + EVENT_BYTES)
+            .sum();
+        if pack {
+            2 * pending + self.unpacked_bytes
+        } else {
+            pending
+        }
+    }
+
+    /// Bytes of what is not packed yet, before deltas merge.
     pub fn unpacked_bytes(&self) -> usize {
         self.unpacked_bytes
     }
 
     /// The store holds everything up to `upto` in segments.
     pub fn mark_packed(&mut self, upto: Seq) {
-        for kept in self
-            .tail
-            .iter_mut()
-            .filter(|kept| kept.seq <= upto && kept.seq > self.packed)
-        {
-            kept.payload = Bytes::new();
-            self.unpacked_bytes -= kept.size;
+        let from = self.tail.partition_point(|kept| kept.seq <= self.packed);
+        let to = self.tail.partition_point(|kept| kept.seq <= upto);
+        if from < to {
+            let after = self.tail.split_off(to);
+            let now_packed: Vec<Kept> = self.tail.drain(from..).collect();
+            for run in runs(now_packed.iter()) {
+                self.unpacked_bytes -= run.size;
+                self.tail_bytes = self.tail_bytes + run.merged_size - run.size;
+                self.tail.push_back(Kept {
+                    seq: run.seq,
+                    stored: run.stored,
+                    payload: Bytes::new(),
+                    size: run.merged_size,
+                });
+            }
+            self.tail.extend(after);
         }
         self.packed = self.packed.max(upto);
         self.trim();
@@ -278,80 +259,59 @@ impl Log {
         }
     }
 
-    /// Reads what is committed after `after`, at most about `max_bytes` of it (one larger event comes alone).
+    /// Reads what may be shown after `after`, at most about `max_bytes` of it (one larger event comes alone).
     pub fn read(&self, after: Seq, max_bytes: usize) -> Read {
-        if after >= self.committed {
+        if after >= self.visible {
             return Read::UpToDate;
         }
-        let Some(first) = self.tail.front().map(|kept| kept.seq) else {
-            return Read::Behind;
-        };
-        if after + 1 < first {
+        let front = self.tail.front().or(self.pending.first());
+        if front.is_none_or(|kept| after + 1 < kept.seq - kept.stored.merged()) {
             return Read::Behind;
         }
-        let skip = usize::try_from(after + 1 - first).unwrap_or(usize::MAX);
-        let entries = self
+        let skip = self.tail.partition_point(|kept| kept.seq <= after);
+        let items = self
             .tail
-            .iter()
-            .skip(skip)
-            .take_while(|kept| kept.seq <= self.committed)
+            .range(skip..)
+            .chain(&self.pending)
+            .skip_while(|kept| kept.seq <= after)
+            .take_while(|kept| kept.seq <= self.visible)
             .map(|kept| (kept.seq, &kept.stored, kept.size));
-        batch(entries, max_bytes)
+        stored::batch(items, after, max_bytes)
     }
 }
 
-/// Reads a batch from records of the store; those after `committed` are left out.
-///
-/// # Errors
-/// [`DamagedRecord`].
-pub fn read_records(records: &[Record], committed: Seq, max_bytes: usize) -> Result<Read, DamagedRecord> {
-    let mut decoded = Vec::with_capacity(records.len());
-    for record in records.iter().take_while(|record| record.seq <= committed) {
-        decoded.push((record.seq, Stored::decode(record)?, record.payload.len()));
-    }
-    Ok(batch(
-        decoded.iter().map(|(seq, stored, size)| (*seq, stored, *size)),
-        max_bytes,
-    ))
+/// Neighbouring records that become one when they are packed.
+struct Run {
+    /// Of the last of them.
+    seq: Seq,
+    stored: Stored,
+    /// The encoded form, of a record that stays as it is.
+    payload: Option<Bytes>,
+    /// Bytes of the records.
+    size: usize,
+    /// About the bytes of the one: the first with its frame, of the others the text.
+    merged_size: usize,
 }
 
-fn batch<'a>(items: impl Iterator<Item = (Seq, &'a Stored, usize)>, max_bytes: usize) -> Read {
-    let mut entries: Vec<LogEntry> = Vec::new();
-    let mut bytes = 0;
-    let mut upto = None;
-    for (seq, stored, size) in items {
-        let merged = entries.last_mut().is_some_and(|last| merge_entry(last, seq, stored));
-        if !merged {
-            if !entries.is_empty() && bytes + size > max_bytes {
-                break;
-            }
-            entries.push(LogEntry {
-                seq,
-                first: None,
-                run: stored.run.clone(),
-                event: stored.event.clone(),
-            });
-            bytes += size;
-        } else if let Some(content) = delta_of(&stored.event) {
-            bytes += content.delta.len();
+/// Merges the deltas of each message.
+fn runs<'a>(kept: impl Iterator<Item = &'a Kept>) -> impl Iterator<Item = Run> {
+    let mut rest = kept.peekable();
+    std::iter::from_fn(move || {
+        let first = rest.next()?;
+        let mut run = Run {
+            seq: first.seq,
+            stored: first.stored.clone(),
+            payload: Some(first.payload.clone()),
+            size: first.size,
+            merged_size: first.size,
+        };
+        while let Some(next) = rest.next_if(|next| run.stored.takes(&next.stored)) {
+            run.stored.merge(&next.stored);
+            run.seq = next.seq;
+            run.payload = None;
+            run.size += next.size;
+            run.merged_size += next.stored.text_bytes();
         }
-        upto = Some(seq);
-        if bytes >= max_bytes {
-            break;
-        }
-    }
-    upto.map_or(Read::UpToDate, |upto| Read::Entries { upto, entries })
-}
-
-/// Merges a delta into the entry before it, which then stands for `first..=seq`.
-fn merge_entry(last: &mut LogEntry, seq: Seq, stored: &Stored) -> bool {
-    if !merges((&last.run, &last.event), (&stored.run, &stored.event), MAX_DELTA_BYTES) {
-        return false;
-    }
-    if let (Event::TextMessageContent(old), Event::TextMessageContent(new)) = (&mut last.event, &stored.event) {
-        old.delta.push_str(&new.delta);
-    }
-    last.first = Some(last.first.unwrap_or(last.seq));
-    last.seq = seq;
-    true
+        Some(run)
+    })
 }

@@ -69,6 +69,11 @@ pub enum SessionCommand {
     },
     /// Reads the conversation. Answer: [`SessionReply::View`].
     View,
+    /// Deletes the conversation. Answer when durable: [`SessionReply::Done`]; from then on it does not exist.
+    Delete {
+        /// Refuse with `busy` while it has unfinished work.
+        unless_busy: bool,
+    },
     /// Appends a `CUSTOM` event without a run (a user's feed). Answer when durable: [`SessionReply::Done`].
     Notify {
         /// Its name, `kronos.…`.
@@ -219,11 +224,35 @@ pub enum Payload {
         /// The frame.
         bytes: Bytes,
     },
+    /// The session leaves memory because nobody needs it; the cursor stands. Nothing to do: [`Payload::Woken`] comes when
+    /// there may be news, and any command finds the session again through the directory.
+    Asleep,
+    /// A session that slept is in memory again: attach again where the cursor stands.
+    Woken,
     /// The cursor has ended: the session is gone, parked, or this attachment was replaced.
     Ended {
         /// Why.
         error: SessionError,
     },
+}
+
+/// An attachment of a session that is not in memory: what its directory keeps of it.
+#[derive(Debug, Clone)]
+pub struct Sleeper {
+    /// The cursor.
+    pub attachment: AttachmentId,
+    /// Where [`Payload::Woken`] goes.
+    pub sink: Recipient<Delivery>,
+}
+
+impl Sleeper {
+    /// Tells the reader; one that is gone needs no telling.
+    pub(crate) fn tell(&self, payload: Payload) {
+        drop(self.sink.try_send(Delivery {
+            attachment: self.attachment.clone(),
+            payload,
+        }));
+    }
 }
 
 /// The answer to a [`SessionCall`], for an actor.

@@ -12,12 +12,16 @@ pub(crate) struct SessionMetrics {
     pub(crate) live: Gauge,
     /// Sessions parked after too many panics.
     pub(crate) parked: Gauge,
+    /// Attachments of sessions that are not in memory.
+    pub(crate) asleep: Gauge,
     /// Logs folded.
     pub(crate) activations: Counter,
     /// Sessions that left memory.
     pub(crate) passivations: Counter,
     /// Restarts after a panic.
     pub(crate) restarted_panic: Counter,
+    /// Restarts of sessions that hung.
+    pub(crate) restarted_hang: Counter,
     /// Restarts after a failed commit.
     pub(crate) restarted_commit: Counter,
     /// Restarts because the core broke the order of events.
@@ -26,6 +30,8 @@ pub(crate) struct SessionMetrics {
     pub(crate) events_appended: Counter,
     /// Snapshots made for cursors that could not be served.
     pub(crate) snapshots: Counter,
+    /// New epochs: text that was shown early was lost.
+    pub(crate) epochs: Counter,
     /// Runs found interrupted when a log was folded.
     pub(crate) runs_interrupted: Counter,
 }
@@ -35,13 +41,16 @@ pub(crate) fn handles() -> &'static SessionMetrics {
     static HANDLES: LazyLock<SessionMetrics> = LazyLock::new(|| SessionMetrics {
         live: gauge!(names::SESSIONS_LIVE),
         parked: gauge!(names::SESSIONS_PARKED),
+        asleep: gauge!(names::ATTACHMENTS_ASLEEP),
         activations: counter!(names::SESSION_ACTIVATIONS),
         passivations: counter!(names::SESSION_PASSIVATIONS),
         restarted_panic: counter!(names::SESSION_RESTARTS, "reason" => "panic"),
+        restarted_hang: counter!(names::SESSION_RESTARTS, "reason" => "hang"),
         restarted_commit: counter!(names::SESSION_RESTARTS, "reason" => "commit"),
         restarted_order: counter!(names::SESSION_RESTARTS, "reason" => "order"),
         events_appended: counter!(names::EVENTS_APPENDED),
         snapshots: counter!(names::SNAPSHOTS),
+        epochs: counter!(names::EPOCHS),
         runs_interrupted: counter!(names::RUNS_INTERRUPTED),
     });
     &HANDLES

@@ -82,6 +82,16 @@ impl SessionReader {
         })
     }
 
+    /// Waits for the next delivery; while the session sleeps there is none.
+    async fn delivery(&mut self) -> Option<Payload> {
+        loop {
+            match self.deliveries.recv().await.map(|delivery| delivery.payload) {
+                Some(Payload::Asleep) => {}
+                other => return other,
+            }
+        }
+    }
+
     /// Waits for the next batch. A session that restarts is found again.
     ///
     /// # Errors
@@ -99,13 +109,14 @@ impl SessionReader {
             };
             let ended = match self.session.call(pull) {
                 Err(refused) => refused.1,
-                Ok(()) => match self.deliveries.recv().await.map(|delivery| delivery.payload) {
+                Ok(()) => match self.delivery().await {
                     Some(Payload::Entries { upto, entries, .. }) => {
                         self.after = upto;
                         return Ok(entries);
                     }
                     Some(Payload::Ended { error }) => error,
-                    Some(Payload::Frame { .. } | Payload::Presence { .. }) => continue,
+                    Some(Payload::Woken) => SessionError::closed().after_ms(0),
+                    Some(Payload::Frame { .. } | Payload::Presence { .. } | Payload::Asleep) => continue,
                     None => SessionError::closed(),
                 },
             };

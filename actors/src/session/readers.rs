@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use super::{
     log::{Log, Read},
-    message::{AttachmentId, Delivery, Form, Payload, SessionError},
+    message::{AttachmentId, Delivery, Form, Payload, SessionError, Sleeper},
 };
 
 /// One cursor.
@@ -207,6 +207,26 @@ impl Readers {
             .collect();
         devices.sort_by(|a, b| a.connection.cmp(&b.connection));
         Presence::new(self.wire.clone(), devices).into()
+    }
+
+    /// Whether every reader has everything and waits for news, so that the session may leave memory under them.
+    pub(super) fn all_wait(&self) -> bool {
+        !self.presence_pending
+            && self
+                .all
+                .values()
+                .all(|reader| reader.pull.is_some() && reader.snapshot.is_none() && !reader.presence_due)
+    }
+
+    /// Takes every reader out and tells it that its session sleeps.
+    pub(super) fn put_to_sleep(&mut self) -> Vec<Sleeper> {
+        let sleeper = |(attachment, reader): (AttachmentId, Reader)| Sleeper {
+            attachment,
+            sink: reader.sink,
+        };
+        let sleepers: Vec<_> = self.all.drain().map(sleeper).collect();
+        sleepers.iter().for_each(|sleeper| sleeper.tell(Payload::Asleep));
+        sleepers
     }
 
     /// Ends every cursor.

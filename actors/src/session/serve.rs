@@ -38,10 +38,10 @@ impl Session {
             .after_ms(5000);
             return reply.send(Err(error));
         }
-        let committed = self.log.committed();
+        let visible = self.log.visible();
         let (start, recovered) = match after {
-            None => (tail.map_or(0, |n| committed.saturating_sub(Seq::from(n))), true),
-            Some(cursor) if cursor.epoch == meta.epoch && cursor.seq <= committed => (cursor.seq, true),
+            None => (tail.map_or(0, |n| visible.saturating_sub(Seq::from(n))), true),
+            Some(cursor) if cursor.epoch == meta.epoch && cursor.seq <= visible => (cursor.seq, true),
             Some(_) => (0, false),
         };
         let last = self.log.last();
@@ -49,11 +49,12 @@ impl Session {
             None
         } else {
             metrics::handles().snapshots.increment(1);
+            self.log.seal();
             view::snapshot(&self.state, &self.wire, last, self.deps.clock.now_ms(), SNAPSHOT_BYTES)
         };
         // What is not durable yet is in the picture too: the reply waits for it. What fits no picture is told by the log.
         let snapshot = picture.map(|entries| (last, Arc::new(entries)));
-        let head = if snapshot.is_some() { last } else { committed };
+        let head = if snapshot.is_some() { last } else { visible };
         let attached = Attached {
             session: self.wire.clone(),
             epoch: meta.epoch.clone(),
@@ -135,7 +136,7 @@ impl Session {
             let committed = act.log.committed();
             let batch_bytes = act.deps.config.batch_bytes;
             let read = records.and_then(|records| {
-                read_records(&records, committed, batch_bytes).map_err(|error| StoreError::Corrupt {
+                read_records(&records, after, committed, batch_bytes).map_err(|error| StoreError::Corrupt {
                     at: format!("{} seq {}", act.id, error.seq),
                     what: error.to_string(),
                 })
@@ -213,6 +214,7 @@ impl Session {
         let Some(meta) = self.meta.clone() else {
             return reply.send(Err(SessionError::not_found(&self.id)));
         };
+        self.log.seal();
         let view = View {
             meta,
             messages: view::messages(&self.state),

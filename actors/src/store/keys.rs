@@ -13,6 +13,7 @@
 //! | `g` updated `u64` inverted, session | empty: a listed session of anybody, newest first |
 //! | `u` session | empty: the session has unfinished work |
 //! | `d` family, key + part | document |
+//! | `x` session + part | grave of a deleted session: number `u64` of the commit that deleted it |
 //! | `n` | empty: written to wake a stuck flush, never read |
 //!
 //! A value lies in parts (`u16` at the end of the key, from 0) of bounded size; how is told in `sled/value.rs`.
@@ -30,6 +31,8 @@ pub const SCHEMA: &[u8] = b"v";
 pub const BATCHES: &[u8] = b"w";
 /// Prefix of the marks of unfinished work.
 pub const UNFINISHED: &[u8] = b"u";
+/// Prefix of the graves of deleted sessions.
+pub const GRAVES: &[u8] = b"x";
 /// Key of the row whose writing wakes a flush that waits for a failed write.
 pub const NUDGE: &[u8] = b"n";
 
@@ -180,6 +183,21 @@ pub fn unfinished(session: &SessionId) -> Vec<u8> {
 #[must_use]
 pub fn unfinished_session(key: &[u8]) -> Option<SessionId> {
     let (session, []) = take_text(key.strip_prefix(UNFINISHED)?)? else {
+        return None;
+    };
+    SessionId::try_from(session).ok()
+}
+
+/// Returns the base key of the grave of `session`.
+#[must_use]
+pub fn grave(session: &SessionId) -> Vec<u8> {
+    with_text(GRAVES[0], session.as_str())
+}
+
+/// Reads the session out of a base key made by [`grave`].
+#[must_use]
+pub fn grave_session(base: &[u8]) -> Option<SessionId> {
+    let (session, []) = take_text(base.strip_prefix(GRAVES)?)? else {
         return None;
     };
     SessionId::try_from(session).ok()

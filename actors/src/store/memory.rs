@@ -1,7 +1,8 @@
 //! The store in memory: the same contract without a disk, for tests. Nothing of it outlives the process.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    cmp::Ordering,
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -105,12 +106,20 @@ impl Data {
         if let Some(pack) = &request.pack
             && let Some(stored) = self.sessions.get_mut(&pack.session)
         {
-            stored.packed_upto = pack.records.last().map_or(stored.packed_upto, |record| record.seq);
+            let end = |upto| move |record: &Record| record.seq <= upto;
+            let upto = pack.records.last().map_or(stored.packed_upto, |record| record.seq);
+            let covered =
+                stored.records.partition_point(end(stored.packed_upto))..stored.records.partition_point(end(upto));
+            stored.records.splice(covered, pack.records.iter().cloned());
+            stored.packed_upto = upto;
         }
         if let Some(unfinished) = request.unfinished
             && let Some(stored) = order::marked(request).and_then(|session| self.sessions.get_mut(session))
         {
             stored.unfinished = unfinished;
+        }
+        if let Some(session) = &request.delete {
+            self.sessions.remove(session);
         }
         for write in &request.documents {
             let key = (write.family, write.key.clone());
@@ -123,18 +132,46 @@ impl Data {
 }
 
 impl MemoryStore {
+    /// Returns the listed sessions of `owner` or of everybody, newest first.
+    fn listed(&self, owner: Option<&UserId>) -> Vec<SessionMeta> {
+        let data = self.data();
+        let metas = data.sessions.values().map(|stored| &stored.meta);
+        let mut metas: Vec<_> = metas
+            .filter(|meta| meta.listed && owner.is_none_or(|owner| meta.owner == *owner))
+            .cloned()
+            .collect();
+        metas.sort_by(newest_first);
+        metas
+    }
+
     fn data(&self) -> MutexGuard<'_, Data> {
         self.data.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+fn newest_first(a: &SessionMeta, b: &SessionMeta) -> Ordering {
+    let by_time = b.updated_at_ms.cmp(&a.updated_at_ms);
+    by_time.then_with(|| a.session.cmp(&b.session))
+}
+
+/// Where `meta` stands in a list, newest first, compared with `position`.
+fn place(meta: &SessionMeta, position: &ListPosition) -> Ordering {
+    let by_time = position.updated_at_ms.cmp(&meta.updated_at_ms);
+    by_time.then_with(|| meta.session.cmp(&position.session))
+}
+
 impl SessionStore for MemoryStore {
     fn commit(&self, group: &[Request]) -> Result<Vec<Result<(), Refusal>>, StoreError> {
         let mut data = self.data();
-        Ok(group
-            .iter()
-            .map(|request| data.check(request).map(|()| data.apply(request)))
-            .collect())
+        let mut deleted = HashSet::new();
+        let commit = |request: &Request| {
+            data.check(request)?;
+            order::not_after_deletion(request, &deleted)?;
+            data.apply(request);
+            deleted.extend(request.delete.clone());
+            Ok(())
+        };
+        Ok(group.iter().map(commit).collect())
     }
 
     fn load(&self, session: &SessionId) -> Result<Option<StoredSession>, StoreError> {
@@ -159,21 +196,15 @@ impl SessionStore for MemoryStore {
         after: Option<&ListPosition>,
         limit: usize,
     ) -> Result<Vec<SessionMeta>, StoreError> {
-        let data = self.data();
-        let mut metas: Vec<_> = data.sessions.values().map(|stored| &stored.meta).collect();
-        metas.retain(|meta| meta.listed && owner.is_none_or(|owner| meta.owner == *owner));
-        metas.sort_by(|a, b| {
-            b.updated_at_ms
-                .cmp(&a.updated_at_ms)
-                .then_with(|| a.session.cmp(&b.session))
-        });
-        let passed = |meta: &&SessionMeta| {
-            after.is_some_and(|after| {
-                meta.updated_at_ms > after.updated_at_ms
-                    || (meta.updated_at_ms == after.updated_at_ms && meta.session <= after.session)
-            })
-        };
-        Ok(metas.into_iter().skip_while(passed).take(limit).cloned().collect())
+        let passed = |meta: &SessionMeta| after.is_some_and(|after| place(meta, after).is_le());
+        let metas = self.listed(owner).into_iter().skip_while(passed);
+        Ok(metas.take(limit).collect())
+    }
+
+    fn oldest(&self, after: Option<&ListPosition>, limit: usize) -> Result<Vec<SessionMeta>, StoreError> {
+        let passed = |meta: &SessionMeta| after.is_some_and(|after| place(meta, after).is_ge());
+        let metas = self.listed(None).into_iter().rev().skip_while(passed);
+        Ok(metas.take(limit).collect())
     }
 
     fn unfinished(&self) -> Result<Vec<SessionId>, StoreError> {

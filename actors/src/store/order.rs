@@ -1,5 +1,7 @@
 //! What every backend must refuse: the order of records, and requests that make no sense. Pure.
 
+use std::collections::HashSet;
+
 use kronos_protocol::{ids::SessionId, position::Seq};
 
 use super::{Record, Refusal, Request};
@@ -7,15 +9,22 @@ use super::{Record, Refusal, Request};
 /// Longest key of a document, in bytes: keys are repeated in inner pages, which must stay small.
 const DOCUMENT_KEY_BYTES: usize = 256;
 
+/// Whether `record` begins right after `last`.
+pub(crate) fn follows(last: Seq, record: &Record) -> bool {
+    last.checked_add(1) == Some(record.first())
+}
+
 /// Checks that `records` follow `last` without a gap; returns the last of them, or `last` when there are none.
 pub(crate) fn follow(session: &SessionId, last: Seq, records: &[Record]) -> Result<Seq, Refusal> {
-    records.iter().try_fold(last, |last, record| match last.checked_add(1) {
-        Some(expected) if expected == record.seq => Ok(expected),
-        expected => Err(Refusal::OutOfOrder {
+    records.iter().try_fold(last, |last, record| {
+        if follows(last, record) {
+            return Ok(record.seq);
+        }
+        Err(Refusal::OutOfOrder {
             session: session.clone(),
-            expected: expected.unwrap_or(Seq::MAX),
-            got: record.seq,
-        }),
+            expected: last.saturating_add(1),
+            got: record.first(),
+        })
     })
 }
 
@@ -43,6 +52,18 @@ pub(crate) fn well_formed(request: &Request) -> Result<(), Refusal> {
     if request.append.as_ref().is_some_and(|append| append.records.is_empty()) {
         return malformed("an append has no records");
     }
+    let appended = request.append.iter().flat_map(|append| &append.records);
+    if appended.into_iter().any(|record| record.merged != 0) {
+        return malformed("an appended record stands for several events");
+    }
+    if request.delete.is_some()
+        && (request.append.is_some()
+            || request.pack.is_some()
+            || request.meta.is_some()
+            || request.unfinished.is_some())
+    {
+        return malformed("a deletion comes with something else about a session");
+    }
     if request.unfinished.is_some() && marked(request).is_none() {
         return malformed("a mark of unfinished work has no session");
     }
@@ -62,11 +83,27 @@ pub(crate) fn well_formed(request: &Request) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Returns the session that [`Request::unfinished`] marks.
-pub(crate) fn marked(request: &Request) -> Option<&SessionId> {
+/// Returns the sessions that a request writes to, a deleted one not included.
+pub(crate) fn touched(request: &Request) -> impl Iterator<Item = &SessionId> {
     let appended = request.append.as_ref().map(|append| &append.session);
     let packed = request.pack.as_ref().map(|pack| &pack.session);
-    appended.or(packed).or(request.meta.as_ref().map(|meta| &meta.session))
+    let announced = request.meta.as_ref().map(|meta| &meta.session);
+    appended.into_iter().chain(packed).chain(announced)
+}
+
+/// Returns the session that [`Request::unfinished`] marks.
+pub(crate) fn marked(request: &Request) -> Option<&SessionId> {
+    touched(request).next()
+}
+
+/// Refuses what names a session that its group has deleted before.
+pub(crate) fn not_after_deletion(request: &Request, deleted: &HashSet<SessionId>) -> Result<(), Refusal> {
+    match touched(request).find(|session| deleted.contains(*session)) {
+        Some(session) => Err(Refusal::UnknownSession {
+            session: session.clone(),
+        }),
+        None => Ok(()),
+    }
 }
 
 /// How much one [`read`](super::SessionStore::read) may still return.

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 use self::{
     committer::{Committer, Health},
+    pending::Done,
     queue::Queue,
     readers::Readers,
 };
@@ -30,6 +31,7 @@ use crate::{
 };
 
 mod committer;
+mod pending;
 mod queue;
 mod readers;
 
@@ -123,11 +125,13 @@ impl std::fmt::Debug for StoreRef {
 impl StoreRef {
     /// Submits a request; `done` is called exactly once with its result, and must be quick.
     ///
-    /// It is called on the committer's thread; only [`StoreError::Overloaded`] and [`StoreError::Closed`] are told on the
-    /// caller's, before this returns. Requests are committed in the order of submission.
+    /// [`StoreError::Closed`] for a request that had been taken says that nobody knows how it ended. The callback
+    /// is called on the committer's thread; only refusals of what was not taken ([`StoreError::Overloaded`],
+    /// [`StoreError::Closed`]) are told on the caller's, before this returns. Requests are committed in the order of
+    /// submission.
     pub fn submit(&self, request: Request, done: impl FnOnce(Result<(), StoreError>) + Send + 'static) {
-        if let Err((done, error)) = self.service.queue.submit(request, Box::new(done)) {
-            done(Err(error));
+        if let Err((done, error)) = self.service.queue.submit(request, Done::new(done)) {
+            done.answer(Err(error));
         }
     }
 
@@ -191,6 +195,18 @@ impl StoreRef {
             .await
     }
 
+    /// Lists sessions, those that have not changed for longest first; see [`SessionStore::oldest`].
+    ///
+    /// # Errors
+    /// As [`StoreRef::load`].
+    pub async fn oldest(&self, after: Option<&ListPosition>, limit: usize) -> Result<Vec<SessionMeta>, StoreError> {
+        let after = after.cloned();
+        self.service
+            .readers
+            .run(move |store| store.oldest(after.as_ref(), limit))
+            .await
+    }
+
     /// Returns the sessions with unfinished work.
     ///
     /// # Errors
@@ -227,6 +243,14 @@ impl StoreRef {
             .readers
             .run(move |store| store.documents(family, &prefix, after.as_deref(), limit))
             .await
+    }
+
+    /// Whether a request with so many bytes of payload would be taken now, so that it can be refused before it costs anything.
+    ///
+    /// Cheap; nothing is reserved.
+    #[must_use]
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.service.queue.has_room(bytes)
     }
 
     /// Whether the last commit succeeded and the committer lives. A failing store is tried again every second.

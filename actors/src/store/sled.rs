@@ -49,6 +49,7 @@ pub use self::disk::SyncFile;
 
 mod codec;
 mod disk;
+mod graves;
 mod open;
 mod plan;
 mod read;
@@ -170,39 +171,26 @@ impl SledStore {
             "the session is written faster than it can be read".to_owned(),
         ))
     }
-}
 
-impl Inner {
-    fn healthy(&self) -> Result<&Open, StoreError> {
-        let in_doubt = || StoreError::Io("the last commit failed and is not yet taken back".to_owned());
-        self.open.as_ref().filter(|_| self.doubt.is_none()).ok_or_else(in_doubt)
+    /// Returns a session that `group` makes while segments of a deleted one with its id are left.
+    fn unswept(&self, group: &[Request]) -> Option<SessionId> {
+        let inner = self.inner();
+        let mut made = group.iter().filter_map(|request| request.meta.as_ref());
+        let meta = made.find(|meta| inner.state.graves.is_unswept(&meta.session))?;
+        Some(meta.session.clone())
     }
 
-    fn tail(&self, session: &SessionId) -> Result<(Arc<Db>, Tail), StoreError> {
-        let db = Arc::clone(&self.healthy()?.db);
-        let tail = match self.state.tails.get(session) {
-            Some(tail) => tail.clone(),
-            None => {
-                let packed_upto = read::packed_upto(&db, session)?;
-                Tail {
-                    last: packed_upto,
-                    packed_upto,
-                    ..Tail::default()
-                }
-            }
-        };
-        Ok((db, tail))
-    }
-}
-
-impl SessionStore for SledStore {
-    fn commit(&self, group: &[Request]) -> Result<Vec<Result<(), Refusal>>, StoreError> {
-        let mut tip = self.committing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.repair(&tip)?;
+    /// Commits a group; what it sweeps of deleted sessions begins with `sweep`.
+    fn commit_once(
+        &self,
+        tip: &mut Tip,
+        group: &[Request],
+        sweep: Option<&SessionId>,
+    ) -> Result<Vec<Result<(), Refusal>>, StoreError> {
         let (open, planned) = {
             let inner = self.inner();
             let open = inner.healthy()?.clone();
-            let planned = Planner::new(&open.db, &inner.state).plan(group);
+            let planned = Planner::new(&open.db, &inner.state).plan(group, sweep);
             (open, planned)
         };
         let plan = planned.inspect_err(|error| {
@@ -240,7 +228,7 @@ impl SessionStore for SledStore {
         Ok(plan.results)
     }
 
-    fn load(&self, session: &SessionId) -> Result<Option<StoredSession>, StoreError> {
+    fn load_once(&self, session: &SessionId) -> Result<Option<StoredSession>, StoreError> {
         let listed = self.short(|db| {
             let unfinished = db.contains_key(keys::unfinished(session)).map_err(value::failed)?;
             Ok(read::meta(db, session)?.map(|meta| (meta, unfinished)))
@@ -255,6 +243,59 @@ impl SessionStore for SledStore {
             packed_upto: tail.packed_upto,
             unfinished,
         }))
+    }
+}
+
+impl Inner {
+    fn healthy(&self) -> Result<&Open, StoreError> {
+        let in_doubt = || StoreError::Io("the last commit failed and is not yet taken back".to_owned());
+        self.open.as_ref().filter(|_| self.doubt.is_none()).ok_or_else(in_doubt)
+    }
+
+    fn tail(&self, session: &SessionId) -> Result<(Arc<Db>, Tail), StoreError> {
+        let db = Arc::clone(&self.healthy()?.db);
+        let tail = match self.state.tails.get(session) {
+            Some(tail) => tail.clone(),
+            None if self.state.graves.is_unswept(session) => Tail::default(),
+            None => {
+                let packed_upto = read::packed_upto(&db, session)?;
+                Tail {
+                    last: packed_upto,
+                    packed_upto,
+                    ..Tail::default()
+                }
+            }
+        };
+        Ok((db, tail))
+    }
+}
+
+impl SessionStore for SledStore {
+    fn commit(&self, group: &[Request]) -> Result<Vec<Result<(), Refusal>>, StoreError> {
+        let mut tip = self.committing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.repair(&tip)?;
+        // A session that is made again must not meet what is left of its predecessor.
+        while let Some(session) = self.unswept(group) {
+            self.commit_once(&mut tip, &[], Some(&session))?;
+        }
+        self.commit_once(&mut tip, group, None)
+    }
+
+    fn load(&self, session: &SessionId) -> Result<Option<StoredSession>, StoreError> {
+        for _ in 0..READ_ATTEMPTS {
+            let Some(stored) = self.load_once(session)? else {
+                return Ok(None);
+            };
+            // It may have been deleted meanwhile, and even made again.
+            match self.meta(session)? {
+                Some(meta) if meta.epoch == stored.meta.epoch => return Ok(Some(stored)),
+                Some(_) => {}
+                None => return Ok(None),
+            }
+        }
+        Err(StoreError::Io(
+            "the session is made again faster than it can be read".to_owned(),
+        ))
     }
 
     fn read(&self, session: &SessionId, after: Seq, max_bytes: usize) -> Result<Vec<Record>, StoreError> {
@@ -272,6 +313,10 @@ impl SessionStore for SledStore {
         limit: usize,
     ) -> Result<Vec<SessionMeta>, StoreError> {
         self.short(|db| read::list(db, owner, after, limit))
+    }
+
+    fn oldest(&self, after: Option<&ListPosition>, limit: usize) -> Result<Vec<SessionMeta>, StoreError> {
+        self.short(|db| read::oldest(db, after, limit))
     }
 
     fn unfinished(&self) -> Result<Vec<SessionId>, StoreError> {

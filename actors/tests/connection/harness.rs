@@ -126,7 +126,7 @@ async fn upgrade(
     };
     let subprotocol = header("sec-websocket-protocol");
     let codec = subprotocol.and_then(Codec::from_subprotocol);
-    let Ok(permit) = state.1.admit(None) else {
+    let Ok(permit) = state.1.admit(None, request.peer_addr().map(|peer| peer.ip())) else {
         return HttpResponse::ServiceUnavailable().finish();
     };
     let mut response = ws::handshake(&request).unwrap();
@@ -205,7 +205,7 @@ pub(crate) async fn hear(socket: &mut RawWs) -> Value {
         let frame = socket.next_frame().await.unwrap().expect("the connection is open");
         match frame.opcode {
             1 => return serde_json::from_slice(&frame.payload).unwrap(),
-            9 => {}
+            9 => socket.send(&RawFrame::new(10, frame.payload)).await.unwrap(),
             _ => panic!("expected text, got {frame:?}"),
         }
     }

@@ -200,10 +200,84 @@ async fn a_session_that_takes_nothing_stops_the_reading() {
         "{last} chunks"
     );
     assert_eq!(asked.events.all().len(), 3);
-    gate.add_permits(100);
-    asked.events.until(|events| events.len() == 103).await;
+    gate.add_permits(3);
+    let events = asked.events.until(|events| events.len() == 6).await;
+    let longest = events.iter().map(|event| text(std::slice::from_ref(event)).len()).max();
+    assert!(
+        longest.is_some_and(|bytes| (1024..10 * 1024).contains(&bytes)),
+        "what came meanwhile is one event, and a bounded one: {longest:?}"
+    );
     drop(asked.handle);
     bench
         .outcome(1, |outcome| matches!(outcome, Outcome::ClientGone { .. }))
         .await;
+}
+
+#[actix::test]
+async fn attempts_after_the_first_are_paid_and_without_a_token_a_failure_is_final() {
+    let bench = Bench::start(|config| {
+        config.retry_burst = 2;
+        config.retry_ratio = 0.5;
+        config.breaker_failures = 1000;
+    });
+    for attempts in [3, 1] {
+        let events = bench.events_of("[[503]]").await;
+        let failed = failed(&events);
+        assert_eq!(
+            (failed.code.as_str(), failed.attempts),
+            ("upstream_unavailable", attempts)
+        );
+        assert_eq!((failed.retryable, failed.upstream_status), (true, Some(503)));
+        assert_eq!(failed.reason.as_deref(), Some("gemini_retry_budget"));
+    }
+    for _ in 0..2 {
+        finished(&bench.events_of("hi").await);
+    }
+    assert_eq!(bench.shared.health().retry_budget, 1, "two successes earn one");
+    finished(&bench.events_of("[[503-once]] hi").await);
+    bench.sim.script(vec![ScriptedReply::fault("429;retry_after=1.5")]);
+    let events = bench.events_of("hi").await;
+    assert_eq!(failed(&events).attempts, 1);
+    assert_eq!(
+        failed(&events).after_ms,
+        Some(1500),
+        "when to come back is told all the same"
+    );
+}
+
+#[actix::test]
+async fn an_open_circuit_costs_no_attempt_of_the_budget() {
+    let bench = Bench::start(|config| {
+        config.retry_burst = 5;
+        config.breaker_failures = 2;
+        config.breaker_open = Duration::from_secs(60);
+    });
+    let events = bench.events_of("[[503]]").await;
+    assert_eq!(failed(&events).attempts, 2, "nobody waits for an open circuit");
+    assert!(failed(&events).after_ms.is_some_and(|ms| ms > 50_000), "{events:?}");
+    assert_eq!(retries(&events).len(), 1, "no attempt is promised that is not made");
+    assert_eq!(bench.shared.health().retry_budget, 4);
+    assert_eq!(failed(&bench.events_of("hi").await).attempts, 0);
+    assert_eq!(bench.shared.health().retry_budget, 4);
+}
+
+#[actix::test]
+async fn a_circuit_that_opens_during_a_pause_gives_the_token_back() {
+    let bench = Bench::start(|config| {
+        config.retry_burst = 5;
+        config.breaker_failures = 1;
+        config.breaker_open = Duration::from_secs(60);
+    });
+    bench.sim.script(vec![ScriptedReply::fault("429;retry_after=0.5")]);
+    let pausing = bench.ask("hi");
+    pausing.retrying().await;
+    assert_eq!(bench.shared.health().retry_budget, 4, "set aside");
+    assert_eq!(failed(&bench.events_of("[[503]]").await).attempts, 1);
+    let events = pausing.end().await;
+    assert_eq!(
+        (failed(&events).code.as_str(), failed(&events).attempts),
+        ("upstream_unavailable", 1)
+    );
+    assert_eq!(bench.shared.health().retry_budget, 5);
+    assert_eq!(bench.sim.requests().len(), 2);
 }

@@ -41,7 +41,7 @@ impl Bench {
         };
         change(&mut config);
         let shared = GeminiShared::new(config, Clock::default()).unwrap();
-        let gemini = GeminiRef::start(&Arbiter::current(), Arc::clone(&shared));
+        let gemini = GeminiRef::start(Arc::clone(&shared));
         Self { sim, shared, gemini }
     }
 

@@ -50,11 +50,32 @@ pub(super) static SETTINGS: &[Setting] = &[
         "Commands of one socket that may wait for their reply.",
     ),
     Setting::new(
+        "connection.commands_per_second",
+        "COMMANDS_PER_SECOND",
+        "200",
+        integer(1, 1_000_000, |c, v| c.connection.commands_per_second = size(v)),
+        "Commands that one socket may send in a second, on average.",
+    ),
+    Setting::new(
+        "connection.commands_burst",
+        "COMMANDS_BURST",
+        "400",
+        integer(1, 1_000_000, |c, v| c.connection.commands_burst = size(v)),
+        "Commands that one socket may send at once; who sends as many again without a pause is closed.",
+    ),
+    Setting::new(
         "connection.write_timeout",
         "WRITE_TIMEOUT",
         "30s",
         span(100 * MS, HOUR, |c, v| c.connection.write_timeout = v),
-        "Time in which a peer must take what was written to it.",
+        "Time in which a peer must read something of what was written to it.",
+    ),
+    Setting::new(
+        "connection.unread_bytes",
+        "UNREAD_BYTES",
+        "32KiB",
+        bytes(4 * KIB, GIB, |c, v| c.connection.unread_bytes = size(v)),
+        "Bytes written to one socket beyond the last answered ping among them; then the rest waits.",
     ),
     Setting::new(
         "connection.max_connections",
@@ -69,5 +90,12 @@ pub(super) static SETTINGS: &[Setting] = &[
         "256",
         integer(1, 1_000_000, |c, v| c.connection.max_connections_per_user = size(v)),
         "Websockets of one user.",
+    ),
+    Setting::new(
+        "connection.max_connections_per_address",
+        "MAX_CONNECTIONS_PER_ADDRESS",
+        "20000",
+        integer(1, 1_000_000, |c, v| c.connection.max_connections_per_address = size(v)),
+        "Websockets of one remote address (IPv6: of one /64 network); a proxy counts as one.",
     ),
 ];

@@ -116,11 +116,36 @@ pub(super) static SETTINGS: &[Setting] = &[
         "Longest pause between attempts; at least GEMINI_BACKOFF.",
     ),
     Setting::new(
+        "gemini.retry_ratio",
+        "GEMINI_RETRY_RATIO",
+        "0.2",
+        Kind::Float {
+            min: 0.0,
+            max: 100.0,
+            set: |c, v| c.gemini.retry_ratio = v,
+        },
+        "Attempts after the first that each success of the process pays for.",
+    ),
+    Setting::new(
+        "gemini.retry_burst",
+        "GEMINI_RETRY_BURST",
+        "20",
+        integer(0, 1_000_000, |c, v| c.gemini.retry_burst = narrow(v)),
+        "Attempts after the first that are paid for at the start, and at most; 0 repeats none.",
+    ),
+    Setting::new(
         "gemini.max_concurrent",
         "GEMINI_MAX_CONCURRENT",
         "256",
         integer(1, 100_000, |c, v| c.gemini.max_concurrent = size(v)),
         "Generations at once in this process.",
+    ),
+    Setting::new(
+        "gemini.min_concurrent",
+        "GEMINI_MIN_CONCURRENT",
+        "8",
+        integer(1, 100_000, |c, v| c.gemini.min_concurrent = size(v)),
+        "Generations at once that are left when the model pushes back; at most GEMINI_MAX_CONCURRENT counts.",
     ),
     Setting::new(
         "gemini.max_concurrent_per_user",

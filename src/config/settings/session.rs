@@ -1,18 +1,38 @@
 //! The rows of `[session]`.
 
+use kronos_actors::config::Durability;
+
+use crate::config::value::Kind;
+
 use super::{
     Setting, narrow,
-    rows::{DAY, GIB, HOUR, KIB, MIB, MS, SECOND, bytes, integer, span},
+    rows::{DAY, GIB, HOUR, KIB, MIB, MS, SECOND, bytes, integer, span, word},
     size,
 };
 
 pub(super) static SETTINGS: &[Setting] = &[
     Setting::new(
+        "session.durability",
+        "DURABILITY",
+        "commit",
+        word(Durability::WORDS, |c, v| {
+            c.session.durability = Durability::from_word(v)
+        }),
+        "When readers see an event: after its commit, or (`relaxed`) text of an answer before it; a crash may then take back the last of it.",
+    ),
+    Setting::new(
+        "session.relaxed_flush",
+        "RELAXED_FLUSH",
+        "50ms",
+        span(MS, 10 * SECOND, |c, v| c.session.relaxed_flush = v),
+        "With DURABILITY=relaxed: how long text that was shown may wait for a commit.",
+    ),
+    Setting::new(
         "session.idle_timeout",
         "SESSION_IDLE_TIMEOUT",
         "60s",
         span(100 * MS, DAY, |c, v| c.session.idle_timeout = v),
-        "Time without a run, an input or an attached socket before a session leaves memory.",
+        "Time without a run and an input before a session leaves memory; its sockets stay attached.",
     ),
     Setting::new(
         "session.tail_bytes",
@@ -83,6 +103,20 @@ pub(super) static SETTINGS: &[Setting] = &[
         "60s",
         span(SECOND, HOUR, |c, v| c.session.restart_window = v),
         "The window in which panics are counted.",
+    ),
+    Setting::new(
+        "session.hang_timeout",
+        "SESSION_HANG_TIMEOUT",
+        "30s",
+        span(100 * MS, HOUR, |c, v| c.session.hang_timeout = v),
+        "Time without progress after which a session that has work counts as dead and is started again.",
+    ),
+    Setting::new(
+        "session.fault_injection",
+        "FAULT_INJECTION",
+        "false",
+        Kind::Bool(|c, v| c.session.fault_injection = v),
+        "A message with `[[panic]]` in it makes its session panic: for load tests of the supervision. Refused in staging and production.",
     ),
     Setting::new(
         "session.mailbox",

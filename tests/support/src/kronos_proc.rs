@@ -231,8 +231,57 @@ impl KronosProc {
     /// # Panics
     /// As [`KronosProc::start`].
     pub async fn restart(&mut self) {
+        self.relaunch();
+        self.until_ready().await;
+    }
+
+    /// Starts it again like [`KronosProc::restart`], and does not wait for anything.
+    pub fn relaunch(&mut self) {
         self.kill9();
         self.spawn();
+    }
+
+    /// Waits until it is ready, after a [`KronosProc::relaunch`], or has ended instead.
+    ///
+    /// # Errors
+    /// How it ended.
+    ///
+    /// # Panics
+    /// When it does neither within 15 s: with its output.
+    pub async fn ready_or_ended(&mut self) -> Result<(), ExitStatus> {
+        let deadline = Instant::now() + READY;
+        loop {
+            if let Some(status) = self.exited() {
+                self.child = None;
+                self.output.wait_for_end();
+                return Err(status);
+            }
+            if self.is_ready().await {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                self.fail(&anyhow::anyhow!("neither ready nor ended within {READY:?}"));
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn is_ready(&self) -> bool {
+        request(self.address, "GET", "/health/ready", &[], None)
+            .await
+            .is_ok_and(|reply| reply.status == 200)
+    }
+
+    /// Forgets what it wrote so far.
+    pub fn forget_output(&mut self) {
+        self.output.forget();
+    }
+
+    /// Waits until it is ready, after a [`KronosProc::relaunch`].
+    ///
+    /// # Panics
+    /// As [`KronosProc::start`].
+    pub async fn until_ready(&mut self) {
         if let Err(error) = self.ready().await {
             self.fail(&error);
         }
@@ -275,10 +324,7 @@ impl KronosProc {
                 self.child = None;
                 bail!("it ended before it was ready: {status}");
             }
-            if request(self.address, "GET", "/health/ready", &[], None)
-                .await
-                .is_ok_and(|reply| reply.status == 200)
-            {
+            if self.is_ready().await {
                 // Somebody else on that port may have answered while ours died of it.
                 if self.exited().is_none() {
                     return Ok(());
@@ -357,6 +403,10 @@ impl Output {
             }
             thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    fn forget(&mut self) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     fn text(&self) -> String {

@@ -100,6 +100,14 @@ impl WsClient {
         }
     }
 
+    /// Connects again like [`WsClient::reconnect`], when the server lets it.
+    ///
+    /// # Errors
+    /// As [`WsClient::try_connect`].
+    pub async fn try_reconnect(&mut self, url: &str) -> anyhow::Result<()> {
+        self.open(url).await
+    }
+
     /// Cuts the connection without a close frame, as a lost network does.
     pub fn cut(&mut self) {
         self.socket = None;
@@ -135,6 +143,35 @@ impl WsClient {
         self.transmit(&serde_json::to_value(&frame).expect("a frame is JSON"))
             .await;
         self.reply(&reference).await
+    }
+
+    /// Sends a typed command; `None` when the connection ends before the reply has come, as it does when a server is killed.
+    ///
+    /// # Panics
+    /// When neither comes in time.
+    pub async fn attempt(&mut self, command: impl Into<Command>) -> Option<Reply> {
+        if self.socket.is_none() || self.closed.is_some() {
+            return None;
+        }
+        let reference = self.mint_ref();
+        let frame = kronos_protocol::ClientFrame::new(reference.clone(), command);
+        self.checker.asked(&reference, &frame.command);
+        self.transmit(&serde_json::to_value(&frame).expect("a frame is JSON"))
+            .await;
+        let deadline = self.deadline();
+        loop {
+            if let Some(reply) = self.replies.remove(&reference) {
+                return Some(reply);
+            }
+            if !self.try_pump(deadline).await {
+                assert!(
+                    self.closed.is_some(),
+                    "no reply to ref {reference} within {:?}",
+                    self.options.limit
+                );
+                return self.replies.remove(&reference);
+            }
+        }
     }
 
     /// Sends a command given as JSON without waiting; returns its `ref` for [`WsClient::reply`].

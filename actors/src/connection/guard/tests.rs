@@ -3,7 +3,7 @@
 use futures_util::{StreamExt, stream};
 use proptest::{prelude::*, sample::Index};
 
-use super::*;
+use super::{super::body::HangUp, *};
 
 const LIMIT: usize = 300;
 
@@ -146,7 +146,7 @@ fn frame(opcode: u8, last: bool, body: &[u8]) -> Vec<u8> {
 
 /// What the guard makes of chunks, with an actor that handles each frame at once.
 fn guarded(chunks: Vec<Vec<u8>>) -> Verdict {
-    let link = Link::new(LIMIT);
+    let link = Link::new(LIMIT, 1 << 20, HangUp::default());
     let input = stream::iter(chunks.into_iter().map(|chunk| Ok(Bytes::from(chunk))));
     let mut guard = Guard::new(input, link.clone());
     let mut passed = Vec::new();
@@ -297,7 +297,7 @@ fn a_new_limit_counts_from_the_next_header() {
 
 #[test]
 fn nothing_more_is_read_while_frames_wait_for_the_actor() {
-    let link = Link::new(LIMIT);
+    let link = Link::new(LIMIT, 1 << 20, HangUp::default());
     let chunks = stream::iter([
         Ok(Bytes::from(frame(9, true, b""))),
         Ok(Bytes::from(frame(9, true, b""))),

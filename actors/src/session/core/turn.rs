@@ -31,6 +31,11 @@ pub(super) fn advance(
     let mut decision = Decision::default();
     match progress {
         Progress::Started { .. } => {}
+        Progress::Waiting => {
+            let message = "Many answers are being written; this one begins when it is its turn.";
+            let value = json!({"code": "waiting", "message": message});
+            decision.push(Some(run), Custom::new(NOTICE, value), env.now_ms);
+        }
         Progress::Retrying {
             attempt,
             code,

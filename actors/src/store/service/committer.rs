@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::queue::{Next, Pending, Queue, extent};
+use super::{
+    pending::{Group, Pending},
+    queue::{Next, Queue},
+};
 use crate::{
     clock::Clock,
     store::{Refusal, Request, SessionStore, StoreError},
@@ -20,6 +23,8 @@ use crate::{
 const PROBE_PERIOD: Duration = Duration::from_secs(1);
 /// How often the size is measured.
 const SIZE_PERIOD: Duration = Duration::from_secs(10);
+/// How long a committer or reader that panicked rests, so that one that always does leaves the machine to the others.
+pub(super) const RESTART_PAUSE: Duration = Duration::from_millis(100);
 /// The value of `size` when the backend cannot say.
 const UNKNOWN_SIZE: u64 = u64::MAX;
 
@@ -69,6 +74,13 @@ impl Health {
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
     }
 
+    /// After a panic nothing is known to work until a commit has succeeded.
+    fn begins_again(&self) {
+        let error = StoreError::Io("the committer panicked".to_owned());
+        self.fails(&error);
+        self.is_down(&error);
+    }
+
     fn is_down(&self, error: &StoreError) {
         if self.healthy.swap(false, Ordering::AcqRel) {
             tracing::error!(%error, "the store takes no commits");
@@ -82,6 +94,17 @@ struct Finish(Arc<Queue>);
 impl Drop for Finish {
     fn drop(&mut self) {
         self.0.finish();
+    }
+}
+
+/// Runs `work` until it returns, again whenever it panics. What it had in its hands answers for itself when it is dropped.
+pub(super) fn restarting(thread: &'static str, mut work: impl FnMut()) {
+    while let Err(panic) = std::panic::catch_unwind(AssertUnwindSafe(&mut work)) {
+        metrics::counter!(crate::metrics::STORE_RESTARTS, "thread" => thread).increment(1);
+        tracing::error!(thread, "a thread of the store panicked and begins again");
+        // What a panic carries may panic again when it is dropped.
+        drop(std::panic::catch_unwind(AssertUnwindSafe(|| drop(panic))));
+        std::thread::sleep(RESTART_PAUSE);
     }
 }
 
@@ -100,23 +123,31 @@ impl Committer {
         let _finish = Finish(Arc::clone(&self.queue));
         let committer = self;
         let mut measured = None;
-        loop {
-            committer.measure(&mut measured);
-            let patience = if committer.health.healthy() {
-                SIZE_PERIOD
-            } else {
-                PROBE_PERIOD
-            };
-            match committer.queue.next(patience) {
-                Next::Commit(group) => committer.settle(group),
-                Next::Idle if !committer.health.healthy() => drop(committer.commit(&[])),
-                Next::Idle => {}
-                Next::Finished => break,
+        let mut begun = false;
+        restarting("committer", || {
+            if std::mem::replace(&mut begun, true) {
+                committer.health.begins_again();
             }
-        }
+            committer.work(&mut measured);
+        });
         for reader in readers {
             // Its panic was reported by the hook, and its reads were answered.
             drop(reader.join());
+        }
+    }
+
+    /// Commits until the queue is closed and empty.
+    fn work(&self, measured: &mut Option<Instant>) {
+        loop {
+            self.measure(measured);
+            let healthy = self.health.healthy();
+            let patience = if healthy { SIZE_PERIOD } else { PROBE_PERIOD };
+            match self.queue.next(patience) {
+                Next::Commit(group) => self.settle(group),
+                Next::Idle if !healthy => drop(self.commit(&[])),
+                Next::Idle => {}
+                Next::Finished => return,
+            }
         }
     }
 
@@ -134,23 +165,16 @@ impl Committer {
     }
 
     fn settle(&self, group: Vec<Pending>) {
-        let (bytes, ticket) = extent(&group);
-        self.gauge(self.queue.pending_bytes());
-        let (requests, callbacks): (Vec<_>, Vec<_>) =
-            group.into_iter().map(|pending| (pending.request, pending.done)).unzip();
-        let results = self.commit_all(&requests);
-        self.gauge(self.queue.release(bytes));
-        for (done, result) in callbacks.into_iter().zip(results) {
-            if std::panic::catch_unwind(AssertUnwindSafe(|| done(result))).is_err() {
-                tracing::error!("a callback of the store panicked");
-            }
-        }
-        self.queue.settle(ticket);
+        let group = Group::new(&self.queue, group);
+        self.gauge();
+        let results = self.commit_all(&group.requests);
+        group.answer(results);
+        self.gauge();
     }
 
-    fn gauge(&self, bytes: usize) {
+    fn gauge(&self) {
         #[expect(clippy::cast_precision_loss, reason = "a gauge; exact up to 9 PB")]
-        metrics::gauge!(crate::metrics::STORE_PENDING_BYTES).set(bytes as f64);
+        metrics::gauge!(crate::metrics::STORE_PENDING_BYTES).set(self.queue.pending_bytes() as f64);
     }
 
     /// Commits a group, with one result for each request.

@@ -1,15 +1,22 @@
 //! What waits for the committer, and who waits for what has been submitted.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    sync::{
+        Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use kronos_protocol::ids::SessionId;
 use tokio::sync::oneshot;
 
-use crate::store::{Request, StoreError};
+use super::pending::{Done, Pending};
+use crate::{
+    metrics,
+    store::{Request, StoreError, order},
+};
 
 /// Most requests of one commit: about what one flush can carry without the others noticing.
 const GROUP_REQUESTS: usize = 4096;
@@ -17,17 +24,6 @@ const GROUP_REQUESTS: usize = 4096;
 const GROUP_BYTES: usize = 8 * 1024 * 1024;
 /// What a request counts beside its payloads: its ids, its queue entry.
 const REQUEST_BYTES: usize = 128;
-
-/// Told how a request ended.
-pub(super) type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
-
-/// One submitted request.
-pub(super) struct Pending {
-    pub(super) request: Request,
-    pub(super) done: Done,
-    bytes: usize,
-    ticket: u64,
-}
 
 /// What the committer is to do next.
 pub(super) enum Next {
@@ -41,8 +37,6 @@ pub(super) enum Next {
 #[derive(Default)]
 struct State {
     waiting: VecDeque<Pending>,
-    /// Bytes of what waits or is in a commit.
-    pending_bytes: usize,
     /// The number of the last submitted request.
     issued: u64,
     /// The last ticket of each session with something unsettled.
@@ -58,15 +52,12 @@ pub(super) struct Queue {
     state: Mutex<State>,
     changed: Condvar,
     limit: usize,
+    /// Bytes of what waits or is in a commit. Written within the lock only.
+    pending_bytes: AtomicUsize,
 }
 
 fn sessions(request: &Request) -> impl Iterator<Item = &SessionId> {
-    let appended = request.append.as_ref().map(|append| &append.session);
-    let packed = request.pack.as_ref().map(|pack| &pack.session);
-    appended
-        .into_iter()
-        .chain(packed)
-        .chain(request.meta.as_ref().map(|meta| &meta.session))
+    order::touched(request).chain(&request.delete)
 }
 
 fn bytes(request: &Request) -> usize {
@@ -89,6 +80,7 @@ impl Queue {
             state: Mutex::default(),
             changed: Condvar::new(),
             limit,
+            pending_bytes: AtomicUsize::new(0),
         }
     }
 
@@ -104,12 +96,12 @@ impl Queue {
         if state.closed {
             return Err((done, StoreError::Closed));
         }
-        // Alone, even one above the bound goes: else it could never be written.
-        if state.pending_bytes > 0 && state.pending_bytes.saturating_add(bytes) > self.limit {
+        if !self.fits(bytes) {
+            metrics::refused("store_pending_bytes");
             return Err((done, StoreError::Overloaded));
         }
         state.issued += 1;
-        state.pending_bytes += bytes;
+        self.pending_bytes.fetch_add(bytes, Ordering::Relaxed);
         let ticket = state.issued;
         for session in sessions(&request) {
             state.unsettled.insert(session.clone(), ticket);
@@ -123,6 +115,17 @@ impl Queue {
         drop(state);
         self.changed.notify_all();
         Ok(())
+    }
+
+    // Alone, even one above the bound goes: else it could never be written.
+    fn fits(&self, bytes: usize) -> bool {
+        let pending = self.pending_bytes();
+        pending == 0 || pending.saturating_add(bytes) <= self.limit
+    }
+
+    /// Whether a request with so many bytes would be taken now.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        self.fits(bytes.saturating_add(REQUEST_BYTES))
     }
 
     /// Waits for work, at most `patience`.
@@ -140,15 +143,22 @@ impl Queue {
             bytes += pending.bytes;
             first || bytes <= GROUP_BYTES
         };
-        let count = state.waiting.iter().take(GROUP_REQUESTS).take_while(fits).count();
+        // A session is not made again in the group that deletes it.
+        let mut deleted = HashSet::new();
+        let apart = |pending: &&Pending| {
+            let again = !deleted.is_empty() && sessions(&pending.request).any(|session| deleted.contains(session));
+            deleted.extend(pending.request.delete.clone());
+            !again
+        };
+        let group = state.waiting.iter().take(GROUP_REQUESTS);
+        let count = group.take_while(fits).take_while(apart).count();
         Next::Commit(state.waiting.drain(..count).collect())
     }
 
     /// Lets go of the bytes of a group that has been committed or has failed.
-    pub(super) fn release(&self, bytes: usize) -> usize {
-        let mut state = self.state();
-        state.pending_bytes = state.pending_bytes.saturating_sub(bytes);
-        state.pending_bytes
+    pub(super) fn release(&self, bytes: usize) {
+        let _submitters_wait = self.state();
+        self.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Settles everything up to `ticket` and wakes who waited for it.
@@ -205,7 +215,10 @@ impl Queue {
         state.finished = true;
         state.closed = true;
         let closers = std::mem::take(&mut state.closers);
+        // Nothing waits after an orderly end. After another one nobody else will answer it.
+        let lost = (std::mem::take(&mut state.waiting), std::mem::take(&mut state.waiters));
         drop(state);
+        drop(lost);
         for closer in closers {
             closer.send(()).ok();
         }
@@ -216,14 +229,6 @@ impl Queue {
     }
 
     pub(super) fn pending_bytes(&self) -> usize {
-        self.state().pending_bytes
+        self.pending_bytes.load(Ordering::Relaxed)
     }
-}
-
-/// Bytes and last ticket of a group.
-pub(super) fn extent(group: &[Pending]) -> (usize, u64) {
-    (
-        group.iter().map(|pending| pending.bytes).sum(),
-        group.last().map_or(0, |pending| pending.ticket),
-    )
 }

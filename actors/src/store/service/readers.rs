@@ -9,6 +9,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
+use super::committer::restarting;
 use crate::store::{SessionStore, StoreError};
 
 /// Reads that may wait for a thread: a few seconds of work for a busy disk.
@@ -59,9 +60,11 @@ impl Readers {
         let spawn = |number| {
             let (shared, store) = (Arc::clone(&shared), Arc::clone(store));
             let run = move || {
-                while let Some(job) = shared.next() {
-                    job(store.as_ref());
-                }
+                restarting("reader", || {
+                    while let Some(job) = shared.next() {
+                        job(store.as_ref());
+                    }
+                });
             };
             let thread = std::thread::Builder::new()
                 .name(format!("kronos-read-{number}"))

@@ -2,7 +2,7 @@
 //!
 //! - Write-ahead batch: MessagePack list of (session, records as MessagePack), so that one session's records are found
 //!   without reading those of the others.
-//! - Segment: first seq `u64`, last seq `u64`, then lz4 (length in front) of the records as MessagePack.
+//! - Segment: first covered seq `u64`, last seq `u64`, then lz4 (length in front) of the records as MessagePack.
 //! - Meta: MessagePack of [`SessionMeta`].
 //! - Document: as given.
 
@@ -13,7 +13,7 @@ use kronos_protocol::{ids::SessionId, position::Seq};
 use serde::Deserialize;
 
 use super::value::corrupt;
-use crate::store::{Record, SessionMeta, StoreError};
+use crate::store::{Record, SessionMeta, StoreError, order::follows};
 
 /// Raw bytes at which a pack starts its next segment, so that reading a little never means unpacking a lot.
 const SEGMENT_RAW_BYTES: usize = 1024 * 1024;
@@ -44,10 +44,7 @@ impl Entry<'_> {
 
 fn records(at: &[u8], bytes: &[u8]) -> Result<Vec<Record>, StoreError> {
     let records: Vec<Record> = rmp_serde::from_slice(bytes).map_err(|error| corrupt(at, &error.to_string()))?;
-    if records
-        .windows(2)
-        .any(|pair| pair[0].seq.checked_add(1) != Some(pair[1].seq))
-    {
+    if records.windows(2).any(|pair| !follows(pair[0].seq, &pair[1])) {
         return Err(corrupt(at, "its records have a gap"));
     }
     Ok(records)
@@ -74,7 +71,7 @@ pub(super) fn segment(records: &[Record]) -> Result<Vec<u8>, StoreError> {
     let (first, last) = records
         .first()
         .zip(records.last())
-        .map_or((0, 0), |(first, last)| (first.seq, last.seq));
+        .map_or((0, 0), |(first, last)| (first.first(), last.seq));
     let raw = rmp_serde::to_vec(records).map_err(|error| unwritable(&error))?;
     let mut body = Vec::new();
     body.extend(first.to_be_bytes());
@@ -109,7 +106,7 @@ pub(super) fn segment_records(at: &[u8], body: &[u8], last: Seq) -> Result<Vec<R
     let bounds = records
         .first()
         .zip(records.last())
-        .map(|(first, last)| (first.seq, last.seq));
+        .map(|(first, last)| (first.first(), last.seq));
     if Seq::from_be_bytes(*upto) != last || bounds != Some((Seq::from_be_bytes(*first), last)) {
         return Err(corrupt(at, "it holds other records than it says"));
     }
@@ -131,10 +128,7 @@ mod tests {
     use super::*;
 
     fn record(seq: Seq, bytes: usize) -> Record {
-        Record {
-            seq,
-            payload: Bytes::from(vec![b'x'; bytes]),
-        }
+        Record::new(seq, Bytes::from(vec![b'x'; bytes]))
     }
 
     #[test]
@@ -151,6 +145,41 @@ mod tests {
             assert!(segment_records(b"", &body, 9).is_err());
         }
         assert_eq!(segments(&[]).count(), 0);
+    }
+
+    #[test]
+    fn a_merged_record_is_stored_with_its_extent_and_one_event_as_before() {
+        #[derive(serde::Serialize)]
+        struct Older {
+            seq: Seq,
+            payload: Bytes,
+        }
+        let older = rmp_serde::to_vec(&[Older {
+            seq: 7,
+            payload: Bytes::from_static(b"x"),
+        }])
+        .unwrap();
+        assert_eq!(records(b"", &older).unwrap(), [record(7, 1)]);
+        assert_eq!(rmp_serde::to_vec(&[record(7, 1)]).unwrap(), older);
+
+        let merged = [
+            Record {
+                merged: 3,
+                ..record(9, 5)
+            },
+            record(10, 1),
+        ];
+        let body = segment(&merged).unwrap();
+        assert_eq!(body[..16], [6_u64.to_be_bytes(), 10_u64.to_be_bytes()].concat());
+        assert_eq!(segment_records(b"", &body, 10).unwrap(), merged);
+        let overlapping = [
+            record(9, 5),
+            Record {
+                merged: 1,
+                ..record(10, 1)
+            },
+        ];
+        assert!(segment_records(b"", &segment(&overlapping).unwrap(), 10).is_err());
     }
 
     #[test]

@@ -12,7 +12,11 @@ use super::value::SEGMENT_BYTES;
 use crate::store::StoreError;
 
 /// The version that this build writes, and the newest that it reads.
-pub(super) const SCHEMA_VERSION: u32 = 1;
+///
+/// 1: the first. 2: a record in a segment may stand for several events.
+pub(super) const SCHEMA_VERSION: u32 = 2;
+/// The oldest version that this build reads.
+const OLDEST_VERSION: u32 = 1;
 
 /// Tells the version outside sled's file: a newer one is recognised before sled touches it, and an emptied file is not
 /// taken for a new store.
@@ -42,12 +46,12 @@ impl Disk {
         }
     }
 
-    /// Makes the folder if there is none; returns whether it holds a store, and refuses a newer one.
-    pub(super) fn prepare(&self) -> Result<bool, StoreError> {
+    /// Makes the folder if there is none; returns the version of the store that it holds, and refuses a newer one.
+    pub(super) fn prepare(&self) -> Result<Option<u32>, StoreError> {
         fs::create_dir_all(&self.path).map_err(failed)?;
         let text = match fs::read_to_string(self.path.join(MARKER)) {
             Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) if error.kind() == ErrorKind::InvalidData => return Err(damaged_marker()),
             Err(error) => return Err(failed(error)),
         };
@@ -55,8 +59,7 @@ impl Disk {
             .trim()
             .strip_prefix(MARKER_TEXT)
             .and_then(|version| version.trim().parse().ok());
-        check_version(version.ok_or_else(damaged_marker)?)?;
-        Ok(true)
+        check_version(version.ok_or_else(damaged_marker)?).map(Some)
     }
 
     /// Writes the marker, durably. Call it after the store itself is durable.
@@ -168,15 +171,14 @@ impl Disk {
     }
 }
 
-/// Refuses a version newer than this build reads.
-pub(super) fn check_version(found: u32) -> Result<(), StoreError> {
+/// Refuses a version that this build does not read.
+pub(super) fn check_version(found: u32) -> Result<u32, StoreError> {
     match found {
-        SCHEMA_VERSION => Ok(()),
+        OLDEST_VERSION..=SCHEMA_VERSION => Ok(found),
         newer if newer > SCHEMA_VERSION => Err(StoreError::Newer {
             found,
             supported: SCHEMA_VERSION,
         }),
-        // Migrations of older versions go here; there has been no older one.
         _ => Err(StoreError::Corrupt {
             at: "schema version".to_owned(),
             what: "no such version".to_owned(),

@@ -7,11 +7,12 @@ use kronos_protocol::ids::SessionId;
 use super::{
     codec,
     disk::{Disk, SCHEMA_VERSION, check_version},
+    graves::Graves,
     read::packed_upto,
     state::{NewBatch, State, Tail},
     value::{self, SEGMENT_BYTES, corrupt, failed},
 };
-use crate::store::{StoreError, keys};
+use crate::store::{StoreError, keys, order::follows};
 
 /// Smallest page cache: below it sled evicts what it is working on.
 const MIN_CACHE_BYTES: u64 = 1024 * 1024;
@@ -68,17 +69,19 @@ pub(super) fn open(disk: &Disk, cache_bytes: u64) -> Result<sled::Db, StoreError
         Ok(Err(sled::Error::Unsupported(what) | sled::Error::ReportableBug(what))) => return Err(damaged(&what)),
         Ok(opened) => opened.map_err(failed)?,
     };
-    match db.get(keys::SCHEMA).map_err(failed)? {
-        Some(version) => check_version(read_schema(&version)?)?,
-        None if marked || !db.is_empty() => return Err(damaged("its schema version is gone")),
-        None => {
-            db.insert(keys::SCHEMA, schema(SCHEMA_VERSION)).map_err(failed)?;
-        }
+    let stored = match db.get(keys::SCHEMA).map_err(failed)? {
+        Some(version) => Some(check_version(read_schema(&version)?)?),
+        None if marked.is_some() || !db.is_empty() => return Err(damaged("its schema version is gone")),
+        None => None,
+    };
+    // Whatever version 1 holds is a valid version 2: only its number is to be rewritten.
+    if stored != Some(SCHEMA_VERSION) {
+        db.insert(keys::SCHEMA, schema(SCHEMA_VERSION)).map_err(failed)?;
     }
     disk.sync_folders()?;
     db.flush().map_err(failed)?;
     disk.sync(&disk.data()?).map_err(super::disk::failed)?;
-    if !marked {
+    if marked != Some(SCHEMA_VERSION) {
         disk.mark()?;
     }
     Ok(db)
@@ -100,6 +103,7 @@ fn read_schema(value: &[u8]) -> Result<u32, StoreError> {
 pub(super) fn recover(db: &sled::Db) -> Result<State, StoreError> {
     let mut state = State {
         next_batch: FIRST_BATCH,
+        graves: Graves::read(db)?,
         ..State::default()
     };
     let mut tails: HashMap<SessionId, Tail> = HashMap::new();
@@ -110,6 +114,9 @@ pub(super) fn recover(db: &sled::Db) -> Result<State, StoreError> {
         let mut sessions = Vec::new();
         for entry in codec::entries(at, &batch.body)? {
             let session = entry.session(at)?;
+            if state.graves.covers(&session, number) {
+                continue;
+            }
             let tail = match tails.entry(session.clone()) {
                 std::collections::hash_map::Entry::Occupied(tail) => tail.into_mut(),
                 std::collections::hash_map::Entry::Vacant(place) => {
@@ -125,7 +132,7 @@ pub(super) fn recover(db: &sled::Db) -> Result<State, StoreError> {
             let unpacked = records.into_iter().skip_while(|record| record.seq <= tail.packed_upto);
             let before = tail.last;
             for record in unpacked {
-                if record.seq != tail.last + 1 {
+                if !follows(tail.last, &record) {
                     return Err(corrupt(at, "records of a session before it are missing"));
                 }
                 tail.last = record.seq;

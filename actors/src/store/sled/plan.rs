@@ -1,13 +1,13 @@
 //! Decides what a group of requests writes: all checks, all rows, before anything is touched.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
 use kronos_protocol::ids::SessionId;
 
 use super::{
     codec,
-    read::packed_upto,
+    read::{self, packed_upto},
     state::{Change, NewBatch, Standing, State},
     value::{self, failed},
 };
@@ -15,6 +15,9 @@ use crate::store::{DocumentWrite, Expect, Pack, Record, Refusal, Request, Sessio
 
 /// Most dead batches that one commit deletes, so that the end of a long turn does not make one commit long.
 const DELETIONS: usize = 256;
+
+/// Most rows of segments of deleted sessions that one commit deletes, and most graves.
+const SWEPT_ROWS: usize = 256;
 
 /// Rows to put (`Some`) and to delete (`None`).
 pub(super) type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
@@ -24,7 +27,7 @@ pub(super) type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 pub(super) struct Plan {
     pub(super) results: Vec<Result<(), Refusal>>,
     pub(super) writes: Writes,
-    /// What takes `writes` back, but for the deletion of dead batches.
+    /// What takes `writes` back, but for the deletion of dead batches and of what deleted sessions left.
     pub(super) undo: Writes,
     pub(super) change: Change,
 }
@@ -55,6 +58,9 @@ pub(super) struct Planner<'a> {
     metas: HashMap<SessionId, SessionMeta>,
     documents: HashMap<(&'static str, &'a str), Option<Bytes>>,
     appended: BTreeMap<&'a SessionId, Vec<&'a Record>>,
+    /// The sessions that this group deletes, existing or not.
+    deleted: HashSet<SessionId>,
+    buried: Vec<(SessionId, u64, bool)>,
     writes: Writes,
 }
 
@@ -67,12 +73,14 @@ impl<'a> Planner<'a> {
             metas: HashMap::new(),
             documents: HashMap::new(),
             appended: BTreeMap::new(),
+            deleted: HashSet::new(),
+            buried: Vec::new(),
             writes: Writes::new(),
         }
     }
 
-    /// Plans the whole group.
-    pub(super) fn plan(mut self, group: &'a [Request]) -> Result<Plan, StoreError> {
+    /// Plans the whole group; what it sweeps of deleted sessions begins with `sweep`.
+    pub(super) fn plan(mut self, group: &'a [Request], sweep: Option<&SessionId>) -> Result<Plan, StoreError> {
         let mut results = Vec::with_capacity(group.len());
         for request in group {
             match self.check(request) {
@@ -92,17 +100,16 @@ impl<'a> Planner<'a> {
             let old = if new { None } else { self.db.get(key).map_err(failed)? };
             undo.insert(key.clone(), old.map(|old| old.to_vec()));
         }
-        let mut deleted = Vec::new();
-        for (number, parts) in self.state.deletable().take(DELETIONS) {
-            let base = keys::batch(number);
-            let rows = (0..parts).map(|part| (keys::part(&base, part), None));
-            self.writes.extend(rows);
-            deleted.push(number);
-        }
+        let deleted = self.delete_batches();
+        let swept = self.sweep(sweep)?;
+        let forgotten = self.forget();
         let change = Change {
             sessions: self.sessions,
             batch,
             deleted,
+            buried: self.buried,
+            swept,
+            forgotten,
         };
         Ok(Plan {
             results,
@@ -112,9 +119,53 @@ impl<'a> Planner<'a> {
         })
     }
 
+    /// Deletes batches that no session needs.
+    fn delete_batches(&mut self) -> Vec<u64> {
+        let mut deleted = Vec::new();
+        for (number, parts) in self.state.deletable().take(DELETIONS) {
+            let base = keys::batch(number);
+            let rows = (0..parts).map(|part| (keys::part(&base, part), None));
+            self.writes.extend(rows);
+            deleted.push(number);
+        }
+        deleted
+    }
+
+    /// Deletes rows of segments of sessions that earlier commits deleted; returns those of which nothing is left.
+    fn sweep(&mut self, first: Option<&SessionId>) -> Result<Vec<SessionId>, StoreError> {
+        let (mut swept, mut room) = (Vec::new(), SWEPT_ROWS);
+        let others = self.state.graves.unswept().filter(|other| Some(*other) != first);
+        for session in first.into_iter().chain(others) {
+            if room == 0 {
+                break;
+            }
+            let rows = self.db.scan_prefix(keys::segments(session)).keys().take(room);
+            let rows: Vec<_> = rows.collect::<Result<_, _>>().map_err(failed)?;
+            if rows.len() < room {
+                swept.push(session.clone());
+            }
+            room -= rows.len();
+            self.writes.extend(rows.into_iter().map(|key| (key.to_vec(), None)));
+        }
+        Ok(swept)
+    }
+
+    /// Removes graves that no batch needs any more.
+    fn forget(&mut self) -> Vec<SessionId> {
+        let removable = self.state.graves.removable(self.state.oldest_batch());
+        let again = |session: &&SessionId| !self.deleted.contains(*session);
+        let forgotten: Vec<_> = removable.filter(again).take(SWEPT_ROWS).cloned().collect();
+        let rows = forgotten
+            .iter()
+            .map(|session| (keys::part(&keys::grave(session), 0), None));
+        self.writes.extend(rows);
+        forgotten
+    }
+
     /// Checks everything about a request, so that taking it cannot be refused half way.
     fn check(&mut self, request: &'a Request) -> Result<(), Stop> {
         order::well_formed(request)?;
+        order::not_after_deletion(request, &self.deleted)?;
         if let Some(append) = &request.append {
             self.check_known(&append.session, request)?;
             let standing = self.standing(&append.session)?;
@@ -219,6 +270,9 @@ impl<'a> Planner<'a> {
         if let (Some(unfinished), Some(session)) = (request.unfinished, order::marked(request)) {
             self.writes.insert(keys::unfinished(session), unfinished.then(Vec::new));
         }
+        if let Some(session) = &request.delete {
+            self.take_deletion(session)?;
+        }
         for write in &request.documents {
             self.put(&keys::document(write.family, &write.key), write.value.as_deref())?;
             self.documents.insert((write.family, &write.key), write.value.clone());
@@ -246,27 +300,59 @@ impl<'a> Planner<'a> {
     }
 
     fn take_meta(&mut self, meta: &SessionMeta) -> Result<(), StoreError> {
-        let base = keys::meta(&meta.session);
-        let old = match self.metas.get(&meta.session) {
-            Some(old) => Some(old.clone()),
-            None => value::get(self.db, &base)?
-                .map(|old| codec::read_meta(&old.base, &old.body))
-                .transpose()?,
-        };
-        if let Some(old) = old.filter(|old| old.listed) {
-            for owner in [None, Some(&old.owner)] {
-                self.writes
-                    .insert(keys::listed(owner, old.updated_at_ms, &old.session), None);
-            }
-        }
+        let old = self.old_meta(&meta.session)?;
+        self.unlist(old.as_ref());
         if meta.listed {
             for owner in [None, Some(&meta.owner)] {
                 self.writes
                     .insert(keys::listed(owner, meta.updated_at_ms, &meta.session), Some(Vec::new()));
             }
         }
-        self.put(&base, Some(&codec::meta(meta)?))?;
+        self.put(&keys::meta(&meta.session), Some(&codec::meta(meta)?))?;
         self.metas.insert(meta.session.clone(), meta.clone());
+        Ok(())
+    }
+
+    fn old_meta(&self, session: &SessionId) -> Result<Option<SessionMeta>, StoreError> {
+        match self.metas.get(session) {
+            Some(old) => Ok(Some(old.clone())),
+            None => read::meta(self.db, session),
+        }
+    }
+
+    fn unlist(&mut self, old: Option<&SessionMeta>) {
+        let Some(old) = old.filter(|old| old.listed) else {
+            return;
+        };
+        for owner in [None, Some(&old.owner)] {
+            self.writes
+                .insert(keys::listed(owner, old.updated_at_ms, &old.session), None);
+        }
+    }
+
+    /// Removes a session at once from everything but the batches and segments, and digs its grave.
+    fn take_deletion(&mut self, session: &'a SessionId) -> Result<(), StoreError> {
+        let first = self.deleted.insert(session.clone());
+        let Some(old) = first.then(|| self.old_meta(session)).transpose()?.flatten() else {
+            return Ok(());
+        };
+        self.unlist(Some(&old));
+        self.put(&keys::meta(session), None)?;
+        self.writes.insert(keys::unfinished(session), None);
+        // What the group wrote of it before.
+        self.metas.remove(session);
+        self.sessions.remove(session);
+        self.appended.remove(session);
+        let segments = keys::segments(session);
+        let packed = self.writes.range(segments.clone()..).map(|(key, _)| key);
+        let packed: Vec<_> = packed.take_while(|key| key.starts_with(&segments)).cloned().collect();
+        for key in packed {
+            self.writes.remove(&key);
+        }
+        let number = self.state.next_batch;
+        self.put(&keys::grave(session), Some(&number.to_be_bytes()))?;
+        let unswept = read::packed_upto(self.db, session)? > 0;
+        self.buried.push((session.clone(), number, unswept));
         Ok(())
     }
 

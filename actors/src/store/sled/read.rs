@@ -11,7 +11,10 @@ use super::{
     state::Tail,
     value::{self, corrupt, failed},
 };
-use crate::store::{ListPosition, Record, SessionMeta, StoreError, keys, order::Budget};
+use crate::store::{
+    ListPosition, Record, SessionMeta, StoreError, keys,
+    order::{Budget, follows},
+};
 
 /// A read met a batch that a commit deleted meanwhile: ask for the tail again.
 #[derive(Debug)]
@@ -108,7 +111,13 @@ impl Found<'_> {
     fn add(&mut self, at: &[u8], records: Vec<Record>) -> Result<bool, StoreError> {
         let first = records.partition_point(|record| record.seq <= self.after);
         for record in records.into_iter().skip(first) {
-            if record.seq != self.after + 1 {
+            // Only the first may begin earlier: where the reader asks may be within a merged record.
+            let begins = if self.records.is_empty() {
+                record.first() != 0 && record.first() <= self.after + 1
+            } else {
+                follows(self.after, &record)
+            };
+            if !begins {
                 return Err(corrupt(at, "records before it are missing"));
             }
             if !self.budget.take(&record) {
@@ -148,13 +157,32 @@ pub(super) fn list(
         .keys()
         .take_while(|key| key.as_ref().map_or(true, |key| key.starts_with(&prefix)));
     rows.take(limit)
-        .map(|key| {
-            let key = key.map_err(failed)?;
-            let (_, session) =
-                keys::listed_session(&prefix, &key).ok_or_else(|| corrupt(&key, "not a listed session"))?;
-            meta(db, &session)?.ok_or_else(|| corrupt(&key, "lists a session without a meta"))
-        })
+        .map(|key| listed(db, &prefix, &key.map_err(failed)?))
         .collect()
+}
+
+/// Reads a page of the listing of everybody from its other end.
+pub(super) fn oldest(
+    db: &sled::Db,
+    after: Option<&ListPosition>,
+    limit: usize,
+) -> Result<Vec<SessionMeta>, StoreError> {
+    let prefix = keys::listing(None);
+    let rows = match after {
+        Some(after) => db.range(prefix.clone()..keys::listed(None, after.updated_at_ms, &after.session)),
+        None => db.scan_prefix(&prefix),
+    };
+    rows.keys()
+        .rev()
+        .take(limit)
+        .map(|key| listed(db, &prefix, &key.map_err(failed)?))
+        .collect()
+}
+
+/// Reads the meta of the session in a row of a listing.
+fn listed(db: &sled::Db, prefix: &[u8], key: &[u8]) -> Result<SessionMeta, StoreError> {
+    let (_, session) = keys::listed_session(prefix, key).ok_or_else(|| corrupt(key, "not a listed session"))?;
+    meta(db, &session)?.ok_or_else(|| corrupt(key, "lists a session without a meta"))
 }
 
 /// Reads the marks of unfinished work.

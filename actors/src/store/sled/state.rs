@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use kronos_protocol::{ids::SessionId, position::Seq};
 
+use super::graves::Graves;
 use crate::store::Record;
 
 /// A session with records outside segments.
@@ -46,6 +47,7 @@ pub(super) struct State {
     pub(super) batches: BTreeMap<u64, Row>,
     /// Batches that no session needs, with their parts: a later commit deletes them.
     pub(super) dead: BTreeMap<u64, u16>,
+    pub(super) graves: Graves,
 }
 
 /// Where a session stands after a commit.
@@ -71,6 +73,12 @@ pub(super) struct Change {
     pub(super) batch: Option<NewBatch>,
     /// The dead batches that were deleted.
     pub(super) deleted: Vec<u64>,
+    /// The sessions that were deleted, each with the number for its grave and whether it has segments to sweep.
+    pub(super) buried: Vec<(SessionId, u64, bool)>,
+    /// The graves whose last segments were deleted.
+    pub(super) swept: Vec<SessionId>,
+    /// The graves that were removed.
+    pub(super) forgotten: Vec<SessionId>,
 }
 
 impl State {
@@ -80,6 +88,15 @@ impl State {
         }
         if let Some(batch) = change.batch {
             self.add(batch);
+        }
+        for session in &change.swept {
+            self.graves.swept(session);
+        }
+        for session in &change.forgotten {
+            self.graves.remove(session);
+        }
+        for (session, number, unswept) in change.buried {
+            self.bury(session, number, unswept);
         }
         for (session, standing) in change.sessions {
             let Some(tail) = self.tails.get_mut(&session) else {
@@ -130,6 +147,21 @@ impl State {
         self.dead
             .range(..self.next_batch.saturating_sub(1))
             .map(|(number, parts)| (*number, *parts))
+    }
+
+    fn bury(&mut self, session: SessionId, number: u64, unswept: bool) {
+        let held = self.tails.remove(&session).map(|tail| tail.batches);
+        for (number, _) in held.unwrap_or_default() {
+            self.release(number);
+        }
+        self.graves.add(session, number, unswept);
+    }
+
+    /// Returns the number of the oldest batch in the tree.
+    pub(super) fn oldest_batch(&self) -> u64 {
+        let live = self.batches.first_key_value().map(|(number, _)| *number);
+        let dead = self.dead.first_key_value().map(|(number, _)| *number);
+        live.into_iter().chain(dead).min().unwrap_or(0)
     }
 
     fn release(&mut self, number: u64) {

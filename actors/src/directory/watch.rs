@@ -1,0 +1,57 @@
+//! Sessions that hang: no progress while they have work counts as dead.
+
+use std::time::Duration;
+
+use actix::prelude::*;
+use kronos_protocol::ids::SessionId;
+
+use super::{Directory, parked::Reason};
+use crate::session::{Origin, metrics};
+
+/// How often a directory looks within the time after which a session hangs.
+const LOOKS: u32 = 4;
+
+impl Directory {
+    /// Looks at all sessions of this core now and then.
+    pub(super) fn watch(&self, ctx: &mut Context<Self>) {
+        let every = (self.node.config.hang_timeout / LOOKS).max(Duration::from_millis(10));
+        ctx.run_interval(every, |act, ctx| act.end_hanging(ctx));
+    }
+
+    fn end_hanging(&mut self, ctx: &mut Context<Self>) {
+        let (now, limit) = (self.node.clock.instant(), self.node.config.hang_timeout);
+        let hanging: Vec<SessionId> = self
+            .live
+            .iter()
+            .filter(|(_, live)| live.pulse.hangs(now, limit))
+            .map(|(session, _)| session.clone())
+            .collect();
+        for session in hanging {
+            self.end_one(&session, ctx);
+        }
+    }
+
+    /// Ends a session that hangs and starts it again from its log; one that does so too often is parked. Its readers are told
+    /// that it closed, and find it again.
+    fn end_one(&mut self, session: &SessionId, ctx: &mut Context<Self>) {
+        let Some(live) = self.live.remove(session) else { return };
+        self.sessions.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        metrics::handles().restarted_hang.increment(1);
+        tracing::error!(session.id = %session, "session hangs and is started again");
+        live.task.abort();
+        // Who waited for it to stop looks again.
+        drop(live.stopping);
+        let (now, config) = (self.node.clock.instant(), &self.node.config);
+        let strikes = self.strikes.entry(session.clone()).or_default();
+        strikes.retain(|at| now.saturating_duration_since(*at) <= config.restart_window);
+        strikes.push(now);
+        if strikes.len() > usize::try_from(config.max_restarts).unwrap_or(usize::MAX) {
+            self.strikes.remove(session);
+            self.node.park(session, Reason::Hangs);
+            self.node.unroute(session);
+            return;
+        }
+        let wire = super::node::wire(session);
+        self.activate(session, wire, Origin::Stored, ctx.address());
+    }
+}

@@ -1,0 +1,69 @@
+//! The end of a conversation for good: its run is stopped, its log deleted, its readers are told that it is gone.
+
+use super::*;
+use crate::store::Request;
+
+impl Session {
+    /// Deletes the session. From now on it does not exist; the answer comes when that is durable.
+    pub(super) fn delete(&mut self, reply: ReplyTo, ctx: &mut Context<Self>) {
+        if !self.meta.as_ref().is_some_and(|meta| meta.listed) {
+            let error = SessionError::new(ErrorCode::Unsupported, "a feed cannot be deleted");
+            return reply.send(Err(error));
+        }
+        let gone = SessionError::not_found(&self.wire);
+        self.reset(&gone, ctx);
+        self.life = Life::Missing;
+        self.beat();
+        let request = Request {
+            delete: Some(self.id.clone()),
+            ..Request::default()
+        };
+        let (incarnation, addr) = (self.incarnation, ctx.address());
+        // Submitted behind whatever is in the air: the store keeps that order.
+        self.deps.store.submit(request, move |result| {
+            let deleted = Deleted {
+                incarnation,
+                reply,
+                result,
+            };
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "one per deletion, and it must never be refused"
+            )]
+            addr.do_send(deleted);
+        });
+    }
+}
+
+/// How the deletion ended.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct Deleted {
+    incarnation: u64,
+    reply: ReplyTo,
+    result: Result<(), StoreError>,
+}
+
+impl Handler<Deleted> for Session {
+    type Result = ();
+
+    fn handle(&mut self, deleted: Deleted, ctx: &mut Self::Context) {
+        let current = deleted.incarnation == self.incarnation;
+        match deleted.result {
+            Ok(()) => {
+                self.readers.end_all(&SessionError::not_found(&self.wire));
+                deleted.reply.send(Ok(SessionReply::Done));
+                if current {
+                    self.tell_may_stop(ctx);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(session.id = %self.id, %error, "a session was not deleted");
+                deleted.reply.send(Err(storage_error(&error)));
+                if current {
+                    self.refold(&storage_error(&error), Duration::from_millis(200), ctx);
+                }
+            }
+        }
+    }
+}

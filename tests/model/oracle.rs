@@ -1,0 +1,514 @@
+//! The slow, obvious model: a list of facts, and every question answered by reading it from the start.
+//!
+//! Written from the contract, not from the core: it shares no code with `core`, `state` and `log`. A fact has no number
+//! and no run of its own beyond a name; how facts become events, batches and entries is what is tested.
+
+use std::borrow::Cow;
+
+use kronos_protocol::{
+    client::SendMode,
+    error::ErrorCode,
+    event::{Event, EventKind, Outcome},
+    ids::RunId,
+    message::Message,
+};
+
+/// One thing that happened, as a client sees it: what kind, in which run, and what about it matters.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Fact {
+    pub(crate) kind: EventKind,
+    pub(crate) run: Option<String>,
+    pub(crate) what: String,
+}
+
+impl Fact {
+    fn new(kind: EventKind, run: Option<&str>, what: impl Into<String>) -> Self {
+        Self {
+            kind,
+            run: run.map(str::to_owned),
+            what: what.into(),
+        }
+    }
+
+    /// Reads an event as the fact it tells.
+    pub(crate) fn of(run: Option<&RunId>, event: &Event) -> Self {
+        let what = match event {
+            Event::RunStarted(event) => {
+                let messages = event.input.iter().flat_map(|input| &input.messages);
+                messages.map(|message| message.id().to_string()).collect()
+            }
+            Event::RunFinished(event) => match event.outcome {
+                Some(Outcome::Cancelled) => "cancelled".to_owned(),
+                _ => "success".to_owned(),
+            },
+            Event::RunError(event) => event.code.clone().unwrap_or_default(),
+            Event::TextMessageContent(event) => event.delta.clone(),
+            Event::ReasoningMessageContent(event) => event.delta.clone(),
+            Event::Custom(event) => match event.value.get("messageId").and_then(|id| id.as_str()) {
+                Some(id) => format!("{} {id}", event.name),
+                None => event.name.clone(),
+            },
+            _ => String::new(),
+        };
+        Self::new(event.kind(), run.map(RunId::as_str), what)
+    }
+
+    pub(crate) fn is_text(&self) -> bool {
+        matches!(
+            self.kind,
+            EventKind::TextMessageContent | EventKind::ReasoningMessageContent
+        )
+    }
+
+    fn continues(&self, other: &Self) -> bool {
+        self.is_text() && self.kind == other.kind && self.run == other.run
+    }
+
+    /// Whether `other` tells the same, or the beginning of it.
+    fn begins_with(&self, other: &Self) -> bool {
+        let same = self.kind == other.kind && self.run == other.run;
+        same && (self.what == other.what || (self.is_text() && self.what.starts_with(&other.what)))
+    }
+
+    /// Whether `other` tells the same, or the end of it.
+    fn ends_with(&self, other: &Self) -> bool {
+        let same = self.kind == other.kind && self.run == other.run;
+        same && (self.what == other.what || (self.is_text() && self.what.ends_with(&other.what)))
+    }
+}
+
+/// Appends a fact; neighbouring pieces of one text are one text, however they were cut.
+pub(crate) fn add(facts: &mut Vec<Fact>, fact: Fact) {
+    match facts.last_mut() {
+        Some(last) if last.continues(&fact) => last.what.push_str(&fact.what),
+        _ => facts.push(fact),
+    }
+}
+
+/// Whole texts instead of pieces.
+pub(crate) fn joined(facts: &[Fact]) -> Vec<Fact> {
+    let mut all = Vec::new();
+    for fact in facts {
+        add(&mut all, fact.clone());
+    }
+    all
+}
+
+/// Whether `seen` is the beginning of `all` (both joined).
+pub(crate) fn is_prefix(seen: &[Fact], all: &[Fact]) -> bool {
+    let Some((last, whole)) = seen.split_last() else {
+        return true;
+    };
+    all.len() >= seen.len() && all[..whole.len()] == *whole && all[whole.len()].begins_with(last)
+}
+
+/// Whether `seen` is a part of `all`, cut anywhere (both joined).
+pub(crate) fn is_part(seen: &[Fact], all: &[Fact]) -> bool {
+    let (Some(first), Some(last)) = (seen.first(), seen.last()) else {
+        return true;
+    };
+    (0..all.len()).any(|at| {
+        let Some(window) = all.get(at..at + seen.len()) else {
+            return false;
+        };
+        match seen.len() {
+            1 => first.is_text() && window[0].what.contains(&first.what) || window[0] == *first,
+            n => window[0].ends_with(first) && window[1..n - 1] == seen[1..n - 1] && window[n - 1].begins_with(last),
+        }
+    })
+}
+
+/// How an input is to be answered.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Expected {
+    Nothing,
+    Done,
+    Sent {
+        run: Option<String>,
+        queued: Option<u32>,
+        duplicate: bool,
+    },
+    Cancelled(Option<String>),
+    Refused(ErrorCode),
+}
+
+/// What a session is asked, in the model's own words.
+#[derive(Debug, Clone)]
+pub(crate) enum Ask {
+    Send {
+        id: String,
+        mode: SendMode,
+        same_text: bool,
+    },
+    Unqueue(String),
+    Cancel,
+    CancelOther,
+    Text(String),
+    Thought(String),
+    Retrying,
+    Finish {
+        truncated: bool,
+    },
+    Fail(&'static str),
+    Interrupt,
+    Notify,
+}
+
+/// The model of one session.
+#[derive(Debug)]
+pub(crate) struct Oracle {
+    session: String,
+    pub(crate) facts: Vec<Fact>,
+    /// So many facts are with the store, which has not said yet that it has them.
+    handed: usize,
+    /// So many facts can never be unsaid.
+    pub(crate) durable: usize,
+    /// Those, joined: they only ever grow.
+    told: Vec<Fact>,
+    pub(crate) draining: bool,
+    runs: u32,
+    inbox: usize,
+    max_attempts: usize,
+}
+
+impl Oracle {
+    pub(crate) fn new(session: &str, inbox: usize, max_attempts: u32) -> Self {
+        Self {
+            session: session.to_owned(),
+            facts: Vec::new(),
+            handed: 0,
+            durable: 0,
+            told: Vec::new(),
+            draining: false,
+            runs: 0,
+            inbox,
+            max_attempts: max_attempts as usize,
+        }
+    }
+
+    /// Whole texts instead of pieces.
+    pub(crate) fn durable_facts(&self) -> &[Fact] {
+        &self.told
+    }
+
+    /// What may be shown: what is durable, and with relaxed durability the text that follows it directly.
+    pub(crate) fn showable_facts(&self, relaxed: bool) -> Cow<'_, [Fact]> {
+        if !relaxed {
+            return Cow::Borrowed(&self.told);
+        }
+        let mut showable = self.told.clone();
+        let rest = self.facts[self.durable..].iter();
+        for fact in rest.take_while(|fact| fact.kind == EventKind::TextMessageContent) {
+            add(&mut showable, fact.clone());
+        }
+        Cow::Owned(showable)
+    }
+
+    /// Everything so far goes to the store.
+    pub(crate) fn hand_over(&mut self) {
+        self.handed = self.facts.len();
+    }
+
+    /// What was handed over is durable.
+    pub(crate) fn commit(&mut self) {
+        for fact in &self.facts[self.durable..self.handed] {
+            add(&mut self.told, fact.clone());
+        }
+        self.durable = self.handed;
+    }
+
+    /// Nothing is left but what is durable.
+    pub(crate) fn forget(&mut self) {
+        self.facts.truncate(self.durable);
+        self.handed = self.durable;
+    }
+
+    /// What a session does on its own when it is folded again.
+    pub(crate) fn recover(&mut self) {
+        if self.active().is_some() {
+            self.end(EventKind::RunError, "interrupted");
+        }
+        if self.draining {
+            return;
+        }
+        if let Some(message) = self.retriable() {
+            self.start(&message);
+        }
+        self.next();
+    }
+
+    /// Takes an input and says how it must be answered.
+    pub(crate) fn ask(&mut self, ask: Ask) -> Expected {
+        let expected = match ask {
+            Ask::Send { id, mode, same_text } => self.send(&id, mode, same_text),
+            Ask::Unqueue(id) => self.unqueue(&id),
+            Ask::Cancel => {
+                let run = self.active();
+                if run.is_some() {
+                    self.end(EventKind::RunFinished, "cancelled");
+                }
+                Expected::Cancelled(run)
+            }
+            Ask::CancelOther => Expected::Refused(ErrorCode::Conflict),
+            Ask::Notify => {
+                self.say(EventKind::Custom, None, "kronos.note");
+                Expected::Done
+            }
+            Ask::Text(_) | Ask::Thought(_) | Ask::Retrying | Ask::Finish { .. } | Ask::Fail(_) | Ask::Interrupt => {
+                if let Some(run) = self.active() {
+                    self.progress(&run, ask);
+                }
+                Expected::Nothing
+            }
+        };
+        self.next();
+        expected
+    }
+
+    fn say(&mut self, kind: EventKind, run: Option<&str>, what: impl Into<String>) {
+        self.facts.push(Fact::new(kind, run, what));
+    }
+
+    fn send(&mut self, id: &str, mode: SendMode, same_text: bool) -> Expected {
+        if self.accepted().any(|known| known == id) {
+            return if same_text || self.removed(id) {
+                let place = self.queue().iter().position(|queued| queued == id);
+                Expected::Sent {
+                    run: self.first_run(id),
+                    queued: place.map(|place| place as u32 + 1),
+                    duplicate: true,
+                }
+            } else {
+                Expected::Refused(ErrorCode::Conflict)
+            };
+        }
+        if self.draining {
+            return Expected::Refused(ErrorCode::ShuttingDown);
+        }
+        let busy = self.active().is_some();
+        match mode {
+            SendMode::Queue if busy && self.queue().len() >= self.inbox => Expected::Refused(ErrorCode::Overloaded),
+            SendMode::Queue if busy => {
+                self.say(EventKind::Custom, None, format!("kronos.message_accepted {id}"));
+                Expected::Sent {
+                    run: None,
+                    queued: Some(self.queue().len() as u32),
+                    duplicate: false,
+                }
+            }
+            SendMode::Reject if busy => Expected::Refused(ErrorCode::Busy),
+            SendMode::Steer if busy => Expected::Refused(ErrorCode::Unsupported),
+            SendMode::Queue | SendMode::Reject | SendMode::Steer | SendMode::Interrupt => {
+                if busy {
+                    self.end(EventKind::RunFinished, "cancelled");
+                }
+                let run = self.start(id);
+                Expected::Sent {
+                    run: Some(run),
+                    queued: None,
+                    duplicate: false,
+                }
+            }
+        }
+    }
+
+    fn unqueue(&mut self, id: &str) -> Expected {
+        if self.queue().iter().any(|queued| queued == id) {
+            self.say(EventKind::Custom, None, format!("kronos.message_unqueued {id}"));
+            Expected::Done
+        } else if self.removed(id) {
+            Expected::Done
+        } else if self.accepted().any(|known| known == id) {
+            Expected::Refused(ErrorCode::Conflict)
+        } else {
+            Expected::Refused(ErrorCode::NotFound)
+        }
+    }
+
+    fn progress(&mut self, run: &str, ask: Ask) {
+        match ask {
+            Ask::Text(text) => {
+                if !self.is_open(EventKind::TextMessageStart, EventKind::TextMessageEnd) {
+                    self.close_thought(run);
+                    self.say(EventKind::TextMessageStart, Some(run), "");
+                }
+                self.say(EventKind::TextMessageContent, Some(run), text);
+            }
+            Ask::Thought(text) => {
+                if self.is_open(EventKind::TextMessageStart, EventKind::TextMessageEnd) {
+                    return;
+                }
+                if !self.is_open(EventKind::ReasoningStart, EventKind::ReasoningEnd) {
+                    self.say(EventKind::ReasoningStart, Some(run), "");
+                    self.say(EventKind::ReasoningMessageStart, Some(run), "");
+                }
+                self.say(EventKind::ReasoningMessageContent, Some(run), text);
+            }
+            Ask::Retrying => self.say(EventKind::Custom, Some(run), "kronos.retry"),
+            Ask::Finish { truncated } => {
+                self.close(run);
+                if truncated {
+                    self.say(EventKind::Custom, Some(run), "kronos.notice");
+                }
+                self.say(EventKind::RunFinished, Some(run), "success");
+            }
+            Ask::Fail(code) => self.end(EventKind::RunError, code),
+            Ask::Interrupt => self.end(EventKind::RunError, "interrupted"),
+            Ask::Send { .. } | Ask::Unqueue(_) | Ask::Cancel | Ask::CancelOther | Ask::Notify => unreachable!(),
+        }
+    }
+
+    fn close_thought(&mut self, run: &str) {
+        if self.is_open(EventKind::ReasoningStart, EventKind::ReasoningEnd) {
+            self.say(EventKind::ReasoningMessageEnd, Some(run), "");
+            self.say(EventKind::ReasoningEnd, Some(run), "");
+        }
+    }
+
+    fn close(&mut self, run: &str) {
+        if self.is_open(EventKind::TextMessageStart, EventKind::TextMessageEnd) {
+            self.say(EventKind::TextMessageEnd, Some(run), "");
+        }
+        self.close_thought(run);
+    }
+
+    fn end(&mut self, kind: EventKind, what: &str) {
+        let run = self.active().expect("only a run that is active ends");
+        self.close(&run);
+        self.say(kind, Some(&run), what);
+    }
+
+    fn start(&mut self, message: &str) -> String {
+        self.runs += 1;
+        let run = format!("r_{}_{}", self.session, self.runs);
+        self.say(EventKind::RunStarted, Some(&run), message);
+        run
+    }
+
+    fn next(&mut self) {
+        if self.draining || self.active().is_some() || self.retriable().is_some() {
+            return;
+        }
+        if let Some(first) = self.queue().first() {
+            self.start(first);
+        }
+    }
+
+    /// The run that is active, by name.
+    pub(crate) fn active(&self) -> Option<String> {
+        let mut active = None;
+        for fact in &self.facts {
+            match fact.kind {
+                EventKind::RunStarted => active.clone_from(&fact.run),
+                EventKind::RunFinished | EventKind::RunError => active = None,
+                _ => {}
+            }
+        }
+        active
+    }
+
+    /// The message whose last run was interrupted, with nothing begun since, when it may be tried again.
+    fn retriable(&self) -> Option<String> {
+        let mut message = None;
+        let mut interrupted = None;
+        for fact in &self.facts {
+            match fact.kind {
+                EventKind::RunStarted => {
+                    message = Some(fact.what.clone());
+                    interrupted = None;
+                }
+                EventKind::RunError if fact.what == "interrupted" => interrupted.clone_from(&message),
+                _ => {}
+            }
+        }
+        interrupted.filter(|message| self.attempts(message) < self.max_attempts)
+    }
+
+    pub(crate) fn attempts(&self, message: &str) -> usize {
+        let starts = |fact: &&Fact| fact.kind == EventKind::RunStarted && fact.what == message;
+        self.facts.iter().filter(starts).count()
+    }
+
+    fn first_run(&self, message: &str) -> Option<String> {
+        let starts = |fact: &&Fact| fact.kind == EventKind::RunStarted && fact.what == message;
+        self.facts.iter().find(starts).and_then(|fact| fact.run.clone())
+    }
+
+    /// Every message that was ever taken, in order; a retried one comes again.
+    fn accepted(&self) -> impl Iterator<Item = &str> {
+        taken(&self.facts)
+    }
+
+    fn removed(&self, id: &str) -> bool {
+        let removed = format!("kronos.message_unqueued {id}");
+        self.facts.iter().any(|fact| fact.what == removed)
+    }
+
+    pub(crate) fn queue(&self) -> Vec<String> {
+        let mut queue: Vec<String> = Vec::new();
+        for fact in &self.facts {
+            if let Some(id) = fact.what.strip_prefix("kronos.message_accepted ") {
+                queue.push(id.to_owned());
+            } else if let Some(id) = fact.what.strip_prefix("kronos.message_unqueued ") {
+                queue.retain(|queued| queued != id);
+            } else if fact.kind == EventKind::RunStarted {
+                queue.retain(|queued| *queued != fact.what);
+            }
+        }
+        queue
+    }
+
+    /// Whether the last `start` in the active run has no `end` after it.
+    fn is_open(&self, start: EventKind, end: EventKind) -> bool {
+        let mut open = false;
+        for fact in &self.facts {
+            if fact.kind == start {
+                open = true;
+            } else if fact.kind == end || fact.kind == EventKind::RunStarted {
+                open = false;
+            }
+        }
+        open
+    }
+}
+
+/// Ids of messages that `facts` take, in order.
+pub(crate) fn taken(facts: &[Fact]) -> impl Iterator<Item = &str> {
+    facts.iter().filter_map(|fact| match fact.kind {
+        EventKind::RunStarted => Some(fact.what.as_str()),
+        _ => fact.what.strip_prefix("kronos.message_accepted "),
+    })
+}
+
+/// The conversation that `facts` tell: `(who, text)`, a question by its id, an answer by its run.
+pub(crate) fn picture(facts: &[Fact]) -> Vec<(String, String)> {
+    let mut shown: Vec<(String, String)> = Vec::new();
+    for fact in facts {
+        let run = fact.run.clone().unwrap_or_default();
+        match fact.kind {
+            EventKind::RunStarted if !shown.iter().any(|(who, _)| *who == fact.what) => {
+                shown.push((fact.what.clone(), String::new()));
+            }
+            EventKind::TextMessageStart => shown.push((run, String::new())),
+            EventKind::TextMessageContent => {
+                if let Some((_, text)) = shown.iter_mut().rev().find(|(who, _)| *who == run) {
+                    text.push_str(&fact.what);
+                }
+            }
+            _ => {}
+        }
+    }
+    shown
+}
+
+/// The conversation as a snapshot gives it, in the same form.
+pub(crate) fn picture_of(messages: &[Message]) -> Vec<(String, String)> {
+    let shown = messages.iter().map(|message| match message {
+        Message::Assistant(answer) => {
+            let run = answer.id.as_str().replacen("a_", "r_", 1);
+            (run, answer.content.clone().unwrap_or_default())
+        }
+        other => (other.id().to_string(), String::new()),
+    });
+    shown.collect()
+}
