@@ -1,6 +1,7 @@
 //! The benchmark: everything in interleaved rounds, ratios within one run, one table.
 
 mod cancel;
+mod flush;
 mod machine;
 mod memory;
 mod samples;
@@ -26,11 +27,10 @@ pub(crate) use memory::{asleep, live_sessions};
 use samples::Samples;
 
 /// What can be measured by itself.
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 8] = [
     "stream50",
     "stream600",
     "saturated",
-    "flush",
     "sends1",
     "sends500",
     "cancel",

@@ -44,6 +44,8 @@ impl Samples {
             }
         };
         let pairs = rounds(way).into_iter().zip(rounds(base));
+        // Where the other one adds nothing that can be measured there is no ratio.
+        let pairs = pairs.filter(|(_, base)| *base > 0.0);
         Spread::of(pairs.map(|(value, base)| value / base))
     }
 

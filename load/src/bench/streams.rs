@@ -1,13 +1,17 @@
 //! Latency and processor time of each delta: 50 and 600 sessions at 50 deltas a second, and 50 as fast as it goes.
 
+use std::time::Duration;
+
 use serde_json::json;
 
-use super::{Bench, servers::Servers};
+use super::{Bench, flush, servers::Servers};
 use crate::process;
-use crate::stream::{self, Load, Streamed};
+use crate::stream::{self, Load, Streamed, Way};
 
 /// Deltas a second of a paced session.
 const PACE: f64 = 50.0;
+/// How long single flushes are measured in each round.
+const FLUSHES: Duration = Duration::from_secs(1);
 
 /// One of the loads.
 struct Kind {
@@ -43,6 +47,10 @@ pub(super) async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
     }
     let servers = Servers::start(bench, &[("SESSION_IDLE_TIMEOUT", "1s")]).await?;
     for round in 0..bench.rounds {
+        // Beside the latencies that are held against it.
+        let flush = flush::raw(&bench.place.folder, FLUSHES)?;
+        bench.samples.add("flush.p50", Way::Direct, flush.p50_ms);
+        bench.samples.add("flush.p99", Way::Direct, flush.p99_ms);
         for kind in &kinds {
             let pace = json!({"tokens_per_second": kind.pace});
             process::configure(&servers.simulator, &pace).await?;
