@@ -115,6 +115,7 @@ fn meta(number: usize) -> Result<SessionMeta> {
         updated_at_ms: i64::try_from(number)?,
         message_count: 2,
         preview: Some("The sea is large".to_owned()),
+        relaxed_run: false,
     })
 }
 
