@@ -6,6 +6,7 @@ mod clock;
 mod follow;
 mod http;
 mod idle;
+mod panics;
 mod peer;
 mod process;
 mod stamps;
@@ -33,6 +34,8 @@ enum Command {
     Idle(idle::IdleArgs),
     /// Cut many sockets in mid-reply and let them come back; exit code 1 when anything is lost or comes twice
     Storm(storm::StormArgs),
+    /// Let one input in a hundred panic; exit code 1 when anybody else sees an error
+    Panics(panics::PanicsArgs),
     /// Run the yardstick: a websocket in front of the model, and nothing else
     BareProxy(bare::BareArgs),
 }
@@ -42,6 +45,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Bench(args) => bench::run(&args),
         Command::Idle(args) => idle::run(&args),
         Command::Storm(args) => storm::run(&args),
+        Command::Panics(args) => panics::run(&args),
         Command::BareProxy(args) => bare::run(&args).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -226,26 +226,50 @@ async fn a_model_that_is_gone_is_left_alone_until_one_call_has_found_it_again() 
     }
     assert!(refused >= 2, "{refused}");
 
-    // While one call finds out, all others are refused; when it is given up, the next finds out.
     gemini.set_config(|config| config.fault_rate = 0.0);
-    let other = client.attach_new().await;
-    let probe = until_probe(&mut client, &other, &gemini).await;
-    assert_eq!(health(&server).await["circuit"], "half_open");
-    let asked = gemini.requests().len();
-    for _ in 0..5 {
+    loop {
         said += 1;
-        let turn = turn(&mut client, &session, &format!("m_{said}"), "Hello!").await;
-        assert_eq!((turn.code.as_str(), attempts(&turn)), ("upstream_unavailable", 0));
+        if turn(&mut client, &session, &format!("m_{said}"), "Hello!")
+            .await
+            .success
+        {
+            break;
+        }
     }
-    assert_eq!(gemini.requests().len(), asked);
-    client.cancel(&other).await.expect("cancelled");
-    assert!(Turn::follow(&mut client, &probe).await.cancelled);
-    assert!(turn(&mut client, &session, "m_last", "Hello!").await.success);
-    let after = health(&server).await;
+    assert_eq!(gemini.requests().len(), 3);
+    assert_recovered(&server).await;
+}
+
+async fn assert_recovered(server: &KronosProc) {
+    let after = health(server).await;
     assert_eq!(
         (&after["circuit"], &after["status"]),
         (&"closed".into(), &"healthy".into())
     );
+}
+
+#[tokio::test]
+async fn while_one_call_finds_out_all_others_are_refused_and_one_that_gives_up_leaves_it_to_the_next() {
+    let env = [
+        ("GEMINI_BREAKER_FAILURES", "1"),
+        ("GEMINI_BREAKER_OPEN", "300ms"),
+        ("GEMINI_MAX_ATTEMPTS", "1"),
+    ];
+    let kronos = kronos_with(0.0, &env).await;
+    let mut client = kronos.client("ann").await;
+    let (session, other) = (client.attach_new().await, client.attach_new().await);
+    assert_eq!(attempts(&turn(&mut client, &session, "m_0", "[[503]] a").await), 1);
+    let probe = until_probe(&mut client, &other, &kronos.gemini).await;
+    assert_eq!(health(&kronos.server).await["circuit"], "half_open");
+    for number in 1..=5 {
+        let turn = turn(&mut client, &session, &format!("m_{number}"), "Hello!").await;
+        assert_eq!((turn.code.as_str(), attempts(&turn)), ("upstream_unavailable", 0));
+    }
+    assert_eq!(kronos.gemini.requests().len(), 2);
+    client.cancel(&other).await.expect("cancelled");
+    assert!(Turn::follow(&mut client, &probe).await.cancelled);
+    assert!(turn(&mut client, &session, "m_last", "Hello!").await.success);
+    assert_recovered(&kronos.server).await;
 }
 
 /// Asks until a call is let through that then hears nothing; returns its run.

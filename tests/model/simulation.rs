@@ -16,7 +16,7 @@ use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, VecDeque, hash_map::DefaultHasher},
     hash::{Hash, Hasher},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::Mutex,
 };
 
 use kronos_actors::{
@@ -26,6 +26,7 @@ use kronos_actors::{
 use kronos_protocol::{
     client::SendMode,
     error::{ErrorCode, RunErrorCode},
+    event::EventKind,
     ids::RunId,
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -109,6 +110,30 @@ struct Committer {
     unsettled: Vec<usize>,
 }
 
+/// What one seed came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct History {
+    /// The hash of everything that happened, in order.
+    hash: u64,
+    crashes: u64,
+    /// Group commits that failed.
+    failures: u64,
+    /// Histories that were lost with relaxed durability.
+    epochs: u64,
+    passivations: u64,
+    turns: u64,
+}
+
+impl History {
+    fn add(&mut self, other: &Self) {
+        self.crashes += other.crashes;
+        self.failures += other.failures;
+        self.epochs += other.epochs;
+        self.passivations += other.passivations;
+        self.turns += other.turns;
+    }
+}
+
 struct Simulation {
     random: StdRng,
     now: u64,
@@ -122,8 +147,9 @@ struct Simulation {
     process: u32,
     up: bool,
     trace: DefaultHasher,
-    crashes: u32,
-    failures: u32,
+    crashes: u64,
+    failures: u64,
+    passivations: u64,
 }
 
 impl Simulation {
@@ -157,6 +183,7 @@ impl Simulation {
             trace: DefaultHasher::new(),
             crashes: 0,
             failures: 0,
+            passivations: 0,
         };
         simulation.later(0, Action::Start);
         for session in 0..SESSIONS {
@@ -188,8 +215,8 @@ impl Simulation {
         self.random.random_ratio(1, one_in)
     }
 
-    /// Runs to the end; the hash of everything that happened.
-    fn run(mut self) -> (u64, u32, u32) {
+    /// Runs to the end.
+    fn run(mut self) -> History {
         while let Some(Reverse((now, number))) = self.queue.pop() {
             if now > END {
                 break;
@@ -200,7 +227,16 @@ impl Simulation {
             self.act(action);
         }
         self.finish();
-        (self.trace.finish(), self.crashes, self.failures)
+        let worlds = || self.places.iter().map(|place| &place.world);
+        let runs = worlds().flat_map(|world| world.oracle.durable_facts());
+        History {
+            hash: self.trace.finish(),
+            crashes: self.crashes,
+            failures: self.failures,
+            epochs: worlds().map(|world| u64::from(world.glue.epoch) - 1).sum(),
+            passivations: self.passivations,
+            turns: runs.filter(|fact| fact.kind == EventKind::RunStarted).count() as u64,
+        }
     }
 
     fn act(&mut self, action: Action) {
@@ -238,6 +274,7 @@ impl Simulation {
             }
             Action::Sleep { session } => {
                 if self.is_live(session) && self.places[session].world.passivate(&self.store) {
+                    self.passivations += 1;
                     self.follow(session);
                 }
             }
@@ -458,7 +495,7 @@ impl Simulation {
         if !fails {
             self.write();
         }
-        self.failures += u32::from(fails);
+        self.failures += u64::from(fails);
         for session in std::mem::take(&mut self.committer.flying) {
             // Completions of different sessions overtake each other.
             let delay = self.random.random_range(0..20);
@@ -588,17 +625,16 @@ impl Simulation {
 fn a_process_keeps_its_promises_whatever_fails() {
     let (first, seeds) = (seed(1), cases(500));
     println!("KRONOS_SEED={first} KRONOS_CASES={seeds}");
-    let troubles = AtomicU64::new(0);
+    let sums = Mutex::new(History::default());
     in_parallel(first, seeds, |seed| {
         let tried = std::panic::catch_unwind(|| Simulation::new(seed).run());
-        let (_, crashes, failures) = tried.unwrap_or_else(|_| panic!("KRONOS_SEED={seed} KRONOS_CASES=1"));
-        troubles.fetch_add(u64::from(crashes.min(1) * failures.min(1)), Ordering::Relaxed);
+        let history = tried.unwrap_or_else(|_| panic!("KRONOS_SEED={seed} KRONOS_CASES=1"));
+        sums.lock().unwrap().add(&history);
     });
-    let troubles = troubles.into_inner();
-    assert!(
-        troubles * 2 >= seeds,
-        "only {troubles} of {seeds} seeds have crashes and failed commits"
-    );
+    let sums = sums.into_inner().unwrap();
+    println!("over all seeds: {sums:?}");
+    let some_of_each = [sums.crashes, sums.failures, sums.epochs, sums.passivations, sums.turns];
+    assert!(seeds < 100 || some_of_each.iter().all(|sum| *sum > 0), "{sums:?}");
 }
 
 #[test]
@@ -606,9 +642,9 @@ fn a_seed_gives_one_history_and_another_seed_another() {
     let first = seed(1);
     let mut histories = Vec::new();
     for seed in first..first + 5 {
-        let (history, crashes, failures) = Simulation::new(seed).run();
-        assert_eq!(Simulation::new(seed).run(), (history, crashes, failures), "seed {seed}");
-        histories.push(history);
+        let history = Simulation::new(seed).run();
+        assert_eq!(Simulation::new(seed).run(), history, "seed {seed}");
+        histories.push(history.hash);
     }
     histories.sort_unstable();
     histories.dedup();
