@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use kronos_protocol::{SendMode, SessionId};
-use kronos_testkit::{RawFrame, RawWs, WsClient, eventually};
+use kronos_testkit::{RawFrame, RawWs, WsClient, eventually, opcode};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
@@ -248,6 +248,32 @@ async fn a_slow_reader_lives_and_ends_with_the_same_text() {
     assert_eq!(kronos.closes(4450).await, 0);
     let grown = resident(&kronos).saturating_sub(before);
     assert!(grown < FLAT, "{grown} KiB more");
+}
+
+#[tokio::test]
+async fn no_more_is_sent_than_may_be_unread() {
+    const UNREAD: usize = 8 * 1024;
+    const BATCH: usize = 8 * 1024;
+    let env = [("WRITE_TIMEOUT", "2s"), ("UNREAD_BYTES", "8KiB")];
+    let kronos = kronos_with(2000.0, &env).await;
+    let mut client = kronos.client("ann").await;
+    let session = client.attach_new().await;
+    // It reads all that comes and answers no ping, so the server does not know.
+    let mut silent = dead_reader(&kronos, &session).await;
+    let reading = async {
+        let mut bytes = 0;
+        loop {
+            let frame = silent.next_frame().await.unwrap().expect("a close frame first");
+            match frame.opcode {
+                opcode::TEXT => bytes += frame.payload.len(),
+                opcode::CLOSE => return (bytes, frame.close().unwrap().0),
+                _ => {}
+            }
+        }
+    };
+    let ((bytes, code), _) = tokio::join!(reading, read_on(client, &session, 6000));
+    assert_eq!(code, 4450);
+    assert!((UNREAD..UNREAD + BATCH + 1024).contains(&bytes), "{bytes}");
 }
 
 /// Sends a signal to the server's process.

@@ -31,9 +31,9 @@ pub(super) const TURN_BYTES: usize = 64 * 1024;
 const MARKS: u64 = 4;
 /// Most bytes between two marks, however much may be unread: less than what the kernel takes for a peer that does not read.
 const MARK_BYTES: u64 = 64 * 1024;
-/// The slowest reader that counts as one, in bytes a millisecond: one frame larger than what may be unread must not make
-/// a slow reader look dead.
-const SLOWEST: u64 = 1;
+/// The slowest reader of large frames that counts as one, in bytes a millisecond: there is no mark within a frame, so one
+/// that is larger than what may be unread takes its time.
+const SLOWEST: u64 = 4;
 
 /// The shared cells.
 #[derive(Debug)]
@@ -311,7 +311,7 @@ mod tests {
         );
         assert!(link.confirm(&200_u64.to_be_bytes(), || after(58)));
         assert!(!silent(3600), "it owes nothing");
-        assert!(link.spend(10_800, || after(100)).is_some());
+        assert!(link.spend(40_800, || after(100)).is_some());
         assert_eq!(
             [silent(139), silent(140)],
             [false, true],
