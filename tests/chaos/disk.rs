@@ -140,7 +140,6 @@ impl Chat {
         sent.map_err(|error| error.code)
     }
 
-    /// Begins an answer that is still being written when this returns.
     /// Uses up what is left in blocks that the store has already, where a commit truly succeeds.
     async fn uses_the_rest(&mut self) {
         let text = "[[tokens 1]] ".to_owned() + &"x".repeat(6_000);
@@ -154,6 +153,7 @@ impl Chat {
         panic!("the disk is not full");
     }
 
+    /// Begins an answer that is still being written when this returns.
     async fn begins_a_long_answer(&mut self) {
         let (session, client) = (&self.session, &mut self.client);
         client
