@@ -161,6 +161,8 @@ pub(crate) async fn kronos(place: &Place, simulator: SocketAddr, env: &[(&str, &
             .env("GEMINI_MAX_WAITING", "20000")
             .env("MAX_CONNECTIONS", "20000")
             .env("MAX_CONNECTIONS_PER_USER", "20000")
+            .env("COMMANDS_PER_SECOND", "1000000")
+            .env("COMMANDS_BURST", "1000000")
             .envs(env.iter().copied());
     })
     .await
