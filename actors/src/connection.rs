@@ -174,7 +174,8 @@ pub(crate) struct Connection {
     silent_pings: u32,
     expiry: Option<SpawnHandle>,
     /// By the session's id as the client writes it.
-    lanes: HashMap<SessionId, Lane<SessionRef>>,
+    /// Boxed: a table has room for four, and most sockets have one.
+    lanes: HashMap<SessionId, Box<Lane<SessionRef>>>,
     /// The lanes of cursors that stand, and of calls that are not answered.
     numbers: HashMap<u64, SessionId>,
     slots: HashMap<u64, SessionId>,

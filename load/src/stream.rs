@@ -134,6 +134,14 @@ pub(crate) async fn run(
     })
 }
 
+/// A part of the period of a delta, spread evenly over the sessions: starts at equal distances would be in step again when the
+/// distance is the period itself.
+fn phase(number: u32) -> f64 {
+    const GOLDEN: f64 = 0.618_033_988_749_895;
+    const PERIOD: f64 = 0.02;
+    PERIOD * (f64::from(number) * GOLDEN).fract()
+}
+
 async fn all_turns(load: Load, peers: Vec<Peer>) -> anyhow::Result<Vec<Turn>> {
     let question = format!("[[clock]][[tokens {}]]", load.deltas);
     let local = LocalSet::new();
@@ -144,7 +152,7 @@ async fn all_turns(load: Load, peers: Vec<Peer>) -> anyhow::Result<Vec<Turn>> {
         .map(|(mut peer, number)| {
             let question = question.clone();
             let wait = if load.paced {
-                STAGGER * number / count
+                STAGGER.mul_f64(f64::from(number) / f64::from(count.max(1)) + phase(number))
             } else {
                 Duration::ZERO
             };

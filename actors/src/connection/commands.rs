@@ -14,7 +14,7 @@ use kronos_protocol::{
 use super::{
     Connection, Ctx, Standing,
     hello::rfc3339,
-    lane::{Entry, Lane, Origin, Outcome, Start},
+    lane::{Entry, Origin, Outcome, Start},
     output::{bound, wire},
     rate::Verdict,
 };
@@ -142,7 +142,7 @@ impl Connection {
         }
         self.lanes
             .entry(session.clone())
-            .or_insert_with(Lane::new)
+            .or_default()
             .push(Entry::new(origin, command));
         self.pump(session, ctx);
     }
@@ -250,7 +250,7 @@ impl Connection {
         let again = key
             .as_ref()
             .and_then(|key| self.lanes.get(key))
-            .is_some_and(Lane::is_attached);
+            .is_some_and(|lane| lane.is_attached());
         let limit = self.deps.config.attachments;
         if !again && self.lanes.values().filter(|lane| lane.is_attached()).count() + self.creating >= limit {
             return self.refuse(
@@ -299,7 +299,7 @@ impl Connection {
             match made {
                 Ok(session) => {
                     let key = session.id().clone();
-                    this.lanes.entry(key.clone()).or_insert_with(Lane::new).found(session);
+                    this.lanes.entry(key.clone()).or_default().found(session);
                     let command = this.attach_command(start, ctx);
                     this.dispatch(&key, origin, command, ctx);
                 }

@@ -130,6 +130,12 @@ pub(super) struct Lane<R> {
     pub(super) early: Option<Early>,
 }
 
+impl<R> Default for Lane<R> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<R> Lane<R> {
     pub(super) fn new() -> Self {
         Self {

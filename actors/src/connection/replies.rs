@@ -10,7 +10,7 @@ use kronos_protocol::{
 use super::{
     Connection, Ctx, Standing,
     cursors::Standpoint,
-    lane::{Entry, Lane, Origin, Outcome, Start},
+    lane::{Entry, Origin, Outcome, Start},
     output::wire,
 };
 use crate::session::message::{self, Reply, ReplyTo, SessionCall, SessionCommand, SessionReply};
@@ -77,7 +77,7 @@ impl Connection {
 
     /// Answers the client as far as the order allows, and drops a lane that nothing keeps.
     pub(super) fn flush(&mut self, key: &SessionId, ctx: &mut Ctx) {
-        while let Some((entry, outcome)) = self.lanes.get_mut(key).and_then(Lane::pop) {
+        while let Some((entry, outcome)) = self.lanes.get_mut(key).and_then(|lane| lane.pop()) {
             let Entry { origin, command, .. } = entry;
             match origin {
                 Origin::Client { op, reference } => {
@@ -87,7 +87,7 @@ impl Connection {
                 Origin::Recovery => self.recovered(key, command, outcome, ctx),
             }
         }
-        if self.lanes.get(key).is_some_and(Lane::is_idle) {
+        if self.lanes.get(key).is_some_and(|lane| lane.is_idle()) {
             self.lanes.remove(key);
         }
     }

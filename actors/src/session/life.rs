@@ -241,7 +241,13 @@ impl Session {
     /// Lets text that was shown already wait for more: they share a commit.
     fn flush_later(&mut self, ctx: &mut Context<Self>) {
         if self.flush_timer.is_none() {
-            self.flush_timer = Some(ctx.run_later(self.deps.config.relaxed_flush, |act, ctx| {
+            // At the same moment for all sessions: they share one commit.
+            let period = i64::try_from(self.deps.config.relaxed_flush.as_millis())
+                .unwrap_or(i64::MAX)
+                .max(1);
+            let left = period - self.deps.clock.now_ms().rem_euclid(period);
+            let left = Duration::from_millis(left.unsigned_abs());
+            self.flush_timer = Some(ctx.run_later(left, |act, ctx| {
                 act.flush_timer = None;
                 act.flush_due = true;
                 act.flush(ctx);

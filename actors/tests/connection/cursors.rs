@@ -142,7 +142,8 @@ async fn pipelined_commands_are_answered_in_order_and_events_come_after_their_ok
 
 #[actix_web::test]
 async fn a_reader_that_stalls_misses_nothing_and_holds_nobody_up() {
-    let server = server(|_| {}).await;
+    // However slow the machine: what it may not read for is another test.
+    let server = server(|config| config.write_timeout = Duration::from_secs(600)).await;
     let mut stalled = server.raw_known("ann").await;
     say(&mut stalled, json!({"op": "attach", "ref": "1", "session": "@me"})).await;
     let mut live = server.client("ann").await;
