@@ -62,7 +62,8 @@ pub struct SessionConfig {
     pub hang_timeout: Duration,
     /// Commands that may wait in a session's mailbox. Default 64 (and one for each sender).
     pub mailbox: usize,
-    /// A message whose text has `[[panic]]` in it makes its session panic: for load tests of the supervision. Default off.
+    /// A message whose text has `[[panic]]` or `[[disorder]]` in it makes its session fail: for tests of the supervision. Default
+    /// off.
     pub fault_injection: bool,
 }
 

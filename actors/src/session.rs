@@ -56,6 +56,8 @@ use self::{
 
 /// In a message it makes the session panic, where faults may be injected.
 const PANIC_WORD: &str = "[[panic]]";
+/// In a message it makes the session behave as if its core had broken the order of events, where faults may be injected.
+const DISORDER_WORD: &str = "[[disorder]]";
 
 #[expect(clippy::panic, reason = "asked for by a load test of the supervision")]
 fn injected_panic() {
@@ -244,11 +246,7 @@ impl Session {
             let seq = self.log.seq_for(&stored);
             let outside_run = stored.run.is_none();
             if let Err(error) = self.state.apply(seq, &stored) {
-                tracing::error!(session.id = %self.id, %error, "the core decided an event that may not follow");
-                metrics::handles().restarted_order.increment(1);
-                let failure = SessionError::new(ErrorCode::Internal, "the session had to restart").after_ms(200);
-                reply.send(Err(failure.clone()));
-                return self.refold(&failure, Duration::ZERO, ctx);
+                return self.broken_order(&error, reply, ctx);
             }
             self.log.push(stored);
             if ends_run {
@@ -278,11 +276,26 @@ impl Session {
         }
     }
 
+    /// The core decided an event that may not follow: the log is folded again, and whoever asked is told.
+    fn broken_order(&mut self, error: &dyn std::fmt::Display, reply: ReplyTo, ctx: &mut Context<Self>) {
+        tracing::error!(session.id = %self.id, %error, "the core decided an event that may not follow");
+        metrics::handles().restarted_order.increment(1);
+        let failure = SessionError::new(ErrorCode::Internal, "the session had to restart").after_ms(200);
+        reply.send(Err(failure.clone()));
+        self.refold(&failure, Duration::ZERO, ctx);
+    }
+
     /// Takes a message, unless the store has no room for it now.
     fn submit(&mut self, submit: message::Submit, reply: ReplyTo, ctx: &mut Context<Self>) {
         let text = submit.content.text();
-        if self.deps.config.fault_injection && text.contains(PANIC_WORD) {
-            injected_panic();
+        if self.deps.config.fault_injection {
+            if text.contains(PANIC_WORD) {
+                injected_panic();
+            }
+            if text.contains(DISORDER_WORD) {
+                drop(text);
+                return self.broken_order(&"asked for", reply, ctx);
+            }
         }
         if !self.deps.store.has_room(text.len()) {
             crate::metrics::refused("store_pending_bytes");

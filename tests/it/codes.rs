@@ -14,6 +14,7 @@ use crate::{
     auth::Member,
     faults::Turn,
     harness::{Kronos, kronos_with},
+    parking,
     rfc6455::{answer, stranger, welcomed},
 };
 
@@ -115,20 +116,21 @@ fn of_error(code: ErrorCode, kronos: &Rc<Kronos>) -> Proof {
         ErrorCode::UpstreamTimeout => by(over_rest(kronos, "stall;after=0", 504)),
         ErrorCode::Storage => by(a_full_disk()),
         ErrorCode::ShuttingDown => by(a_send_while_draining()),
-        ErrorCode::Parked => parked(),
-        ErrorCode::Internal => internal(),
+        ErrorCode::Parked => by(async { drop(parking::parked().await) }),
+        ErrorCode::Internal => by(a_session_that_broke_its_order()),
         ErrorCode::BadFrame => by(no_frame(kronos)),
     }
 }
 
-/// To be filled in once a session can be made to panic from outside.
-fn parked() -> Proof {
-    Proof::Cannot("nothing makes a session panic over and over from outside yet")
-}
-
-/// To be filled in once a session can be made to panic from outside.
-fn internal() -> Proof {
-    Proof::Cannot("nothing makes a session panic from outside yet")
+async fn a_session_that_broke_its_order() {
+    let kronos = own(&[("FAULT_INJECTION", "true")]).await;
+    let mut client = kronos.client("ann").await;
+    let session = client.attach_new().await;
+    let refused = client.try_send(&session, "m_1", "[[disorder]]", SendMode::Queue).await;
+    assert_eq!(refused.expect_err("it failed").code, ErrorCode::Internal);
+    let answer = client.ask(&session, "m_2", "Hello!").await;
+    assert!(!answer.is_empty(), "it works again, its sockets stayed");
+    client.finish().await;
 }
 
 fn of_close(code: CloseCode, kronos: &Rc<Kronos>) -> Proof {

@@ -25,6 +25,8 @@ mod lifecycle;
 #[cfg(test)]
 mod observe;
 #[cfg(test)]
+mod parking;
+#[cfg(test)]
 mod restart;
 #[cfg(test)]
 mod rfc6455;
