@@ -53,6 +53,7 @@ impl Session {
             Ok(None) => match &self.origin {
                 Origin::Stored => {
                     self.life = Life::Missing;
+                    self.readers.end_all(&SessionError::not_found(&self.wire));
                     self.tell_may_stop(ctx);
                     self.wake_readers();
                 }
@@ -336,7 +337,9 @@ impl Session {
         let quiet = self.deps.clock.instant().duration_since(self.last_input) >= self.deps.config.idle_timeout;
         match self.life {
             Life::Loading => false,
-            Life::Missing | Life::Unavailable(_) => true,
+            // One that is being deleted stays until its readers were told.
+            Life::Missing => self.readers.all.is_empty(),
+            Life::Unavailable(_) => true,
             Life::Live => {
                 quiet
                     && self.readers.all_wait()
