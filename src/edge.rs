@@ -23,6 +23,7 @@ use crate::{
 };
 
 pub mod accounts;
+mod analyze;
 mod auth;
 pub(crate) mod chat;
 pub(crate) mod endpoint;
@@ -59,7 +60,10 @@ pub struct EdgeState {
 
 /// Every endpoint of the server but the websocket.
 pub(crate) fn endpoints() -> Vec<Endpoint> {
-    [openapi::endpoints()].into_iter().flatten().collect()
+    [openapi::endpoints(), analyze::endpoints()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// The route table.
