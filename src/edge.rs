@@ -176,13 +176,13 @@ pub(crate) fn bounds(config: &Config) -> input::Bounds {
     input::Bounds::of(config)
 }
 
-/// Writes the OpenAPI document.
-pub(crate) fn openapi(config: &Config) -> OpenApi {
+/// Writes the OpenAPI document of a server with this configuration.
+pub(crate) fn openapi_document(config: &Config) -> serde_json::Value {
     let about = openapi::About {
         bounds: bounds(config),
         takes_guests: config.auth.mode == AuthMode::Development,
     };
-    OpenApi::new(&endpoints(), about)
+    openapi::document(&endpoints(), about)
 }
 
 /// Returns what the upgrade of websockets needs.
