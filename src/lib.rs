@@ -145,6 +145,7 @@ impl Server {
             readiness: Arc::default(),
             origins: headers::Origins::new(&config.server.allowed_hosts),
             bounds: edge::bounds(config),
+            streams: edge::chat::StreamRules::of(config),
             openapi: edge::openapi(config),
             hsts: config.server.environment == config::Environment::Production,
             environment: config.server.environment,
