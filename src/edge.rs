@@ -50,6 +50,8 @@ pub struct EdgeState {
     pub(crate) origins: Origins,
     /// Bounds of requests.
     pub(crate) bounds: input::Bounds,
+    /// Rules of answers that go on.
+    pub(crate) streams: chat::StreamRules,
     /// What the server tells about itself.
     pub(crate) openapi: OpenApi,
     /// Send `Strict-Transport-Security`.
@@ -60,7 +62,7 @@ pub struct EdgeState {
 
 /// Every endpoint of the server but the websocket.
 pub(crate) fn endpoints() -> Vec<Endpoint> {
-    [openapi::endpoints(), analyze::endpoints()]
+    [openapi::endpoints(), analyze::endpoints(), chat::endpoints()]
         .into_iter()
         .flatten()
         .collect()
@@ -86,10 +88,6 @@ pub(crate) fn routes(app: &mut ServiceConfig) {
     .service(at(["/api/v1/auth/logout"], [post(auth::logout)]))
     .service(at(["/api/v1/auth/ticket"], [post(auth::ticket)]))
     .service(at(["/api/v1/auth/me"], [get(auth::me)]))
-    .service(at(["/api/v1/chat/message"], [post(chat::message)]))
-    .service(at(["/api/v1/chat/", "/api/v1/chat"], [get(chat::list)]))
-    .service(at(["/api/v1/chat/{id}"], [get(chat::show)]))
-    .service(at(["/api/v1/chat/{id}/unpark"], [post(chat::unpark)]))
     .service(at(["/ws", "/api/v1/ws"], [get(socket::upgrade)]))
     .default_service(web::to(not_found));
 }
