@@ -39,6 +39,7 @@ pub mod clock;
 pub mod config;
 pub mod connection;
 pub mod directory;
+pub mod erasure;
 pub mod gemini;
 pub mod ids;
 pub mod metrics;
