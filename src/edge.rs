@@ -16,19 +16,21 @@ use actix_web::{
 use kronos_actors::clock::{Clock, Millis};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use self::{accounts::Accounts, error::ApiError, headers::Origins, ws::WsState};
+use self::{accounts::Accounts, endpoint::Endpoint, error::ApiError, headers::Origins, openapi::OpenApi, ws::WsState};
 use crate::{
-    config::{Config, Environment},
+    config::{AuthMode, Config, Environment},
     wiring::Wiring,
 };
 
 pub mod accounts;
 mod auth;
 pub(crate) mod chat;
+pub(crate) mod endpoint;
 pub mod error;
 pub(crate) mod headers;
 mod health;
 mod input;
+pub(crate) mod openapi;
 pub(crate) mod request;
 mod socket;
 pub mod ws;
@@ -45,18 +47,24 @@ pub struct EdgeState {
     pub(crate) readiness: Arc<Readiness>,
     /// Origins of browsers that may call.
     pub(crate) origins: Origins,
-    /// Largest body, in bytes.
-    pub(crate) body_bytes: usize,
-    /// Longest message, in characters.
-    pub(crate) message_chars: usize,
+    /// Bounds of requests.
+    pub(crate) bounds: input::Bounds,
+    /// What the server tells about itself.
+    pub(crate) openapi: OpenApi,
     /// Send `Strict-Transport-Security`.
     pub(crate) hsts: bool,
     /// What the server is run as.
     pub(crate) environment: Environment,
 }
 
+/// Every endpoint of the server but the websocket.
+pub(crate) fn endpoints() -> Vec<Endpoint> {
+    [openapi::endpoints()].into_iter().flatten().collect()
+}
+
 /// The route table.
 pub(crate) fn routes(app: &mut ServiceConfig) {
+    endpoint::register(app, endpoints());
     app.service(at(
         ["/health", "/api/v1/health/", "/api/v1/health"],
         [get(health::health)],
@@ -157,6 +165,20 @@ pub(crate) fn rfc3339(ms: Millis) -> String {
         .ok()
         .and_then(|time| time.format(&Rfc3339).ok())
         .unwrap_or_else(|| "1970-01-01T00:00:00Z".to_owned())
+}
+
+/// Returns the bounds of requests.
+pub(crate) fn bounds(config: &Config) -> input::Bounds {
+    input::Bounds::of(config)
+}
+
+/// Writes the OpenAPI document.
+pub(crate) fn openapi(config: &Config) -> OpenApi {
+    let about = openapi::About {
+        bounds: bounds(config),
+        takes_guests: config.auth.mode == AuthMode::Development,
+    };
+    OpenApi::new(&endpoints(), about)
 }
 
 /// Returns what the upgrade of websockets needs.

@@ -144,8 +144,8 @@ impl Server {
             wiring,
             readiness: Arc::default(),
             origins: headers::Origins::new(&config.server.allowed_hosts),
-            body_bytes: config.server.body_bytes,
-            message_chars: config.session.message_chars,
+            bounds: edge::bounds(config),
+            openapi: edge::openapi(config),
             hsts: config.server.environment == config::Environment::Production,
             environment: config.server.environment,
         }))
