@@ -33,6 +33,7 @@ mod input;
 pub(crate) mod openapi;
 pub(crate) mod request;
 mod socket;
+mod users;
 pub mod ws;
 
 /// What handlers share; one per process.
@@ -59,7 +60,10 @@ pub struct EdgeState {
 
 /// Every endpoint of the server but the websocket.
 pub(crate) fn endpoints() -> Vec<Endpoint> {
-    [openapi::endpoints()].into_iter().flatten().collect()
+    [openapi::endpoints(), auth::endpoints(), users::endpoints()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// The route table.
@@ -76,12 +80,6 @@ pub(crate) fn routes(app: &mut ServiceConfig) {
     .service(at(["/api/v1/health/gemini"], [get(health::gemini)]))
     .service(at(["/api/v1/health/composio"], [get(health::composio)]))
     .service(at(["/metrics"], [get(health::metrics)]))
-    .service(at(["/api/v1/auth/signup"], [post(auth::signup)]))
-    .service(at(["/api/v1/auth/login"], [post(auth::login)]))
-    .service(at(["/api/v1/auth/refresh"], [post(auth::refresh)]))
-    .service(at(["/api/v1/auth/logout"], [post(auth::logout)]))
-    .service(at(["/api/v1/auth/ticket"], [post(auth::ticket)]))
-    .service(at(["/api/v1/auth/me"], [get(auth::me)]))
     .service(at(["/api/v1/chat/message"], [post(chat::message)]))
     .service(at(["/api/v1/chat/", "/api/v1/chat"], [get(chat::list)]))
     .service(at(["/api/v1/chat/{id}"], [get(chat::show)]))

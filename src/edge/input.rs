@@ -24,6 +24,8 @@ pub(crate) struct Bounds {
     pub(crate) body_bytes: usize,
     /// Longest message, in characters.
     pub(crate) message_chars: usize,
+    /// Tokens come from an outside provider, and so do the ids of users.
+    pub(crate) outside_tokens: bool,
 }
 
 impl Default for Bounds {
@@ -39,6 +41,7 @@ impl Bounds {
         Self {
             body_bytes: config.server.body_bytes,
             message_chars: config.session.message_chars,
+            outside_tokens: config.auth.outside.url.is_some(),
         }
     }
 }
