@@ -23,6 +23,7 @@ use crate::{
 };
 
 pub mod accounts;
+mod analyze;
 mod auth;
 pub(crate) mod chat;
 pub(crate) mod endpoint;
@@ -60,10 +61,15 @@ pub struct EdgeState {
 
 /// Every endpoint of the server but the websocket.
 pub(crate) fn endpoints() -> Vec<Endpoint> {
-    [openapi::endpoints(), auth::endpoints(), users::endpoints()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        openapi::endpoints(),
+        auth::endpoints(),
+        users::endpoints(),
+        analyze::endpoints(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// The route table.
@@ -170,13 +176,13 @@ pub(crate) fn bounds(config: &Config) -> input::Bounds {
     input::Bounds::of(config)
 }
 
-/// Writes the OpenAPI document.
-pub(crate) fn openapi(config: &Config) -> OpenApi {
+/// Writes the OpenAPI document of a server with this configuration.
+pub(crate) fn openapi_document(config: &Config) -> serde_json::Value {
     let about = openapi::About {
         bounds: bounds(config),
         takes_guests: config.auth.mode == AuthMode::Development,
     };
-    OpenApi::new(&endpoints(), about)
+    openapi::document(&endpoints(), about)
 }
 
 /// Returns what the upgrade of websockets needs.

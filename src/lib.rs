@@ -145,7 +145,7 @@ impl Server {
             readiness: Arc::default(),
             origins: headers::Origins::new(&config.server.allowed_hosts),
             bounds: edge::bounds(config),
-            openapi: edge::openapi(config),
+            openapi: edge::openapi_document(config).into(),
             hsts: config.server.environment == config::Environment::Production,
             environment: config.server.environment,
         }))
