@@ -23,6 +23,7 @@ use crate::{
 };
 
 pub mod accounts;
+mod analyze;
 mod auth;
 pub(crate) mod chat;
 pub(crate) mod endpoint;
@@ -61,7 +62,7 @@ pub struct EdgeState {
 
 /// Every endpoint of the server but the websocket.
 pub(crate) fn endpoints() -> Vec<Endpoint> {
-    [openapi::endpoints(), chat::endpoints()]
+    [openapi::endpoints(), analyze::endpoints(), chat::endpoints()]
         .into_iter()
         .flatten()
         .collect()
@@ -173,13 +174,13 @@ pub(crate) fn bounds(config: &Config) -> input::Bounds {
     input::Bounds::of(config)
 }
 
-/// Writes the OpenAPI document.
-pub(crate) fn openapi(config: &Config) -> OpenApi {
+/// Writes the OpenAPI document of a server with this configuration.
+pub(crate) fn openapi_document(config: &Config) -> serde_json::Value {
     let about = openapi::About {
         bounds: bounds(config),
         takes_guests: config.auth.mode == AuthMode::Development,
     };
-    OpenApi::new(&endpoints(), about)
+    openapi::document(&endpoints(), about)
 }
 
 /// Returns what the upgrade of websockets needs.

@@ -146,7 +146,7 @@ impl Server {
             origins: headers::Origins::new(&config.server.allowed_hosts),
             bounds: edge::bounds(config),
             streams: edge::chat::StreamRules::of(config),
-            openapi: edge::openapi(config),
+            openapi: edge::openapi_document(config).into(),
             hsts: config.server.environment == config::Environment::Production,
             environment: config.server.environment,
         }))

@@ -1,6 +1,7 @@
 //! The HTTP surface as a client meets it: the real server on a free port, real requests.
 
 #[cfg(test)]
+mod analyze;
 mod auth;
 #[cfg(test)]
 mod chat;
