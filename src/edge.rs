@@ -34,6 +34,7 @@ mod input;
 pub(crate) mod openapi;
 pub(crate) mod request;
 mod socket;
+mod users;
 pub mod ws;
 
 /// What handlers share; one per process.
@@ -62,10 +63,16 @@ pub struct EdgeState {
 
 /// Every endpoint of the server but the websocket.
 pub(crate) fn endpoints() -> Vec<Endpoint> {
-    [openapi::endpoints(), analyze::endpoints(), chat::endpoints()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        openapi::endpoints(),
+        auth::endpoints(),
+        users::endpoints(),
+        analyze::endpoints(),
+        chat::endpoints(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// The route table.
@@ -82,12 +89,6 @@ pub(crate) fn routes(app: &mut ServiceConfig) {
     .service(at(["/api/v1/health/gemini"], [get(health::gemini)]))
     .service(at(["/api/v1/health/composio"], [get(health::composio)]))
     .service(at(["/metrics"], [get(health::metrics)]))
-    .service(at(["/api/v1/auth/signup"], [post(auth::signup)]))
-    .service(at(["/api/v1/auth/login"], [post(auth::login)]))
-    .service(at(["/api/v1/auth/refresh"], [post(auth::refresh)]))
-    .service(at(["/api/v1/auth/logout"], [post(auth::logout)]))
-    .service(at(["/api/v1/auth/ticket"], [post(auth::ticket)]))
-    .service(at(["/api/v1/auth/me"], [get(auth::me)]))
     .service(at(["/ws", "/api/v1/ws"], [get(socket::upgrade)]))
     .default_service(web::to(not_found));
 }

@@ -61,6 +61,14 @@ metrics! {
         "Logins and signups that wait for their hash or are being hashed.";
     TICKETS = "kronos_tickets", Gauge, Count, [],
         "Tickets that wait for their use.";
+    JWKS_FETCHES = "kronos_jwks_fetches_total", Counter, Count, ["result"],
+        "Fetches of the identity provider's keys: ok or failed.";
+    JWKS_KEYS = "kronos_jwks_keys", Gauge, Count, [],
+        "Keys of the identity provider that tokens are checked with.";
+    USERS_DELETED = "kronos_users_deleted_total", Counter, Count, [],
+        "Users who were deleted with everything that was theirs.";
+    DELETIONS_UNFINISHED = "kronos_user_deletions_unfinished", Gauge, Count, [],
+        "Deleted users of whom something is left still.";
     CONNECTIONS = "kronos_connections", Gauge, Count, [],
         "Websockets that are open now.";
     EVENT_STREAMS = "kronos_event_streams", Gauge, Count, [],

@@ -484,6 +484,9 @@ impl Handler<SessionCall> for Session {
             // The mailbox waits while the log is read; whoever comes through all the same is to ask again.
             Life::Loading => return reply.send(Err(SessionError::closed())),
             Life::Missing => return reply.send(Err(SessionError::not_found(&self.wire))),
+            Life::Unavailable(_) if caller.superuser && matches!(command, SessionCommand::Erase) => {
+                return self.erase(reply, ctx);
+            }
             Life::Unavailable(error) => return reply.send(Err(storage_error(error))),
         }
         let allowed = self
@@ -513,6 +516,7 @@ impl Handler<SessionCall> for Session {
                 }
                 self.delete(reply, ctx);
             }
+            SessionCommand::Erase => self.erase(reply, ctx),
             SessionCommand::Notify { name, value } => self.drive(Input::Notify(name, value), reply, ctx),
         }
     }

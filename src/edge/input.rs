@@ -30,6 +30,8 @@ pub(crate) struct Bounds {
     pub(crate) import_messages: usize,
     /// Characters of those before the last.
     pub(crate) import_chars: usize,
+    /// Tokens come from an outside provider, and so do the ids of users.
+    pub(crate) outside_tokens: bool,
 }
 
 impl Default for Bounds {
@@ -48,6 +50,7 @@ impl Bounds {
             title_chars: config.session.title_chars,
             import_messages: config.session.import_messages,
             import_chars: config.session.import_chars,
+            outside_tokens: config.auth.outside.url.is_some(),
         }
     }
 }

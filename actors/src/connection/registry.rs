@@ -170,6 +170,12 @@ impl ConnectionsRef {
         self.tell(|open| open.user.as_ref() == Some(user), revoked) + self.0.streams.end_user(user)
     }
 
+    /// Closes a user's connections but those of one login, with 4401. Returns how many were told.
+    pub fn close_others(&self, user: &UserId, keep: &str) -> usize {
+        let others = |open: &Open| open.user.as_ref() == Some(user) && open.login.as_deref() != Some(keep);
+        self.tell(others, revoked)
+    }
+
     /// Tells every client to come back later: each after `after` and up to as long again, so that they come one by one.
     pub fn goaway_all(&self, reason: &str, after: Duration) -> usize {
         self.tell(

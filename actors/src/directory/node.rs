@@ -263,7 +263,7 @@ impl DirectoryRef {
     }
 
     /// The inner id of a user's feed; `None` when the user's id is too long to have one.
-    pub(super) fn feed_of(user: &UserId) -> Option<SessionId> {
+    pub(crate) fn feed_of(user: &UserId) -> Option<SessionId> {
         SessionId::try_from(format!("@{user}")).ok()
     }
 
@@ -426,7 +426,8 @@ impl DirectoryRef {
         Ok(count)
     }
 
-    pub(super) async fn resolve_stored(&self, session: &SessionId) -> Result<SessionRef, SessionError> {
+    /// Finds a session that is stored, whatever it is.
+    pub(crate) async fn resolve_stored(&self, session: &SessionId) -> Result<SessionRef, SessionError> {
         self.locate(session.clone(), wire(session), Origin::Stored).await
     }
 

@@ -4,8 +4,9 @@ use super::*;
 use crate::{
     config::Durability,
     directory::{MayStop, Staying, sleep::FallAsleep},
+    principal::REMOVED,
     session::log::Stored,
-    store::{Append, Pack, Record, Request},
+    store::{Append, DocumentWrite, Expect, Pack, Record, Request},
 };
 
 /// The longest pause before a session reads its log again after a failed commit.
@@ -228,6 +229,15 @@ impl Session {
             self.refresh_meta();
             request.meta.clone_from(&self.meta);
         }
+        if let Some(meta) = request.meta.as_ref().filter(|_| !self.exists) {
+            // Nothing is made for a user who was deleted since this was asked for.
+            request.documents.push(DocumentWrite {
+                family: REMOVED,
+                key: meta.owner.to_string(),
+                value: None,
+                expect: Expect::Absent,
+            });
+        }
         Ok(request)
     }
 
@@ -312,6 +322,9 @@ impl Session {
 
     /// Nothing of it counts: what waited is told, and the session starts again from what is durable.
     pub(super) fn commit_failed(&mut self, error: &StoreError, ctx: &mut Context<Self>) {
+        if Self::is_ownerless(error) {
+            return self.never_was(ctx);
+        }
         metrics::handles().restarted_commit.increment(1);
         tracing::warn!(session.id = %self.id, %error, "commit failed, session folds its log again");
         self.commit_failures = self.commit_failures.saturating_add(1);

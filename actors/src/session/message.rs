@@ -82,6 +82,9 @@ pub enum SessionCommand {
         /// Refuse with `busy` while it has unfinished work.
         unless_busy: bool,
     },
+    /// Deletes whatever it is, a feed too, with its run: its owner is gone. Also one whose log cannot be read. Answer when
+    /// durable: [`SessionReply::Done`].
+    Erase,
     /// Appends a `CUSTOM` event without a run (a user's feed). Answer when durable: [`SessionReply::Done`].
     Notify {
         /// Its name, `kronos.…`.
