@@ -139,17 +139,15 @@ pub(super) struct ChatAnswer {
     /// What the model said.
     message: String,
     /// The conversation it was said in.
-    #[schemars(with = "String")]
     conversation_id: SessionId,
     /// When the answer was complete.
+    #[schemars(extend("format" = "date-time"))]
     timestamp: String,
     /// The answer's id; null when the model said nothing.
-    #[schemars(with = "Option<String>")]
     message_id: Option<MessageId>,
     /// The model that answered.
     model: Option<String>,
     /// Tokens used.
-    #[schemars(with = "Option<serde_json::Map<String, Value>>")]
     usage: Option<TokenUsage>,
     /// Somebody stopped the answer: the text is what there was.
     cancelled: bool,
