@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     Server, Stop, chat,
     config::{self, AuthMode, Config, ConfigError, Layers},
-    telemetry,
+    edge, telemetry,
 };
 
 mod sessions;
@@ -51,6 +51,8 @@ enum Command {
         #[arg(long)]
         reference: bool,
     },
+    /// Print the AsyncAPI document of the websocket, as `/asyncapi.json` serves it.
+    Asyncapi,
     /// Look at conversations.
     Sessions(sessions::SessionsArgs),
 }
@@ -102,6 +104,7 @@ pub async fn run(cli: Cli) -> ExitCode {
             Box::pin(chat::run(arguments)).await
         }
         Command::Config { json, reference } => print_config(cli.settings, json, reference),
+        Command::Asyncapi => print_asyncapi(cli.settings),
         Command::Sessions(arguments) => Box::pin(sessions::run(arguments, || cli.settings.load())).await,
     };
     result.unwrap_or_else(|error| {
@@ -204,6 +207,12 @@ fn print_config(settings: SettingFlags, json: bool, reference: bool) -> anyhow::
     for warning in &config.warnings {
         say_error(&format!("warning: {warning}"));
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_asyncapi(settings: SettingFlags) -> anyhow::Result<ExitCode> {
+    let document = edge::asyncapi(&settings.load()?).document();
+    say(&serde_json::to_string_pretty(&document)?);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -16,7 +16,10 @@ use actix_web::{
 use kronos_actors::clock::{Clock, Millis};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use self::{accounts::Accounts, endpoint::Endpoint, error::ApiError, headers::Origins, openapi::OpenApi, ws::WsState};
+use self::{
+    accounts::Accounts, docs::asyncapi::AsyncApi, endpoint::Endpoint, error::ApiError, headers::Origins,
+    openapi::OpenApi, ws::WsState,
+};
 use crate::{
     config::{AuthMode, Config, Environment},
     wiring::Wiring,
@@ -26,6 +29,7 @@ pub mod accounts;
 mod analyze;
 mod auth;
 pub(crate) mod chat;
+mod docs;
 pub(crate) mod endpoint;
 pub mod error;
 pub(crate) mod headers;
@@ -52,6 +56,8 @@ pub struct EdgeState {
     pub(crate) bounds: input::Bounds,
     /// What the server tells about itself.
     pub(crate) openapi: OpenApi,
+    /// What the websocket speaks.
+    pub(crate) asyncapi: AsyncApi,
     /// Send `Strict-Transport-Security`.
     pub(crate) hsts: bool,
     /// What the server is run as.
@@ -60,7 +66,7 @@ pub struct EdgeState {
 
 /// Every endpoint of the server but the websocket.
 pub(crate) fn endpoints() -> Vec<Endpoint> {
-    [openapi::endpoints(), analyze::endpoints()]
+    [openapi::endpoints(), docs::endpoints(), analyze::endpoints()]
         .into_iter()
         .flatten()
         .collect()
@@ -183,6 +189,11 @@ pub(crate) fn openapi(config: &Config) -> OpenApi {
         takes_guests: config.auth.mode == AuthMode::Development,
     };
     OpenApi::new(&endpoints(), about)
+}
+
+/// Returns the AsyncAPI document.
+pub(crate) fn asyncapi(config: &Config) -> AsyncApi {
+    AsyncApi::new(config)
 }
 
 /// Returns what the upgrade of websockets needs.

@@ -146,6 +146,7 @@ impl Server {
             origins: headers::Origins::new(&config.server.allowed_hosts),
             bounds: edge::bounds(config),
             openapi: edge::openapi(config),
+            asyncapi: edge::asyncapi(config),
             hsts: config.server.environment == config::Environment::Production,
             environment: config.server.environment,
         }))
