@@ -10,7 +10,10 @@ use crate::{
     edge, telemetry,
 };
 
+mod password;
+mod remote;
 mod sessions;
+mod users;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -22,6 +25,8 @@ Examples:
   kronos config --reference > kronos.toml a file with every setting and its default
   kronos sessions list                    the conversations of a running server, or of ./data
   kronos sessions unpark ID               open one again that was closed because it failed repeatedly
+  kronos users create ada --email ada@example.com --superuser
+                                          make a user; the password is asked for
 
 Settings come from flags, the environment, ./.env and ./kronos.toml, in this order.
 A setting that is not allowed, a port in use or a store that cannot be opened: exit code 2.";
@@ -51,10 +56,16 @@ enum Command {
         #[arg(long)]
         reference: bool,
     },
-    /// Print the AsyncAPI document of the websocket, as `/asyncapi.json` serves it.
-    Asyncapi,
+    /// Print the OpenAPI document of the server as it is configured.
+    #[command(name = "openapi")]
+    OpenApi,
+    /// Print the AsyncAPI document of the websocket.
+    #[command(name = "asyncapi")]
+    AsyncApi,
     /// Look at conversations.
     Sessions(sessions::SessionsArgs),
+    /// Make and change users.
+    Users(users::UsersArgs),
 }
 
 /// Flags that set a setting; they win over everything else.
@@ -104,8 +115,10 @@ pub async fn run(cli: Cli) -> ExitCode {
             Box::pin(chat::run(arguments)).await
         }
         Command::Config { json, reference } => print_config(cli.settings, json, reference),
-        Command::Asyncapi => print_asyncapi(cli.settings),
+        Command::OpenApi => print_openapi(cli.settings),
+        Command::AsyncApi => print_asyncapi(cli.settings),
         Command::Sessions(arguments) => Box::pin(sessions::run(arguments, || cli.settings.load())).await,
+        Command::Users(arguments) => Box::pin(users::run(arguments, || cli.settings.load())).await,
     };
     result.unwrap_or_else(|error| {
         say_error(&format!("{error:#}"));
@@ -191,6 +204,12 @@ impl Banner {
         };
         say(&format!("  chat   kronos chat{other}"));
     }
+}
+
+fn print_openapi(settings: SettingFlags) -> anyhow::Result<ExitCode> {
+    let document = edge::openapi_document(&settings.load()?);
+    say(&serde_json::to_string_pretty(&document)?);
+    Ok(ExitCode::SUCCESS)
 }
 
 fn print_config(settings: SettingFlags, json: bool, reference: bool) -> anyhow::Result<ExitCode> {

@@ -38,6 +38,7 @@ mod input;
 pub(crate) mod openapi;
 pub(crate) mod request;
 mod socket;
+mod users;
 pub mod ws;
 
 /// What handlers share; one per process.
@@ -54,6 +55,8 @@ pub struct EdgeState {
     pub(crate) origins: Origins,
     /// Bounds of requests.
     pub(crate) bounds: input::Bounds,
+    /// Rules of answers that go on.
+    pub(crate) streams: chat::StreamRules,
     /// What the server tells about itself.
     pub(crate) openapi: OpenApi,
     /// What the websocket speaks.
@@ -66,10 +69,17 @@ pub struct EdgeState {
 
 /// Every endpoint of the server but the websocket.
 pub(crate) fn endpoints() -> Vec<Endpoint> {
-    [openapi::endpoints(), docs::endpoints(), analyze::endpoints()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        openapi::endpoints(),
+        docs::endpoints(),
+        auth::endpoints(),
+        users::endpoints(),
+        analyze::endpoints(),
+        chat::endpoints(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// The route table.
@@ -86,16 +96,6 @@ pub(crate) fn routes(app: &mut ServiceConfig) {
     .service(at(["/api/v1/health/gemini"], [get(health::gemini)]))
     .service(at(["/api/v1/health/composio"], [get(health::composio)]))
     .service(at(["/metrics"], [get(health::metrics)]))
-    .service(at(["/api/v1/auth/signup"], [post(auth::signup)]))
-    .service(at(["/api/v1/auth/login"], [post(auth::login)]))
-    .service(at(["/api/v1/auth/refresh"], [post(auth::refresh)]))
-    .service(at(["/api/v1/auth/logout"], [post(auth::logout)]))
-    .service(at(["/api/v1/auth/ticket"], [post(auth::ticket)]))
-    .service(at(["/api/v1/auth/me"], [get(auth::me)]))
-    .service(at(["/api/v1/chat/message"], [post(chat::message)]))
-    .service(at(["/api/v1/chat/", "/api/v1/chat"], [get(chat::list)]))
-    .service(at(["/api/v1/chat/{id}"], [get(chat::show)]))
-    .service(at(["/api/v1/chat/{id}/unpark"], [post(chat::unpark)]))
     .service(at(["/ws", "/api/v1/ws"], [get(socket::upgrade)]))
     .default_service(web::to(not_found));
 }
@@ -182,13 +182,13 @@ pub(crate) fn bounds(config: &Config) -> input::Bounds {
     input::Bounds::of(config)
 }
 
-/// Writes the OpenAPI document.
-pub(crate) fn openapi(config: &Config) -> OpenApi {
+/// Writes the OpenAPI document of a server with this configuration.
+pub(crate) fn openapi_document(config: &Config) -> serde_json::Value {
     let about = openapi::About {
         bounds: bounds(config),
         takes_guests: config.auth.mode == AuthMode::Development,
     };
-    OpenApi::new(&endpoints(), about)
+    openapi::document(&endpoints(), about)
 }
 
 /// Returns the AsyncAPI document.

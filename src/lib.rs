@@ -29,7 +29,7 @@ use crate::{
     config::Config,
     edge::{
         EdgeState, Readiness,
-        accounts::{Accounts, AccountsError},
+        accounts::{Accounts, AccountsError, Reach},
         headers,
         ws::WsState,
     },
@@ -129,14 +129,14 @@ impl Server {
     }
 
     async fn state(config: &Config, clock: Clock, wiring: Wiring) -> Result<web::Data<EdgeState>, StartError> {
-        let connections = wiring.connections.clone();
-        let on_revoked = Box::new(move |login: &str| {
-            connections.close_login(login);
-        });
-        let accounts = Accounts::start(config.auth.clone(), clock.clone(), wiring.store.clone(), on_revoked).await;
+        let reach = Reach {
+            connections: wiring.connections.clone(),
+            directory: wiring.directory.clone(),
+        };
+        let accounts = Accounts::start(config.auth.clone(), clock.clone(), wiring.store.clone(), reach).await;
         let accounts = accounts.map_err(|error| match error {
             AccountsError::Store(cause) => start_error(config, cause.into()),
-            AccountsError::Hash(_) => StartError::Other(error.to_string()),
+            AccountsError::Hash(_) | AccountsError::Client(_) => StartError::Other(error.to_string()),
         })?;
         Ok(web::Data::new(EdgeState {
             clock,
@@ -145,7 +145,8 @@ impl Server {
             readiness: Arc::default(),
             origins: headers::Origins::new(&config.server.allowed_hosts),
             bounds: edge::bounds(config),
-            openapi: edge::openapi(config),
+            streams: edge::chat::StreamRules::of(config),
+            openapi: edge::openapi_document(config).into(),
             asyncapi: edge::asyncapi(config),
             hsts: config.server.environment == config::Environment::Production,
             environment: config.server.environment,
@@ -244,7 +245,7 @@ fn listen(
     .on_connect(move |stream, data| tune(stream, data, &tuning))
     .workers(workers(config))
     .backlog(server.backlog)
-    .max_connections(config.connection.max_connections + SPARE_CONNECTIONS)
+    .max_connections(config.connection.max_connections + config.connection.max_event_streams + SPARE_CONNECTIONS)
     .keep_alive(server.keep_alive)
     .client_request_timeout(server.request_timeout)
     .client_disconnect_timeout(server.disconnect_timeout)
@@ -282,7 +283,7 @@ fn tune(stream: &dyn Any, data: &mut Extensions, config: &ConnectionConfig) {
 async fn get_ready(state: web::Data<EdgeState>, readiness: Arc<Readiness>, cores: usize) {
     state.wiring.directory.joined(cores).await;
     readiness.ready();
-    state.wiring.recover().await;
+    tokio::join!(state.accounts.resume_removals(), state.wiring.recover());
 }
 
 async fn housekeep(state: web::Data<EdgeState>) {
