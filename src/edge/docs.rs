@@ -10,6 +10,7 @@ use self::assets::{AssetName, Cache, respond};
 use super::{
     endpoint::{Endpoint, Tag, get},
     error::ApiError,
+    input::path_id,
 };
 
 mod assets;
@@ -88,8 +89,11 @@ async fn redoc(request: HttpRequest) -> HttpResponse {
 }
 
 async fn asset(request: HttpRequest, name: web::Path<String>) -> Result<HttpResponse, ApiError> {
-    let found = assets::find(&name).map(|asset| asset.respond(&request));
-    std::future::ready(found.ok_or_else(|| ApiError::not_found("File", &name))).await
+    let answer = path_id("file", name.into_inner()).and_then(|AssetName(name)| match assets::find(&name) {
+        Some(asset) => Ok(asset.respond(&request)),
+        None => Err(ApiError::not_found("File", &name)),
+    });
+    std::future::ready(answer).await
 }
 
 /// Answers with a page. Its links are relative, so that it works below a proxy's path too: `/docs/` leads to `/docs`.

@@ -68,20 +68,27 @@ pub(super) fn find(name: &str) -> Option<&'static Asset> {
 }
 
 /// The name of a file, as a parameter of a path.
-pub(super) struct AssetName;
+pub(super) struct AssetName(pub(super) String);
+
+/// Longest name.
+const NAME_BYTES: usize = 64;
 
 impl TryFrom<String> for AssetName {
     type Error = &'static str;
 
     fn try_from(name: String) -> Result<Self, Self::Error> {
-        find(&name).map(|_| Self).ok_or("no such file")
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        if (1..=NAME_BYTES).contains(&name.len()) && name.bytes().all(plain) {
+            Ok(Self(name))
+        } else {
+            Err("must be 1 to 64 letters, digits, points, lines and dashes")
+        }
     }
 }
 
 impl Id for AssetName {
     fn schema() -> Value {
-        let names: Vec<_> = ASSETS.iter().map(|asset| asset.name).collect();
-        json!({"type": "string", "enum": names})
+        json!({"type": "string", "minLength": 1, "maxLength": NAME_BYTES, "pattern": "^[A-Za-z0-9._-]+$"})
     }
 }
 
