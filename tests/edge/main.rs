@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod analyze;
+#[cfg(test)]
 mod auth;
 #[cfg(test)]
 mod chat;
@@ -13,3 +14,7 @@ mod harness;
 mod headers;
 #[cfg(test)]
 mod health;
+#[cfg(test)]
+mod outside;
+#[cfg(test)]
+mod users;
