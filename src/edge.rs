@@ -16,7 +16,10 @@ use actix_web::{
 use kronos_actors::clock::{Clock, Millis};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use self::{accounts::Accounts, endpoint::Endpoint, error::ApiError, headers::Origins, openapi::OpenApi, ws::WsState};
+use self::{
+    accounts::Accounts, docs::asyncapi::AsyncApi, endpoint::Endpoint, error::ApiError, headers::Origins,
+    openapi::OpenApi, ws::WsState,
+};
 use crate::{
     config::{AuthMode, Config, Environment},
     wiring::Wiring,
@@ -26,6 +29,7 @@ pub mod accounts;
 mod analyze;
 mod auth;
 pub(crate) mod chat;
+mod docs;
 pub(crate) mod endpoint;
 pub mod error;
 pub(crate) mod headers;
@@ -51,8 +55,12 @@ pub struct EdgeState {
     pub(crate) origins: Origins,
     /// Bounds of requests.
     pub(crate) bounds: input::Bounds,
+    /// Rules of answers that go on.
+    pub(crate) streams: chat::StreamRules,
     /// What the server tells about itself.
     pub(crate) openapi: OpenApi,
+    /// What the websocket speaks.
+    pub(crate) asyncapi: AsyncApi,
     /// Send `Strict-Transport-Security`.
     pub(crate) hsts: bool,
     /// What the server is run as.
@@ -63,9 +71,11 @@ pub struct EdgeState {
 pub(crate) fn endpoints() -> Vec<Endpoint> {
     [
         openapi::endpoints(),
+        docs::endpoints(),
         auth::endpoints(),
         users::endpoints(),
         analyze::endpoints(),
+        chat::endpoints(),
     ]
     .into_iter()
     .flatten()
@@ -86,10 +96,6 @@ pub(crate) fn routes(app: &mut ServiceConfig) {
     .service(at(["/api/v1/health/gemini"], [get(health::gemini)]))
     .service(at(["/api/v1/health/composio"], [get(health::composio)]))
     .service(at(["/metrics"], [get(health::metrics)]))
-    .service(at(["/api/v1/chat/message"], [post(chat::message)]))
-    .service(at(["/api/v1/chat/", "/api/v1/chat"], [get(chat::list)]))
-    .service(at(["/api/v1/chat/{id}"], [get(chat::show)]))
-    .service(at(["/api/v1/chat/{id}/unpark"], [post(chat::unpark)]))
     .service(at(["/ws", "/api/v1/ws"], [get(socket::upgrade)]))
     .default_service(web::to(not_found));
 }
@@ -183,6 +189,11 @@ pub(crate) fn openapi_document(config: &Config) -> serde_json::Value {
         takes_guests: config.auth.mode == AuthMode::Development,
     };
     openapi::document(&endpoints(), about)
+}
+
+/// Returns the AsyncAPI document.
+pub(crate) fn asyncapi(config: &Config) -> AsyncApi {
+    AsyncApi::new(config)
 }
 
 /// Returns what the upgrade of websockets needs.

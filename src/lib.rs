@@ -145,7 +145,9 @@ impl Server {
             readiness: Arc::default(),
             origins: headers::Origins::new(&config.server.allowed_hosts),
             bounds: edge::bounds(config),
+            streams: edge::chat::StreamRules::of(config),
             openapi: edge::openapi_document(config).into(),
+            asyncapi: edge::asyncapi(config),
             hsts: config.server.environment == config::Environment::Production,
             environment: config.server.environment,
         }))
@@ -243,7 +245,7 @@ fn listen(
     .on_connect(move |stream, data| tune(stream, data, &tuning))
     .workers(workers(config))
     .backlog(server.backlog)
-    .max_connections(config.connection.max_connections + SPARE_CONNECTIONS)
+    .max_connections(config.connection.max_connections + config.connection.max_event_streams + SPARE_CONNECTIONS)
     .keep_alive(server.keep_alive)
     .client_request_timeout(server.request_timeout)
     .client_disconnect_timeout(server.disconnect_timeout)

@@ -71,6 +71,10 @@ metrics! {
         "Deleted users of whom something is left still.";
     CONNECTIONS = "kronos_connections", Gauge, Count, [],
         "Websockets that are open now.";
+    EVENT_STREAMS = "kronos_event_streams", Gauge, Count, [],
+        "Event streams over HTTP that are open now.";
+    EVENT_STREAMS_ENDED = "kronos_event_streams_ended_total", Counter, Count, ["reason"],
+        "Event streams that ended: finished, left, not_reading, revoked, expired, restart, failed.";
     FRAMES_IN = "kronos_frames_in_total", Counter, Count, ["codec"],
         "Messages from websocket clients.";
     FRAMES_OUT = "kronos_frames_out_total", Counter, Count, ["codec"],
@@ -146,9 +150,13 @@ pub const BOUNDS: &[&str] = &[
     "connections",
     "connections_per_address",
     "connections_per_user",
+    "event_streams",
+    "event_streams_per_user",
     "frame_bytes",
     "gemini_retry_budget",
     "gemini_waiting",
+    "import_chars",
+    "import_messages",
     "inbox_messages",
     "message_chars",
     "pending_commands",

@@ -6,7 +6,11 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use kronos_actors::{directory::parked, session::view, store::SessionMeta};
+use kronos_actors::{
+    directory::parked,
+    session::{message::Page, view},
+    store::SessionMeta,
+};
 use kronos_protocol::ids::SessionId;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -17,6 +21,9 @@ use crate::{
     edge::{chat::conversation, rfc3339},
     wiring,
 };
+
+/// Messages that are shown of a conversation, as the server does.
+const SHOWN: usize = 100;
 
 #[derive(Debug, Args)]
 pub(super) struct SessionsArgs {
@@ -120,9 +127,11 @@ async fn read_store(arguments: &SessionsArgs, config: &Config) -> anyhow::Result
         }
         SessionsCommand::Show { id } => {
             let stored = store.load(&SessionId::try_from(id.as_str())?).await?;
-            let view = view::of_stored(stored.with_context(|| format!("{id} is not in {url}"))?)?;
-            let mut answer = conversation(&view, None);
-            answer["owner"] = json!(view.meta.owner);
+            let stored = stored.with_context(|| format!("{id} is not in {url}"))?;
+            let view = view::of_stored(stored, &Page::last(SHOWN))?;
+            let owner = view.meta.owner.clone();
+            let mut answer = serde_json::to_value(conversation(view))?;
+            answer["owner"] = json!(owner);
             answer
         }
         SessionsCommand::Unpark { id } => {
