@@ -1,7 +1,7 @@
 //! Users, for superusers and for themselves: what each route promises, and each of its errors.
 
 use kronos::config::FirstSuperuser;
-use kronos_testkit::HttpReply;
+use kronos_testkit::{HttpReply, SseClient};
 use serde_json::{Value, json};
 
 use crate::harness::{Answer as _, Edge, Pair};
@@ -487,5 +487,45 @@ async fn the_first_superuser_is_made_once_and_left_alone() {
     let edge = start("another one").await;
     try_login(&edge, "root", "another one").await.is(401);
     log_in(&edge, "root", "changed since").await;
+    edge.finish().await;
+}
+
+#[actix_web::test]
+async fn streams_end_with_the_user_who_opened_them_also_as_somebody_else() {
+    let (edge, root) = with_root().await;
+    let (ada, eve) = (edge.login("ada").await, edge.login("eve").await);
+    let (ada_id, eve_id) = (id_of(&edge, &ada).await, id_of(&edge, &eve).await);
+    put(&edge, &eve_id, &root.access, json!({"is_superuser": true}))
+        .await
+        .is(200);
+    edge.post("/api/v1/chat/message", Some(&ada.access), json!({"message": "Hello!"}))
+        .await
+        .is(503);
+    let listed = edge.get("/api/v1/chat/", Some(&ada.access)).await.expect(200);
+    let chat = listed["items"][0]["id"].as_str().expect("a conversation").to_owned();
+    let open = async |pair: &Pair| {
+        let path = format!("/api/v1/chat/{chat}/events?user_id={ada_id}");
+        let bearer = format!("Bearer {}", pair.access);
+        let stream = SseClient::open(edge.addr, "GET", &path, &[("Authorization", &bearer)], None).await;
+        stream.expect("a stream")
+    };
+    let (mut own, mut other, mut roots) = (open(&ada).await, open(&eve).await, open(&root).await);
+    for stream in [&mut own, &mut other, &mut roots] {
+        assert_eq!(stream.reply.status, 200);
+        stream.until(|event| event.event.as_deref() == Some("caught_up")).await;
+    }
+    // Eve reads as ada, and loses the right to.
+    put(&edge, &eve_id, &root.access, json!({"is_active": false}))
+        .await
+        .is(200);
+    other.rest().await;
+    // Ada changes her password elsewhere: what her other logins opened ends.
+    let elsewhere = log_in(&edge, "ada", PASSWORD).await;
+    put(&edge, &ada_id, &elsewhere.access, json!({"password": "another horse"}))
+        .await
+        .is(200);
+    own.rest().await;
+    delete(&edge, &ada_id, &root.access).await.is(204);
+    roots.rest().await;
     edge.finish().await;
 }
