@@ -3,9 +3,12 @@
 //! No conversation rule and no upstream call belongs under here: a handler reads a request, asks the domain, and writes
 //! the answer.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU8, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
 };
 
 use actix_web::{
@@ -16,21 +19,27 @@ use actix_web::{
 use kronos_actors::clock::{Clock, Millis};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use self::{accounts::Accounts, error::ApiError, headers::Origins, ws::WsState};
+use self::{accounts::Accounts, error::ApiError, headers::Origins, health::Health, limits::Limits, ws::WsState};
 use crate::{
-    config::{Config, Environment},
+    config::{Config, Environment, Network},
     wiring::Wiring,
 };
 
 pub mod accounts;
 mod auth;
+mod body;
 pub(crate) mod chat;
+mod compress;
 pub mod error;
 pub(crate) mod headers;
-mod health;
+pub(crate) mod health;
 mod input;
+mod later;
+pub(crate) mod limits;
+mod peer;
 pub(crate) mod request;
 mod socket;
+pub(crate) mod stream;
 pub mod ws;
 
 /// What handlers share; one per process.
@@ -45,8 +54,16 @@ pub struct EdgeState {
     pub(crate) readiness: Arc<Readiness>,
     /// Origins of browsers that may call.
     pub(crate) origins: Origins,
+    /// Proxies whose word counts.
+    pub(crate) trusted_proxies: Vec<Network>,
+    /// How many requests one may make.
+    pub(crate) limits: Limits,
+    /// What is known of the services behind.
+    pub(crate) health: Arc<Health>,
     /// Largest body, in bytes.
     pub(crate) body_bytes: usize,
+    /// Time in which a body must have come.
+    pub(crate) body_timeout: Duration,
     /// Longest message, in characters.
     pub(crate) message_chars: usize,
     /// Send `Strict-Transport-Security`.
@@ -79,13 +96,15 @@ pub(crate) fn routes(app: &mut ServiceConfig) {
     .service(at(["/api/v1/chat/{id}"], [get(chat::show)]))
     .service(at(["/api/v1/chat/{id}/unpark"], [post(chat::unpark)]))
     .service(at(["/ws", "/api/v1/ws"], [get(socket::upgrade)]))
+    .configure(later::routes)
     .default_service(web::to(not_found));
 }
 
 /// A resource with its methods; any other gets 405 with `Allow`.
-fn at<const P: usize, const M: usize>(paths: [&'static str; P], routes: [(Method, Route); M]) -> Resource {
+fn at<S: AsRef<str>, const P: usize, const M: usize>(paths: [S; P], routes: [(Method, Route); M]) -> Resource {
     let mut allowed = Vec::new();
-    let mut resource = Resource::new(paths.to_vec());
+    let paths: Vec<String> = paths.iter().map(|path| path.as_ref().to_owned()).collect();
+    let mut resource = Resource::new(paths);
     for (method, route) in routes {
         if method == Method::GET {
             resource = resource.route(route.guard(guard::Any(guard::Get()).or(guard::Head())));

@@ -23,11 +23,13 @@ mod generation;
 mod metrics;
 mod outlet;
 mod permits;
+mod probe;
 mod shared;
 mod stream;
 mod wire;
 
 pub use client::GeminiConfigError;
+pub use probe::{GeminiProbe, Probed};
 pub use shared::{GeminiHealth, GeminiShared, GeminiStatus};
 
 use failure::Failure;

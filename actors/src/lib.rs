@@ -40,6 +40,7 @@ pub mod config;
 pub mod connection;
 pub mod directory;
 pub mod gemini;
+pub mod http;
 pub mod ids;
 pub mod metrics;
 pub mod principal;
