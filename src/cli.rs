@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     Server, Stop, chat,
     config::{self, AuthMode, Config, ConfigError, Layers},
-    telemetry,
+    edge, telemetry,
 };
 
 mod sessions;
@@ -51,6 +51,9 @@ enum Command {
         #[arg(long)]
         reference: bool,
     },
+    /// Print the OpenAPI document of the server as it is configured.
+    #[command(name = "openapi")]
+    OpenApi,
     /// Look at conversations.
     Sessions(sessions::SessionsArgs),
 }
@@ -102,6 +105,7 @@ pub async fn run(cli: Cli) -> ExitCode {
             Box::pin(chat::run(arguments)).await
         }
         Command::Config { json, reference } => print_config(cli.settings, json, reference),
+        Command::OpenApi => print_openapi(cli.settings),
         Command::Sessions(arguments) => Box::pin(sessions::run(arguments, || cli.settings.load())).await,
     };
     result.unwrap_or_else(|error| {
@@ -188,6 +192,12 @@ impl Banner {
         };
         say(&format!("  chat   kronos chat{other}"));
     }
+}
+
+fn print_openapi(settings: SettingFlags) -> anyhow::Result<ExitCode> {
+    let document = edge::openapi_document(&settings.load()?);
+    say(&serde_json::to_string_pretty(&document)?);
+    Ok(ExitCode::SUCCESS)
 }
 
 fn print_config(settings: SettingFlags, json: bool, reference: bool) -> anyhow::Result<ExitCode> {

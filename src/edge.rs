@@ -19,23 +19,29 @@ use actix_web::{
 use kronos_actors::clock::{Clock, Millis};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use self::{accounts::Accounts, error::ApiError, headers::Origins, health::Health, limits::Limits, ws::WsState};
+use self::{
+    accounts::Accounts, endpoint::Endpoint, error::ApiError, headers::Origins, health::Health, limits::Limits,
+    openapi::OpenApi, ws::WsState,
+};
 use crate::{
-    config::{Config, Environment, Network},
+    config::{AuthMode, Config, Environment, Network},
     wiring::Wiring,
 };
 
 pub mod accounts;
+mod analyze;
 mod auth;
 mod body;
 pub(crate) mod chat;
 mod compress;
+pub(crate) mod endpoint;
 pub mod error;
 pub(crate) mod headers;
 pub(crate) mod health;
 mod input;
 mod later;
 pub(crate) mod limits;
+pub(crate) mod openapi;
 mod peer;
 pub(crate) mod request;
 mod socket;
@@ -60,51 +66,52 @@ pub struct EdgeState {
     pub(crate) limits: Limits,
     /// What is known of the services behind.
     pub(crate) health: Arc<Health>,
-    /// Largest body, in bytes.
-    pub(crate) body_bytes: usize,
     /// Time in which a body must have come.
     pub(crate) body_timeout: Duration,
-    /// Longest message, in characters.
-    pub(crate) message_chars: usize,
+    /// Bounds of requests.
+    pub(crate) bounds: input::Bounds,
+    /// What the server tells about itself.
+    pub(crate) openapi: OpenApi,
     /// Send `Strict-Transport-Security`.
     pub(crate) hsts: bool,
     /// What the server is run as.
     pub(crate) environment: Environment,
 }
 
+/// Every endpoint of the server but the websocket.
+pub(crate) fn endpoints() -> Vec<Endpoint> {
+    [
+        openapi::endpoints(),
+        health::endpoints(),
+        analyze::endpoints(),
+        later::endpoints(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
 /// The route table.
 pub(crate) fn routes(app: &mut ServiceConfig) {
-    app.service(at(
-        ["/health", "/api/v1/health/", "/api/v1/health"],
-        [get(health::health)],
-    ))
-    .service(at(["/health/live"], [get(health::live)]))
-    .service(at(["/health/ready"], [get(health::ready)]))
-    .service(at(["/api/v1/health/detailed"], [get(health::detailed)]))
-    .service(at(["/api/v1/health/database"], [get(health::database)]))
-    .service(at(["/api/v1/health/gemini"], [get(health::gemini)]))
-    .service(at(["/api/v1/health/composio"], [get(health::composio)]))
-    .service(at(["/metrics"], [get(health::metrics)]))
-    .service(at(["/api/v1/auth/signup"], [post(auth::signup)]))
-    .service(at(["/api/v1/auth/login"], [post(auth::login)]))
-    .service(at(["/api/v1/auth/refresh"], [post(auth::refresh)]))
-    .service(at(["/api/v1/auth/logout"], [post(auth::logout)]))
-    .service(at(["/api/v1/auth/ticket"], [post(auth::ticket)]))
-    .service(at(["/api/v1/auth/me"], [get(auth::me)]))
-    .service(at(["/api/v1/chat/message"], [post(chat::message)]))
-    .service(at(["/api/v1/chat/", "/api/v1/chat"], [get(chat::list)]))
-    .service(at(["/api/v1/chat/{id}"], [get(chat::show)]))
-    .service(at(["/api/v1/chat/{id}/unpark"], [post(chat::unpark)]))
-    .service(at(["/ws", "/api/v1/ws"], [get(socket::upgrade)]))
-    .configure(later::routes)
-    .default_service(web::to(not_found));
+    endpoint::register(app, endpoints());
+    app.service(at(["/api/v1/auth/signup"], [post(auth::signup)]))
+        .service(at(["/api/v1/auth/login"], [post(auth::login)]))
+        .service(at(["/api/v1/auth/refresh"], [post(auth::refresh)]))
+        .service(at(["/api/v1/auth/logout"], [post(auth::logout)]))
+        .service(at(["/api/v1/auth/ticket"], [post(auth::ticket)]))
+        .service(at(["/api/v1/auth/me"], [get(auth::me)]))
+        .service(at(["/api/v1/chat/message"], [post(chat::message)]))
+        .service(at(["/api/v1/chat/", "/api/v1/chat"], [get(chat::list)]))
+        .service(at(["/api/v1/chat/{id}"], [get(chat::show)]))
+        .service(at(["/api/v1/chat/{id}/unpark"], [post(chat::unpark)]))
+        .service(at(["/ws", "/api/v1/ws"], [get(socket::upgrade)]))
+        .default_service(web::to(not_found));
 }
 
 /// A resource with its methods; any other gets 405 with `Allow`.
-fn at<S: AsRef<str>, const P: usize, const M: usize>(paths: [S; P], routes: [(Method, Route); M]) -> Resource {
+fn at<const P: usize, const M: usize>(paths: [&'static str; P], routes: [(Method, Route); M]) -> Resource {
     let mut allowed = Vec::new();
-    let paths: Vec<String> = paths.iter().map(|path| path.as_ref().to_owned()).collect();
-    let mut resource = Resource::new(paths);
+    let mut resource = Resource::new(paths.to_vec());
     for (method, route) in routes {
         if method == Method::GET {
             resource = resource.route(route.guard(guard::Any(guard::Get()).or(guard::Head())));
@@ -176,6 +183,20 @@ pub(crate) fn rfc3339(ms: Millis) -> String {
         .ok()
         .and_then(|time| time.format(&Rfc3339).ok())
         .unwrap_or_else(|| "1970-01-01T00:00:00Z".to_owned())
+}
+
+/// Returns the bounds of requests.
+pub(crate) fn bounds(config: &Config) -> input::Bounds {
+    input::Bounds::of(config)
+}
+
+/// Writes the OpenAPI document of a server with this configuration.
+pub(crate) fn openapi_document(config: &Config) -> serde_json::Value {
+    let about = openapi::About {
+        bounds: bounds(config),
+        takes_guests: config.auth.mode == AuthMode::Development,
+    };
+    openapi::document(&endpoints(), about)
 }
 
 /// Returns what the upgrade of websockets needs.

@@ -135,9 +135,9 @@ impl Server {
             trusted_proxies: config.server.trusted_proxies.clone(),
             limits,
             health: Health::new(&config.composio),
-            body_bytes: config.server.body_bytes,
             body_timeout: config.server.body_timeout,
-            message_chars: config.session.message_chars,
+            bounds: edge::bounds(config),
+            openapi: edge::openapi_document(config).into(),
             hsts: config.server.environment == config::Environment::Production,
             environment: config.server.environment,
         }))

@@ -128,6 +128,11 @@ impl Wiring {
         probe.ok().flatten()
     }
 
+    /// Returns the time in which an analysis must be done.
+    pub(crate) fn analysis_timeout(&self) -> Duration {
+        self.gemini.config().analysis_timeout
+    }
+
     /// Lets runs finish, at most for `limit` or until `hurry`; what still runs then is closed as interrupted.
     pub(crate) async fn drain(&self, limit: Duration, hurry: impl Future<Output = ()>) {
         self.directory.drain(limit, hurry).await;

@@ -191,6 +191,8 @@ pub struct GeminiConfig {
     pub first_byte_timeout: Duration,
     /// Silence within a stream. Default 60 s.
     pub idle_timeout: Duration,
+    /// Time in which an analysis must be done. Default 60 s.
+    pub analysis_timeout: Duration,
     /// Attempts of one generation while nothing was shown. Default 4.
     pub max_attempts: u32,
     /// First pause between attempts, doubled each time, with jitter. Default 500 ms.
@@ -232,6 +234,7 @@ impl Default for GeminiConfig {
             connect_timeout: Duration::from_secs(5),
             first_byte_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(60),
+            analysis_timeout: Duration::from_secs(60),
             max_attempts: 4,
             backoff: Duration::from_millis(500),
             max_backoff: Duration::from_secs(20),

@@ -26,11 +26,13 @@ mod permits;
 mod probe;
 mod shared;
 mod stream;
+mod typed;
 mod wire;
 
 pub use client::GeminiConfigError;
 pub use probe::{GeminiProbe, Probed};
 pub use shared::{GeminiHealth, GeminiShared, GeminiStatus};
+pub use typed::{MALFORMED, TypedRequest};
 
 use failure::Failure;
 use generation::Generation;
@@ -60,6 +62,8 @@ pub struct GenerateRequest {
     pub max_tokens: Option<u32>,
     /// When the run must have ended.
     pub deadline: std::time::Instant,
+    /// The JSON schema that the answer is to have; `None`: free text.
+    pub response_schema: Option<Arc<Value>>,
 }
 
 /// One turn as Gemini reads it.

@@ -35,6 +35,7 @@
 //! | drain (SIGTERM) | nothing: runs end or are closed as `interrupted` and tried again after the restart |
 //! | `kill -9`, power loss | what was not committed: it was neither shown nor acknowledged |
 
+pub mod analysis;
 pub mod clock;
 pub mod config;
 pub mod connection;

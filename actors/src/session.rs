@@ -391,6 +391,7 @@ impl Session {
             temperature: options.temperature,
             max_tokens: options.max_tokens,
             deadline: ends,
+            response_schema: None,
         };
         let timer = run.clone();
         self.deadline = Some(ctx.run_later(self.deps.config.run_deadline, move |act, ctx| {

@@ -42,11 +42,11 @@ impl ClientFrame {
 
 /// Declares [`Command`] and [`Op`] from one list.
 macro_rules! commands {
-    ($( $(#[$doc:meta])* $variant:ident = $wire:literal ),* $(,)?) => {
+    ($( $(#[doc = $doc:literal])* $variant:ident = $wire:literal ),* $(,)?) => {
         /// What a client wants done.
         #[derive(Debug, Clone, PartialEq)]
         pub enum Command {
-            $( $(#[$doc])* $variant($variant), )*
+            $( $(#[doc = $doc])* $variant($variant), )*
             /// Asks for the server's time; shows that the way there and back works.
             Ping,
         }
@@ -54,7 +54,7 @@ macro_rules! commands {
         words! {
             /// The name of a command.
             pub enum Op: "an op" {
-                $( $(#[$doc])* $variant = $wire, )*
+                $( $(#[doc = $doc])* $variant = $wire, )*
                 /// Asks for the server's time.
                 Ping = "ping",
             }
@@ -101,8 +101,91 @@ macro_rules! commands {
                 }
             }
         )*
+
+        #[cfg(feature = "schema")]
+        impl Op {
+            /// Returns the schema of the frame with this command, for the reader's side or the writer's as `generator` says.
+            pub fn schema(self, generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                match self {
+                    $( Self::$variant => generator.subschema_for::<CommandFrame<$variant>>(), )*
+                    Self::Ping => generator.subschema_for::<CommandFrame<Ping>>(),
+                }
+            }
+        }
+
+        $(
+            #[cfg(feature = "schema")]
+            impl CommandFields for $variant {
+                const OP: Op = Op::$variant;
+            }
+        )*
     };
 }
+
+#[cfg(feature = "schema")]
+mod described {
+    use std::borrow::Cow;
+    use std::marker::PhantomData;
+
+    use schemars::{JsonSchema, Schema, SchemaGenerator};
+
+    use super::{ClientFrame, Op};
+    use crate::ids::Ref;
+    use crate::wire::schema::{DescribeFields, Object, one_of};
+
+    /// The fields of a command, beside `op` and `ref`.
+    pub(super) trait CommandFields: DescribeFields {
+        const OP: Op;
+    }
+
+    /// `ping` has no fields.
+    pub(super) struct Ping;
+
+    impl DescribeFields for Ping {
+        const NAME: &'static str = "Ping";
+        const DOC: &'static [&'static str] =
+            &["`ping`: ask for the server's time; shows that the way there and back works."];
+
+        fn describe(_: &mut Object<'_>) {}
+    }
+
+    impl CommandFields for Ping {
+        const OP: Op = Op::Ping;
+    }
+
+    /// A frame with one command.
+    pub(super) struct CommandFrame<T>(PhantomData<T>);
+
+    impl<T: CommandFields> JsonSchema for CommandFrame<T> {
+        fn schema_name() -> Cow<'static, str> {
+            format!("{}Command", T::NAME).into()
+        }
+
+        fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+            let mut object = Object::new(generator);
+            object.word("op", T::OP.as_str());
+            object.required::<Ref>("ref", &["What the client calls it; the reply repeats it."]);
+            T::describe(&mut object);
+            object.finish(T::DOC)
+        }
+    }
+
+    impl JsonSchema for ClientFrame {
+        fn schema_name() -> Cow<'static, str> {
+            "ClientFrame".into()
+        }
+
+        fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+            let frames = Op::ALL.iter().map(|op| op.schema(generator)).collect();
+            one_of(
+                &["A frame from a client: an object with `op`, `ref`, and the command's fields beside them."],
+                frames,
+            )
+        }
+    }
+}
+#[cfg(feature = "schema")]
+use described::{CommandFields, CommandFrame, Ping};
 
 commands! {
     /// Says who is there; the first command.

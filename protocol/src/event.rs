@@ -30,10 +30,11 @@ pub use tool::{ToolCallArgs, ToolCallChunk, ToolCallEnd, ToolCallResult, ToolCal
 /// Declares an event: its own fields, and those that every event has. `in lane` adds the owner of the lane.
 macro_rules! event {
     (
-        $(#[$meta:meta])*
+        $(#[doc = $doc:literal])*
+        $(#[derive($derive:ident)])?
         pub struct $name:ident in lane { $($sections:tt)* }
     ) => {
-        $crate::event::event! { @split [$(#[$meta])*] $name
+        $crate::event::event! { @split [$(#[doc = $doc])* $(#[derive($derive)])?] $name
             [
                 /// The subagent whose lane this is; absent: the run itself.
                 subagent_run_id: String = "subagentRunId",
@@ -42,13 +43,14 @@ macro_rules! event {
         }
     };
     (
-        $(#[$meta:meta])*
+        $(#[doc = $doc:literal])*
+        $(#[derive($derive:ident)])?
         pub struct $name:ident { $($sections:tt)* }
     ) => {
-        $crate::event::event! { @split [$(#[$meta])*] $name [] $($sections)* }
+        $crate::event::event! { @split [$(#[doc = $doc])* $(#[derive($derive)])?] $name [] $($sections)* }
     };
     (
-        @split [$(#[$meta:meta])*] $name:ident [$($lane:tt)*]
+        @split [$(#[doc = $doc:literal])* $(#[derive($derive:ident)])?] $name:ident [$($lane:tt)*]
         $(required { $($required:tt)* })?
         $(any { $($any:tt)* })?
         $(listed { $($listed:tt)* })?
@@ -58,8 +60,8 @@ macro_rules! event {
         $(known { $($known:tt)* })?
     ) => {
         $crate::wire::macros::wire_struct! {
-            $(#[$meta])*
-            #[derive(Debug, Clone, PartialEq)]
+            $(#[doc = $doc])*
+            #[derive(Debug, Clone, PartialEq $(, $derive)?)]
             pub struct $name {
                 $(required { $($required)* })?
                 $(any { $($any)* })?
@@ -87,7 +89,7 @@ pub(crate) use event;
 
 /// Declares [`Event`] and [`EventKind`] from one list.
 macro_rules! events {
-    ($( $(#[$doc:meta])* $variant:ident = $wire:literal ),* $(,)?) => {
+    ($( $(#[doc = $doc:literal])* $variant:ident = $wire:literal ),* $(,)?) => {
         wire_enum! {
             /// An AG-UI 1.0 event: an object with `type`.
             ///
@@ -95,14 +97,14 @@ macro_rules! events {
             /// [`Event::decode_value`] is the tolerant way to read.
             #[derive(Debug, Clone, PartialEq)]
             pub enum Event by "type" {
-                $( $(#[$doc])* $variant($variant) = $wire ),*
+                $( $(#[doc = $doc])* $variant($variant) = $wire ),*
             }
         }
 
         words! {
             /// The `type` of an event.
             pub enum EventKind: "an event type" {
-                $( $(#[$doc])* $variant = $wire ),*
+                $( $(#[doc = $doc])* $variant = $wire ),*
             }
         }
 
@@ -127,6 +129,17 @@ macro_rules! events {
             pub const fn set_timestamp(&mut self, timestamp_ms: i64) {
                 match self {
                     $( Self::$variant(event) => event.timestamp = Some(timestamp_ms), )*
+                }
+            }
+        }
+
+        #[cfg(feature = "schema")]
+        impl EventKind {
+            /// Returns the schema of an event of this kind.
+            pub fn schema(self, generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                use crate::wire::schema::Member;
+                match self {
+                    $( Self::$variant => generator.subschema_for::<Member<Event, $variant>>(), )*
                 }
             }
         }

@@ -59,6 +59,17 @@ enum Alphabet {
     Free,
 }
 
+#[cfg(feature = "schema")]
+impl Alphabet {
+    /// Returns the characters as a class of a regular expression that every dialect reads the same.
+    const fn class(self) -> &'static str {
+        match self {
+            Self::Plain => r"[!#-&(-\[\]-~]",
+            Self::Free => r"[^\x00-\x1f\x7f-\x9f]",
+        }
+    }
+}
+
 fn check(text: &str, alphabet: Alphabet, limit: usize) -> Result<(), IdProblem> {
     if text.is_empty() {
         return Err(IdProblem::Empty);
@@ -79,8 +90,8 @@ fn check(text: &str, alphabet: Alphabet, limit: usize) -> Result<(), IdProblem> 
 }
 
 macro_rules! id {
-    ($(#[$meta:meta])* $name:ident, $kind:literal, $alphabet:ident, $limit:expr, $rule:literal $(, not $reserved:literal)?) => {
-        $(#[$meta])*
+    ($(#[doc = $doc:literal])* $name:ident, $kind:literal, $alphabet:ident, $limit:expr, $rule:literal $(, not $reserved:literal)?) => {
+        $(#[doc = $doc])*
         #[doc = concat!("\n\nMust be ", $rule, ".")]
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(Arc<str>);
@@ -173,6 +184,22 @@ macro_rules! id {
             }
         }
 
+        #[cfg(feature = "schema")]
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                let class = Alphabet::$alphabet.class();
+                crate::wire::schema::id(&[$( $doc ),*], class, $limit, &[$( $reserved )?])
+            }
+        }
+
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.serialize_str(&self.0)
@@ -235,5 +262,11 @@ impl SessionId {
     #[must_use]
     pub fn is_feed_alias(&self) -> bool {
         self.as_str() == Self::FEED
+    }
+
+    /// The schema of an id or of the word that stands for none.
+    #[cfg(feature = "schema")]
+    pub(crate) fn schema_with_reserved() -> schemars::Schema {
+        crate::wire::schema::id(&[], Alphabet::Plain.class(), Self::MAX, &[])
     }
 }

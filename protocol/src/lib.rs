@@ -30,6 +30,8 @@ pub mod limits;
 pub mod message;
 pub mod patch;
 pub mod position;
+#[cfg(feature = "schema")]
+pub mod schema;
 pub mod server;
 pub mod verify;
 pub mod version;
@@ -52,7 +54,7 @@ pub use message::{
 pub use patch::{PatchOp, Pointer};
 pub use position::{Cursor, CursorError, Seq};
 pub use server::{
-    Attached, Cancelled, CaughtUp, Device, Events, EventsRef, Goaway, Limits, OkBody, Pong, Presence, Sent,
+    Attached, Cancelled, CaughtUp, Device, Events, EventsRef, Goaway, Limits, OkBody, OkKind, Pong, Presence, Sent,
     ServerFrame, ServerInfo, ServerOp, SettingsReply, TokenAccepted, UserInfo, Welcome, WireError,
 };
 pub use verify::{OpenEntity, OpenKind, OrderError, Verifier, verify_stream};

@@ -10,6 +10,11 @@ use serde_json::Value;
 /// One operation of a patch: an object with `op`.
 #[derive(Debug, Clone, PartialEq, Serialize, DeriveDeserialize)]
 #[serde(remote = "Self", tag = "op", rename_all = "lowercase")]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "PatchOp", transform = crate::wire::schema::refuse_nulls)
+)]
 pub enum PatchOp {
     /// Puts a value where none was, or into a list.
     Add {
@@ -94,6 +99,25 @@ impl TryFrom<&str> for Pointer {
 impl fmt::Display for Pointer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Pointer {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Pointer".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "pattern": "^(/([^~]|~[01])*)?$",
+            "description": "A JSON Pointer (RFC 6901).",
+        })
     }
 }
 

@@ -11,11 +11,14 @@ use crate::position::Seq;
 use crate::wire::Fields;
 use crate::wire::macros::{wire_struct, words};
 
+#[cfg(feature = "schema")]
+mod described;
 mod read;
 mod reply;
 
 pub use reply::{
-    Attached, Cancelled, Limits, OkBody, Pong, Sent, ServerInfo, SettingsReply, TokenAccepted, UserInfo, Welcome,
+    Attached, Cancelled, Limits, OkBody, OkKind, Pong, Sent, ServerInfo, SettingsReply, TokenAccepted, UserInfo,
+    Welcome,
 };
 
 /// A frame from the server: an object with `op` and the fields beside it.
@@ -48,17 +51,17 @@ pub enum ServerFrame {
 words! {
     /// The name of a server frame; a label for metrics.
     pub enum ServerOp: "an op" {
-        /// [`ServerFrame::Ok`].
+        /// The command was done, or at least accepted.
         Ok = "ok",
-        /// [`ServerFrame::Error`].
+        /// The command was refused.
         Error = "error",
-        /// [`ServerFrame::Events`].
+        /// Events of a session, in order.
         Events = "events",
-        /// [`ServerFrame::CaughtUp`].
+        /// The attached client has everything up to here; what follows is live.
         CaughtUp = "caught_up",
-        /// [`ServerFrame::Presence`].
+        /// Who else is there; no seq, never stored.
         Presence = "presence",
-        /// [`ServerFrame::Goaway`].
+        /// The server goes away: finish reading, then come back.
         Goaway = "goaway",
     }
 }

@@ -12,6 +12,8 @@ use serde::ser::SerializeMap;
 use serde_json::Value;
 
 pub(crate) mod macros;
+#[cfg(feature = "schema")]
+pub(crate) mod schema;
 pub(crate) mod tree;
 
 /// A value whose wire form is a map of fixed fields that may be merged into a bigger flat map.
@@ -37,8 +39,13 @@ pub(crate) trait Tagged: Sized {
     /// Name of the telling field.
     const TAG: &'static str;
 
+    /// The values of the telling field that this version knows.
+    const KNOWN: &'static [&'static str];
+
     /// Whether this version knows the value of the telling field.
-    fn is_known(tag: &str) -> bool;
+    fn is_known(tag: &str) -> bool {
+        Self::KNOWN.contains(&tag)
+    }
 }
 
 /// A map key or a word, borrowed from the input where the format can.

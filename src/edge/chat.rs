@@ -74,7 +74,7 @@ pub(super) async fn message(
     caller: Caller,
     body: Body,
 ) -> Result<HttpResponse, ApiError> {
-    let turn = Turn::read(body.0, state.message_chars)?;
+    let turn = Turn::read(body.0, state.bounds.message_chars)?;
     let caller = caller.acting_as(&state, turn.user.clone())?;
     let answer = detached(async move { Box::pin(take_turn(&directory, caller, turn)).await }).await?;
     Ok(HttpResponse::Ok().json(answer))

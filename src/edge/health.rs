@@ -5,15 +5,81 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use actix_web::{HttpResponse, http::header, web};
 use kronos_actors::{clock::Millis, gemini::GeminiStatus, upstream::CircuitState};
 use kronos_protocol::error::ErrorCode;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{EdgeState, error::ApiError, rfc3339};
+use super::{
+    EdgeState,
+    endpoint::{Endpoint, Tag, get},
+    error::ApiError,
+    rfc3339,
+};
 use crate::{config::ComposioConfig, telemetry};
 
+mod examples;
 mod probe;
 
 pub(crate) use probe::Prober;
+
+pub(super) fn endpoints() -> Vec<Endpoint> {
+    let open = |endpoint: Endpoint, id, summary| endpoint.named(id, Tag::Health, summary).public().uncounted();
+    vec![
+        open(
+            get(&["/health", "/api/v1/health/", "/api/v1/health"], health),
+            "health",
+            "Whether the server answers",
+        )
+        .returns::<Alive>(200, "It does", || json!({"status": "healthy"})),
+        open(get(&["/health/live"], live), "health_live", "Whether the process lives").returns::<Alive>(
+            200,
+            "It does",
+            || json!({"status": "alive"}),
+        ),
+        open(
+            get(&["/health/ready"], ready),
+            "health_ready",
+            "Whether requests should come here",
+        )
+        .about("503 while the server starts, drains, or is without its store; `details.reason` says which.")
+        .returns::<Alive>(200, "They should", || json!({"status": "ready"}))
+        .fails(&[ErrorCode::ShuttingDown, ErrorCode::Storage]),
+        open(
+            get(&["/api/v1/health/detailed"], detailed),
+            "health_detailed",
+            "Everything about the server's health",
+        )
+        .about(
+            "`unhealthy`: the store does not work, nothing can be served. `degraded`: an upstream does not work. Asking costs \
+             no upstream anything: it tells what traffic and a slow background probe found.",
+        )
+        .returns::<DetailedHealth>(200, "The server and its services", examples::detailed),
+        open(
+            get(&["/api/v1/health/database"], database),
+            "health_database",
+            "The health of the store",
+        )
+        .returns::<DatabaseHealth>(200, "The store, whatever its status", examples::database),
+        open(
+            get(&["/api/v1/health/gemini"], gemini),
+            "health_gemini",
+            "The health of the model's service",
+        )
+        .returns::<GeminiHealth>(200, "The service, whatever its status", examples::gemini),
+        open(
+            get(&["/api/v1/health/composio"], composio),
+            "health_composio",
+            "The health of Composio",
+        )
+        .returns::<ComposioHealth>(200, "Composio, whatever its status", examples::composio),
+        open(get(&["/metrics"], metrics), "metrics", "Metrics for Prometheus").sends(
+            200,
+            "Prometheus' text format",
+            "text/plain; version=0.0.4; charset=utf-8",
+            "# TYPE kronos_connections gauge\nkronos_connections 2\n",
+        ),
+    ]
+}
 
 /// What probes left.
 pub(crate) struct Health {
@@ -65,7 +131,7 @@ impl Health {
 }
 
 /// One word about a service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum ServiceStatus {
     /// As far as is known it works.
@@ -89,8 +155,30 @@ impl From<GeminiStatus> for ServiceStatus {
     }
 }
 
+/// What the circuit breaker does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Circuit {
+    /// Requests pass.
+    Closed,
+    /// Requests are refused.
+    Open,
+    /// One request passes, to find out.
+    HalfOpen,
+}
+
+impl From<CircuitState> for Circuit {
+    fn from(state: CircuitState) -> Self {
+        match state {
+            CircuitState::Closed => Self::Closed,
+            CircuitState::Open => Self::Open,
+            CircuitState::HalfOpen => Self::HalfOpen,
+        }
+    }
+}
+
 /// One word about the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum ServerStatus {
     /// Everything works that is configured.
@@ -102,13 +190,13 @@ enum ServerStatus {
 }
 
 /// That the process is there.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Alive {
     status: &'static str,
 }
 
 /// The store.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct DatabaseHealth {
     status: ServiceStatus,
     configured: bool,
@@ -117,6 +205,7 @@ struct DatabaseHealth {
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'static str>,
     /// When it was last probed.
+    #[schemars(extend("format" = "date-time"))]
     checked_at: Option<String>,
     commits: u64,
     failed_commits: u64,
@@ -127,7 +216,7 @@ struct DatabaseHealth {
 }
 
 /// The model's service.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct GeminiHealth {
     status: ServiceStatus,
     configured: bool,
@@ -135,8 +224,10 @@ struct GeminiHealth {
     latency_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
-    circuit: CircuitState,
+    circuit: Circuit,
+    #[schemars(extend("format" = "date-time"))]
     last_success: Option<String>,
+    #[schemars(extend("format" = "date-time"))]
     last_failure: Option<String>,
     /// The class of the last failure.
     last_failure_code: Option<&'static str>,
@@ -147,7 +238,7 @@ struct GeminiHealth {
 }
 
 /// Composio.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct ComposioHealth {
     status: ServiceStatus,
     configured: bool,
@@ -156,11 +247,12 @@ struct ComposioHealth {
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'static str>,
     /// When it was last probed; without that nothing is known yet.
+    #[schemars(extend("format" = "date-time"))]
     checked_at: Option<String>,
 }
 
 /// All services.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Services {
     database: DatabaseHealth,
     composio: ComposioHealth,
@@ -168,9 +260,10 @@ struct Services {
 }
 
 /// Everything about the server.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct DetailedHealth {
     status: ServerStatus,
+    #[schemars(extend("format" = "date-time"))]
     timestamp: String,
     version: &'static str,
     environment: &'static str,
@@ -267,7 +360,7 @@ fn gemini_state(state: &EdgeState) -> GeminiHealth {
         configured: health.configured,
         latency_ms: health.latency_ms,
         error: health.error,
-        circuit: health.circuit,
+        circuit: health.circuit.into(),
         last_success: health.last_success_ms.map(rfc3339),
         last_failure: health.last_failure.map(|(at_ms, _)| rfc3339(at_ms)),
         last_failure_code: health.last_failure.map(|(_, code)| code.as_str()),

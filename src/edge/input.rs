@@ -2,36 +2,195 @@
 //!
 //! Types of errors are named as FastAPI names them, so that existing clients understand them.
 
-use std::future::Future;
+use std::future::{Future, Ready, ready};
 
 use actix_web::{FromRequest, HttpRequest, dev::Payload, http::header, web};
 use bytes::BytesMut;
 use futures_util::{StreamExt, future::LocalBoxFuture};
 use serde_json::{Map, Value};
 
+pub(crate) use self::fields::{Field, Fields, Id, Rule, Shape, field};
 use super::{
     EdgeState,
     error::{ApiError, Row},
 };
 
-/// A JSON object from the body: `application/json`, within the size limit.
-#[derive(Debug)]
-pub(crate) struct Body(pub(crate) Map<String, Value>);
+mod fields;
 
-impl FromRequest for Body {
+/// Bounds of requests that the configuration sets.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// Largest body, in bytes.
+    pub(crate) body_bytes: usize,
+    /// Longest message, in characters.
+    pub(crate) message_chars: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        let config = crate::config::Config::default();
+        Self::of(&config)
+    }
+}
+
+impl Bounds {
+    /// Takes them from the configuration.
+    pub(crate) fn of(config: &crate::config::Config) -> Self {
+        Self {
+            body_bytes: config.server.body_bytes,
+            message_chars: config.session.message_chars,
+        }
+    }
+}
+
+fn bounds_of(request: &HttpRequest) -> Bounds {
+    request
+        .app_data::<web::Data<EdgeState>>()
+        .map_or_else(Bounds::default, |state| state.bounds)
+}
+
+/// What a request says.
+pub(crate) trait Input: Sized + 'static {
+    /// What it is called in the OpenAPI document.
+    const NAME: &'static str;
+
+    /// Takes its fields. Every field must be asked for on every way to the first `?`: what is asked for is also what the
+    /// OpenAPI document says.
+    fn read(fields: &mut Fields) -> Option<Self>;
+}
+
+/// Returns what an input accepts.
+pub(crate) fn shape<T: Input>(bounds: Bounds) -> Shape {
+    let mut fields = Fields::describing(bounds);
+    drop(T::read(&mut fields));
+    fields.into_shape()
+}
+
+/// Reads an input out of an object.
+pub(crate) fn read<T: Input>(place: &str, map: Map<String, Value>, bounds: Bounds) -> Result<T, ApiError> {
+    let mut fields = Fields::new(place, map).within(bounds);
+    let input = T::read(&mut fields);
+    fields.finish()?;
+    input.ok_or_else(ApiError::internal)
+}
+
+/// An input from the body: an `application/json` object within the size limit.
+#[derive(Debug)]
+pub(crate) struct Json<T>(pub(crate) T);
+
+impl<T: Input> FromRequest for Json<T> {
     type Error = ApiError;
     type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let limit = request
-            .app_data::<web::Data<EdgeState>>()
-            .map_or(1 << 20, |state| state.body_bytes);
-        let head = check_head(request, limit);
-        let payload = payload.take();
+        let bounds = bounds_of(request);
+        let body = body(request, payload, bounds.body_bytes);
+        Box::pin(async move { read("body", read_object(&body.await?)?, bounds).map(Self) })
+    }
+}
+
+/// The same where the body may be left out altogether.
+#[derive(Debug)]
+pub(crate) struct OptionalJson<T>(pub(crate) T);
+
+impl<T: Input> FromRequest for OptionalJson<T> {
+    type Error = ApiError;
+    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let bounds = bounds_of(request);
+        let body = optional_body(request, payload, bounds.body_bytes);
+        Box::pin(async move { read("body", body.await?, bounds).map(Self) })
+    }
+}
+
+/// An input from the query.
+#[derive(Debug)]
+pub(crate) struct QueryOf<T>(pub(crate) T);
+
+impl<T: Input> FromRequest for QueryOf<T> {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
+        let bounds = bounds_of(request);
+        ready(query(request).and_then(|map| read("query", map, bounds)).map(Self))
+    }
+}
+
+/// An input from the body or, where there is none, from the query: what the Python server took either way.
+#[derive(Debug)]
+pub(crate) struct JsonOrQuery<T>(pub(crate) T);
+
+impl<T: Input> FromRequest for JsonOrQuery<T> {
+    type Error = ApiError;
+    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let bounds = bounds_of(request);
+        let query = query(request);
+        let body = optional_body(request, payload, bounds.body_bytes);
         Box::pin(async move {
-            head?;
-            read_object(&collect(payload, limit).await?).map(Self)
+            let (body, query) = (body.await?, query?);
+            let (place, map) = if body.is_empty() && !query.is_empty() {
+                ("query", query)
+            } else {
+                ("body", body)
+            };
+            read(place, map, bounds).map(Self)
         })
+    }
+}
+
+/// The `{id}` of a path.
+#[derive(Debug)]
+pub(crate) struct PathId<T>(pub(crate) T);
+
+impl<T: Id + 'static> FromRequest for PathId<T> {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
+        let text = web::Path::<String>::from_request(request, &mut Payload::None).into_inner();
+        ready(match text {
+            Ok(text) => path_id("id", text.into_inner()).map(Self),
+            Err(_text) => Err(one("path.id", "the path could not be read", "value_error")),
+        })
+    }
+}
+
+/// The id in a path.
+pub(crate) fn path_id<T: TryFrom<String, Error: std::fmt::Display>>(name: &str, text: String) -> Result<T, ApiError> {
+    T::try_from(text).map_err(|error| one(&format!("path.{name}"), &error.to_string(), "value_error"))
+}
+
+fn body(
+    request: &HttpRequest,
+    payload: &mut Payload,
+    limit: usize,
+) -> impl Future<Output = Result<BytesMut, ApiError>> + use<> {
+    let head = check_head(request, limit);
+    let payload = payload.take();
+    async move {
+        head?;
+        collect(payload, limit).await
+    }
+}
+
+fn optional_body(
+    request: &HttpRequest,
+    payload: &mut Payload,
+    limit: usize,
+) -> impl Future<Output = Result<Map<String, Value>, ApiError>> + use<> {
+    let head = check_head(request, limit);
+    let payload = payload.take();
+    async move {
+        let bytes = collect(payload, limit).await?;
+        if bytes.is_empty() {
+            return Ok(Map::new());
+        }
+        head?;
+        read_object(&bytes)
     }
 }
 
@@ -91,216 +250,12 @@ fn one(field: &str, message: &str, kind: &'static str) -> ApiError {
     }])
 }
 
-/// The body where it may be left out altogether.
-#[derive(Debug)]
-pub(crate) struct OptionalBody(pub(crate) Map<String, Value>);
-
-impl FromRequest for OptionalBody {
-    type Error = ApiError;
-    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
-
-    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let limit = request
-            .app_data::<web::Data<EdgeState>>()
-            .map_or(1 << 20, |state| state.body_bytes);
-        let head = check_head(request, limit);
-        let payload = payload.take();
-        Box::pin(async move {
-            let bytes = collect(payload, limit).await?;
-            if bytes.is_empty() {
-                return Ok(Self(Map::new()));
-            }
-            head?;
-            read_object(&bytes).map(Self)
-        })
-    }
-}
-
 /// The query as an object of texts; of a name that comes twice the last counts.
-#[derive(Debug)]
-pub(crate) struct Query(pub(crate) Map<String, Value>);
-
-impl FromRequest for Query {
-    type Error = ApiError;
-    type Future = std::future::Ready<Result<Self, ApiError>>;
-
-    fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
-        let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string());
-        let map = pairs.map(|pairs| {
-            pairs
-                .into_inner()
-                .into_iter()
-                .map(|(k, v)| (k, Value::String(v)))
-                .collect()
-        });
-        std::future::ready(
-            map.map(Self)
-                .map_err(|_text| one("query", "the query could not be read", "query_invalid")),
-        )
-    }
-}
-
-/// Takes fields out of an object and keeps a row for each that is wrong.
-pub(crate) struct Fields {
-    place: &'static str,
-    map: Map<String, Value>,
-    rows: Vec<Row>,
-}
-
-impl Fields {
-    /// Starts on an object; `place` is `body` or `query`.
-    pub(crate) fn new(place: &'static str, map: Map<String, Value>) -> Self {
-        Self {
-            place,
-            map,
-            rows: Vec::new(),
-        }
-    }
-
-    /// Notes that a field is wrong.
-    pub(crate) fn refuse(&mut self, name: &str, message: impl Into<String>, kind: &'static str) {
-        self.rows.push(Row {
-            field: format!("{}.{name}", self.place),
-            message: message.into(),
-            kind,
-        });
-    }
-
-    /// Ends: an error with all rows when there is any.
-    pub(crate) fn finish(&mut self) -> Result<(), ApiError> {
-        if self.rows.is_empty() {
-            Ok(())
-        } else {
-            Err(ApiError::validation(&self.rows))
-        }
-    }
-
-    /// Takes a field; null counts as absent.
-    pub(crate) fn take(&mut self, name: &str) -> Option<Value> {
-        self.map.remove(name).filter(|value| !value.is_null())
-    }
-
-    /// Takes a text that may be absent, within a number of characters.
-    pub(crate) fn text(&mut self, name: &str, min: usize, max: usize) -> Option<String> {
-        let text = match self.take(name)? {
-            Value::String(text) => text,
-            _ => {
-                self.refuse(name, "Input should be a valid string", "string_type");
-                return None;
-            }
-        };
-        let count = text.chars().count();
-        if count < min {
-            self.refuse(
-                name,
-                format!("String should have at least {min} characters"),
-                "string_too_short",
-            );
-        } else if count > max {
-            self.refuse(
-                name,
-                format!("String should have at most {max} characters"),
-                "string_too_long",
-            );
-        } else {
-            return Some(text);
-        }
-        None
-    }
-
-    /// Takes a text that must be there.
-    pub(crate) fn required_text(&mut self, name: &str, min: usize, max: usize) -> Option<String> {
-        if self.map.get(name).is_none_or(Value::is_null) {
-            self.refuse(name, "Field required", "missing");
-            return None;
-        }
-        self.text(name, min, max)
-    }
-
-    /// Takes a number that may be absent, within bounds.
-    pub(crate) fn number(&mut self, name: &str, min: f64, max: f64) -> Option<f64> {
-        let value = self.take(name)?;
-        let number = match &value {
-            Value::Number(number) => number.as_f64(),
-            Value::String(text) => text.parse().ok(),
-            _ => None,
-        };
-        match number {
-            Some(number) if number < min => self.refuse(
-                name,
-                format!("Input should be greater than or equal to {min}"),
-                "greater_than_equal",
-            ),
-            Some(number) if number > max => self.refuse(
-                name,
-                format!("Input should be less than or equal to {max}"),
-                "less_than_equal",
-            ),
-            Some(number) if number.is_finite() => return Some(number),
-            _ => self.refuse(name, "Input should be a valid number", "float_type"),
-        }
-        None
-    }
-
-    /// Takes a whole number that may be absent, within bounds.
-    pub(crate) fn integer(&mut self, name: &str, min: u64, max: u64) -> Option<u64> {
-        let value = self.take(name)?;
-        let number = match &value {
-            Value::Number(number) => number.as_i64(),
-            Value::String(text) => text.parse().ok(),
-            _ => None,
-        };
-        let Some(number) = number else {
-            self.refuse(name, "Input should be a valid integer", "int_type");
-            return None;
-        };
-        match u64::try_from(number) {
-            Ok(number) if number > max => self.refuse(
-                name,
-                format!("Input should be less than or equal to {max}"),
-                "less_than_equal",
-            ),
-            Ok(number) if number >= min => return Some(number),
-            _ => self.refuse(
-                name,
-                format!("Input should be greater than or equal to {min}"),
-                "greater_than_equal",
-            ),
-        }
-        None
-    }
-
-    /// Takes a JSON object that may be absent, within a number of encoded bytes.
-    pub(crate) fn object(&mut self, name: &str, max_bytes: usize) -> Option<Map<String, Value>> {
-        match self.take(name)? {
-            Value::Object(map) if serde_json::to_vec(&map).is_ok_and(|bytes| bytes.len() <= max_bytes) => {
-                return Some(map);
-            }
-            Value::Object(_) => self.refuse(
-                name,
-                format!("Object should have at most {max_bytes} bytes"),
-                "too_long",
-            ),
-            _ => self.refuse(name, "Input should be a valid dictionary", "dict_type"),
-        }
-        None
-    }
-
-    /// Takes an id that may be absent.
-    pub(crate) fn id<T: TryFrom<String, Error: std::fmt::Display>>(&mut self, name: &str) -> Option<T> {
-        let Value::String(text) = self.take(name)? else {
-            self.refuse(name, "Input should be a valid string", "string_type");
-            return None;
-        };
-        T::try_from(text)
-            .map_err(|error| self.refuse(name, error.to_string(), "value_error"))
-            .ok()
-    }
-}
-
-/// The id in a path.
-pub(crate) fn path_id<T: TryFrom<String, Error: std::fmt::Display>>(name: &str, text: String) -> Result<T, ApiError> {
-    T::try_from(text).map_err(|error| one(&format!("path.{name}"), &error.to_string(), "value_error"))
+fn query(request: &HttpRequest) -> Result<Map<String, Value>, ApiError> {
+    let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string())
+        .map_err(|_text| one("query", "the query could not be read", "query_invalid"))?;
+    let pairs = pairs.into_inner().into_iter();
+    Ok(pairs.map(|(name, value)| (name, Value::String(value))).collect())
 }
 
 /// Runs `work` to its end even when the client that asked goes away meanwhile.
@@ -312,67 +267,43 @@ pub(crate) async fn detached<T: 'static>(
         .map_err(|_panicked| ApiError::internal())?
 }
 
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
+/// The body as an object.
+#[derive(Debug)]
+pub(crate) struct Body(pub(crate) Map<String, Value>);
 
-    use super::*;
+impl FromRequest for Body {
+    type Error = ApiError;
+    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
 
-    fn fields(value: Value) -> Fields {
-        let Value::Object(map) = value else {
-            panic!("not an object")
-        };
-        Fields::new("body", map)
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let body = body(request, payload, bounds_of(request).body_bytes);
+        Box::pin(async move { read_object(&body.await?).map(Self) })
     }
+}
 
-    fn kinds(fields: &mut Fields) -> Vec<(String, &'static str)> {
-        fields.rows.drain(..).map(|row| (row.field, row.kind)).collect()
+/// The body where it may be left out altogether.
+#[derive(Debug)]
+pub(crate) struct OptionalBody(pub(crate) Map<String, Value>);
+
+impl FromRequest for OptionalBody {
+    type Error = ApiError;
+    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let body = optional_body(request, payload, bounds_of(request).body_bytes);
+        Box::pin(async move { body.await.map(Self) })
     }
+}
 
-    #[test]
-    fn text_is_counted_in_characters_at_its_bounds() {
-        for (text, min, max, good) in [
-            ("ä", 1, 1, true),
-            ("", 1, 2, false),
-            ("äöü", 1, 2, false),
-            ("äö", 1, 2, true),
-            ("äö", 3, 4, false),
-        ] {
-            let mut fields = fields(json!({"a": text}));
-            assert_eq!(fields.text("a", min, max).is_some(), good, "{text}");
-        }
-    }
+/// The query as an object of texts.
+#[derive(Debug)]
+pub(crate) struct Query(pub(crate) Map<String, Value>);
 
-    #[test]
-    fn numbers_are_read_at_their_bounds_and_from_queries() {
-        let mut f = fields(json!({"a": 0, "b": 2.0, "c": 2.001, "d": "50", "e": "x", "f": -1, "g": 101}));
-        assert_eq!(f.number("a", 0.0, 2.0), Some(0.0));
-        assert_eq!(f.number("b", 0.0, 2.0), Some(2.0));
-        assert_eq!(f.number("c", 0.0, 2.0), None);
-        assert_eq!(f.integer("d", 1, 100), Some(50));
-        assert_eq!(f.integer("e", 1, 100), None);
-        assert_eq!(f.integer("f", 1, 100), None);
-        assert_eq!(f.integer("g", 1, 100), None);
-        let rows = kinds(&mut f);
-        let expected = [
-            ("body.c", "less_than_equal"),
-            ("body.e", "int_type"),
-            ("body.f", "greater_than_equal"),
-            ("body.g", "less_than_equal"),
-        ];
-        assert_eq!(rows, expected.map(|(field, kind)| (field.to_owned(), kind)));
-    }
+impl FromRequest for Query {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
 
-    #[test]
-    fn every_wrong_field_has_a_row() {
-        let mut f = fields(json!({"b": 1, "c": null, "d": [], "e": {"k": "xxxxxxxxxx"}}));
-        for name in ["a", "b", "c"] {
-            assert_eq!(f.required_text(name, 1, 5), None);
-        }
-        assert_eq!(f.object("d", 100), None);
-        assert_eq!(f.object("e", 10), None);
-        let rows = kinds(&mut f);
-        let expected = ["missing", "string_type", "missing", "dict_type", "too_long"];
-        assert_eq!(rows.iter().map(|(_, kind)| *kind).collect::<Vec<_>>(), expected);
+    fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
+        ready(query(request).map(Self))
     }
 }

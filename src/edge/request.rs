@@ -155,7 +155,7 @@ impl Call {
             counted: Counted::default(),
             incoming: Incoming::default(),
             link: request.conn_data::<Rc<Link>>().cloned(),
-            body_bytes: state.map_or(usize::MAX, |state| state.body_bytes),
+            body_bytes: state.map_or(usize::MAX, |state| state.bounds.body_bytes),
             hsts: state.is_some_and(|state| state.hsts),
         };
         if call.cors.is_preflight() {
@@ -167,7 +167,7 @@ impl Call {
         let refused = state.limits.address(request, peer.address, &call.counted).err();
         // A websocket reads what comes for itself.
         if !limits::is_websocket(request.match_info().as_str()) {
-            call.incoming = Incoming::bound(request, state.body_bytes, state.body_timeout);
+            call.incoming = Incoming::bound(request, call.body_bytes, state.body_timeout);
         }
         let refused = refused.or_else(|| call.refusal());
         let answer = refused.map(|error| with_id(&call.id, || error.error_response()));

@@ -1,6 +1,7 @@
 //! The HTTP surface as a client meets it: the real server on a free port, real requests.
 
 #[cfg(test)]
+mod analyze;
 mod auth;
 #[cfg(test)]
 mod chat;
@@ -12,3 +13,11 @@ mod harness;
 mod headers;
 #[cfg(test)]
 mod health;
+#[cfg(test)]
+mod later;
+#[cfg(test)]
+mod limits;
+#[cfg(test)]
+mod slow;
+#[cfg(test)]
+mod wire;

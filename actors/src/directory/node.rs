@@ -53,6 +53,7 @@ thread_local! {
 struct Core {
     directory: Addr<Directory>,
     sessions: Arc<AtomicUsize>,
+    gemini: GeminiRef,
 }
 
 /// What the cores of one process share.
@@ -195,7 +196,7 @@ impl DirectoryRef {
         let sessions = Arc::new(AtomicUsize::new(0));
         let directory = Directory {
             node: Arc::clone(&self.node),
-            gemini,
+            gemini: gemini.clone(),
             live: HashMap::new(),
             asleep: HashMap::new(),
             strikes: HashMap::new(),
@@ -216,8 +217,19 @@ impl DirectoryRef {
         );
         let mut cores = self.node.cores.write().unwrap_or_else(PoisonError::into_inner);
         CORE.set(Some(cores.len()));
-        cores.push(Core { directory, sessions });
+        cores.push(Core {
+            directory,
+            sessions,
+            gemini,
+        });
         self.node.joined.send_replace(cores.len());
+    }
+
+    /// The Gemini service of this thread's core, or of any; `None` before a thread has joined.
+    pub fn gemini(&self) -> Option<GeminiRef> {
+        let cores = self.node.cores.read().unwrap_or_else(PoisonError::into_inner);
+        let own = CORE.get().and_then(|core| cores.get(core));
+        own.or_else(|| cores.first()).map(|core| core.gemini.clone())
     }
 
     /// Waits until `cores` threads have joined.

@@ -137,6 +137,8 @@ pub(crate) fn body(request: &GenerateRequest, config: &GeminiConfig) -> Result<B
                 .thinking_level
                 .as_deref()
                 .map(|thinking_level| ThinkingConfig { thinking_level }),
+            response_mime_type: request.response_schema.is_some().then_some("application/json"),
+            response_json_schema: request.response_schema.as_deref(),
         },
     };
     match serde_json::to_vec(&body) {
@@ -215,6 +217,7 @@ mod tests {
             temperature: None,
             max_tokens: None,
             deadline: crate::clock::Clock::default().instant(),
+            response_schema: None,
         }
     }
 

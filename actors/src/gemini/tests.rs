@@ -81,6 +81,7 @@ fn request(model: Option<&str>) -> GenerateRequest {
         temperature: None,
         max_tokens: None,
         deadline: Clock::default().instant() + Duration::from_secs(600),
+        response_schema: None,
     }
 }
 

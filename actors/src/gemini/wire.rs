@@ -55,6 +55,10 @@ pub(crate) struct GenerationConfig<'a> {
     pub(crate) temperature: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) thinking_config: Option<ThinkingConfig<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) response_mime_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) response_json_schema: Option<&'a Value>,
 }
 
 /// How much the model thinks before it answers.

@@ -108,6 +108,7 @@ pub(crate) fn request(text: &str) -> GenerateRequest {
         temperature: None,
         max_tokens: None,
         deadline: Clock::default().instant() + Duration::from_secs(600),
+        response_schema: None,
     }
 }
 

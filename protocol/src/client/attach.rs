@@ -6,7 +6,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use super::settings::SessionSettings;
 use crate::ids::SessionId;
 use crate::position::Cursor;
-use crate::wire::macros::wire_struct;
+use crate::wire::macros::{json_schema_of, wire_struct};
 use crate::wire::{Fields, FieldsVisitor, FromFields, write_map};
 
 /// `attach`: follow a session.
@@ -77,12 +77,17 @@ wire_struct! {
     /// The flat wire form of [`Attach`].
     struct AttachFields {
         required {
+            /// Which one: an id, `@me` for the caller's own feed, or `new` for a session to be made.
             session: String = "session",
         }
         nullable {
+            /// The last position the client has seen; absent: from the start.
             after: Cursor = "after",
+            /// Only the last so many events of history; 0 for none.
             tail: u32 = "tail",
+            /// Of a new session the title; absent: made from the first message.
             title: String = "title",
+            /// Of a new session the settings, where they are not the defaults.
             settings: SessionSettings = "settings",
         }
     }
@@ -149,3 +154,16 @@ impl<'de> Deserialize<'de> for Attach {
         deserializer.deserialize_map(FieldsVisitor::<Self>(std::marker::PhantomData))
     }
 }
+
+#[cfg(feature = "schema")]
+impl crate::wire::schema::DescribeFields for Attach {
+    const NAME: &'static str = "Attach";
+    const DOC: &'static [&'static str] = &["`attach`: follow a session."];
+
+    fn describe(object: &mut crate::wire::schema::Object<'_>) {
+        AttachFields::describe(object);
+        object.refine("session", SessionId::schema_with_reserved());
+    }
+}
+
+json_schema_of!(Attach, generator => crate::wire::schema::of_fields::<Self>(generator));

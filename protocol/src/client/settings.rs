@@ -4,7 +4,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::ids::SessionId;
-use crate::wire::macros::{wire_struct, words};
+use crate::wire::macros::{json_schema_of, wire_struct, words};
 use crate::wire::{Fields, FieldsVisitor, FromFields, write_map};
 
 words! {
@@ -140,3 +140,16 @@ impl<'de> Deserialize<'de> for Settings {
         deserializer.deserialize_map(FieldsVisitor::<Self>(std::marker::PhantomData))
     }
 }
+
+#[cfg(feature = "schema")]
+impl crate::wire::schema::DescribeFields for Settings {
+    const NAME: &'static str = "Settings";
+    const DOC: &'static [&'static str] = &["`settings`: change settings of a session. What is absent stays as it is."];
+
+    fn describe(object: &mut crate::wire::schema::Object<'_>) {
+        object.required::<SessionId>("session", &["The session."]);
+        SessionSettings::describe(object);
+    }
+}
+
+json_schema_of!(Settings, generator => crate::wire::schema::of_fields::<Self>(generator));

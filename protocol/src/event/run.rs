@@ -97,6 +97,11 @@ event! {
     rename_all = "lowercase",
     rename_all_fields = "camelCase"
 )]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "Outcome", transform = crate::wire::schema::refuse_nulls)
+)]
 pub enum Outcome {
     /// It is done.
     Success {
@@ -108,6 +113,7 @@ pub enum Outcome {
     Interrupt {
         /// The questions, at least one.
         #[serde(deserialize_with = "at_least_one")]
+        #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
         interrupts: Vec<Interrupt>,
     },
     /// Somebody stopped it.
@@ -116,10 +122,7 @@ pub enum Outcome {
 
 impl Tagged for Outcome {
     const TAG: &'static str = "type";
-
-    fn is_known(tag: &str) -> bool {
-        matches!(tag, "success" | "interrupt" | "cancelled")
-    }
+    const KNOWN: &'static [&'static str] = &["success", "interrupt", "cancelled"];
 }
 
 fn at_least_one<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Interrupt>, D::Error> {

@@ -74,6 +74,11 @@ event! {
     rename_all = "lowercase",
     rename_all_fields = "camelCase"
 )]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "SubagentOutcome", transform = crate::wire::schema::refuse_nulls)
+)]
 pub enum SubagentOutcome {
     /// It is done.
     Success,
@@ -87,10 +92,7 @@ pub enum SubagentOutcome {
 
 impl Tagged for SubagentOutcome {
     const TAG: &'static str = "type";
-
-    fn is_known(tag: &str) -> bool {
-        matches!(tag, "success" | "suspended")
-    }
+    const KNOWN: &'static [&'static str] = &["success", "suspended"];
 }
 
 object_enums!(SubagentOutcome);

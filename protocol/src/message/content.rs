@@ -13,6 +13,7 @@ use crate::wire::not_null;
 /// A text, or parts: on the wire a string or a list.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum UserContent {
     /// Plain text.
     Text(String),
@@ -23,6 +24,11 @@ pub enum UserContent {
 /// One part of a message: an object with `type`. A type this version does not know is refused, not dropped.
 #[derive(Debug, Clone, PartialEq, Serialize, DeriveDeserialize)]
 #[serde(remote = "Self", tag = "type", rename_all = "lowercase")]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "ContentPart", transform = crate::wire::schema::refuse_nulls)
+)]
 pub enum ContentPart {
     /// A text.
     Text {
@@ -70,6 +76,11 @@ pub enum ContentPart {
     tag = "type",
     rename_all = "lowercase",
     rename_all_fields = "camelCase"
+)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "Source", transform = crate::wire::schema::refuse_nulls)
 )]
 pub enum Source {
     /// Here.

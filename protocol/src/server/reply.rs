@@ -7,18 +7,50 @@ use crate::event::TokenUsage;
 use crate::ids::{ConnectionId, EpochId, RunId, SessionId, UserId};
 use crate::limits;
 use crate::position::Seq;
-use crate::wire::macros::wire_struct;
+use crate::wire::macros::{wire_struct, words};
 use crate::wire::{Fields, write_map};
 
 /// Declares [`OkBody`]: on the wire its fields are beside `ref`.
 macro_rules! bodies {
-    ($( $(#[$doc:meta])* $variant:ident($inner:ident) ),* $(,)?) => {
+    ($( $(#[doc = $doc:literal])* $variant:ident($inner:ident) = $wire:literal ),* $(,)?) => {
         /// What a command gives. On the wire its fields are beside `op` and `ref`.
         #[derive(Debug, Clone, PartialEq)]
         pub enum OkBody {
-            $( $(#[$doc])* $variant($inner), )*
+            $( $(#[doc = $doc])* $variant($inner), )*
             /// To `detach`, `unqueue`, `typing`: nothing but that it was done.
             Done,
+        }
+
+        words! {
+            /// What a command gives, by name. Not on the wire: the fields tell.
+            pub enum OkKind: "what a command gives" {
+                $( $(#[doc = $doc])* $variant = $wire, )*
+                /// To `detach`, `unqueue`, `typing`: nothing but that it was done.
+                Done = "done",
+            }
+        }
+
+        impl OkBody {
+            /// Returns which of them it is.
+            #[must_use]
+            pub const fn kind(&self) -> OkKind {
+                match self {
+                    $( Self::$variant(_) => OkKind::$variant, )*
+                    Self::Done => OkKind::Done,
+                }
+            }
+        }
+
+        #[cfg(feature = "schema")]
+        impl OkKind {
+            /// Returns the schema of an `ok` frame with this body.
+            pub fn schema(self, generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                use super::described::{Done, OkFrame};
+                match self {
+                    $( Self::$variant => generator.subschema_for::<OkFrame<$inner>>(), )*
+                    Self::Done => generator.subschema_for::<OkFrame<Done>>(),
+                }
+            }
         }
 
         impl Fields for OkBody {
@@ -49,19 +81,19 @@ macro_rules! bodies {
 
 bodies! {
     /// To `hello`.
-    Welcome(Welcome),
+    Welcome(Welcome) = "welcome",
     /// To `attach`; the events follow, then `caught_up`.
-    Attached(Attached),
+    Attached(Attached) = "attached",
     /// To `send`, `resume`, `edit` and `regenerate`: it is durable, not answered.
-    Sent(Sent),
+    Sent(Sent) = "sent",
     /// To `cancel`.
-    Cancelled(Cancelled),
+    Cancelled(Cancelled) = "cancelled",
     /// To `token`.
-    TokenAccepted(TokenAccepted),
+    TokenAccepted(TokenAccepted) = "token",
     /// To `ping`.
-    Pong(Pong),
+    Pong(Pong) = "pong",
     /// To `settings`.
-    Settings(SettingsReply),
+    Settings(SettingsReply) = "settings",
 }
 
 impl Serialize for OkBody {

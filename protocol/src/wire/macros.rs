@@ -9,28 +9,30 @@
 /// null is refused), `nullable` (null reads as absent), `known` (like nullable; an unknown union member is absent too).
 macro_rules! wire_struct {
     (
-        $(#[$meta:meta])*
+        $(#[doc = $doc:literal])*
+        $(#[derive($($derive:ident),+ $(,)?)])*
         $vis:vis struct $name:ident {
-            $(required { $( $(#[$rm:meta])* $rf:ident : $rt:ty = $rw:literal ),* $(,)? })?
-            $(any { $( $(#[$am:meta])* $af:ident : $at:ty = $aw:literal ),* $(,)? })?
-            $(listed { $( $(#[$lm:meta])* $lf:ident : $lt:ty = $lw:literal ),* $(,)? })?
-            $(constant { $( $(#[$cm:meta])* $cf:ident : $ct:ty = $cw:literal is $cv:expr ),* $(,)? })?
-            $(defaulted { $( $(#[$dm:meta])* $df:ident : $dt:ty = $dw:literal or $dv:expr ),* $(,)? })?
-            $(optional { $( $(#[$om:meta])* $of:ident : $ot:ty = $ow:literal ),* $(,)? })?
-            $(nullable { $( $(#[$nm:meta])* $nf:ident : $nt:ty = $nw:literal ),* $(,)? })?
-            $(known { $( $(#[$km:meta])* $kf:ident : $kt:ty = $kw:literal ),* $(,)? })?
+            $(required { $( $(#[doc = $rm:literal])* $rf:ident : $rt:ty = $rw:literal ),* $(,)? })?
+            $(any { $( $(#[doc = $am:literal])* $af:ident : $at:ty = $aw:literal ),* $(,)? })?
+            $(listed { $( $(#[doc = $lm:literal])* $lf:ident : $lt:ty = $lw:literal ),* $(,)? })?
+            $(constant { $( $(#[doc = $cm:literal])* $cf:ident : $ct:ty = $cw:literal is $cv:expr ),* $(,)? })?
+            $(defaulted { $( $(#[doc = $dm:literal])* $df:ident : $dt:ty = $dw:literal or $dv:expr ),* $(,)? })?
+            $(optional { $( $(#[doc = $om:literal])* $of:ident : $ot:ty = $ow:literal ),* $(,)? })?
+            $(nullable { $( $(#[doc = $nm:literal])* $nf:ident : $nt:ty = $nw:literal ),* $(,)? })?
+            $(known { $( $(#[doc = $km:literal])* $kf:ident : $kt:ty = $kw:literal ),* $(,)? })?
         }
     ) => {
-        $(#[$meta])*
+        $(#[doc = $doc])*
+        $(#[derive($($derive),+)])*
         $vis struct $name {
-            $( $( $(#[$rm])* $vis $rf: $rt, )* )?
-            $( $( $(#[$am])* $vis $af: $at, )* )?
-            $( $( $(#[$lm])* $vis $lf: Vec<$lt>, )* )?
-            $( $( $(#[$cm])* $vis $cf: $ct, )* )?
-            $( $( $(#[$dm])* $vis $df: $dt, )* )?
-            $( $( $(#[$om])* $vis $of: Option<$ot>, )* )?
-            $( $( $(#[$nm])* $vis $nf: Option<$nt>, )* )?
-            $( $( $(#[$km])* $vis $kf: Option<$kt>, )* )?
+            $( $( $(#[doc = $rm])* $vis $rf: $rt, )* )?
+            $( $( $(#[doc = $am])* $vis $af: $at, )* )?
+            $( $( $(#[doc = $lm])* $vis $lf: Vec<$lt>, )* )?
+            $( $( $(#[doc = $cm])* $vis $cf: $ct, )* )?
+            $( $( $(#[doc = $dm])* $vis $df: $dt, )* )?
+            $( $( $(#[doc = $om])* $vis $of: Option<$ot>, )* )?
+            $( $( $(#[doc = $nm])* $vis $nf: Option<$nt>, )* )?
+            $( $( $(#[doc = $km])* $vis $kf: Option<$kt>, )* )?
         }
 
         impl $name {
@@ -132,6 +134,45 @@ macro_rules! wire_struct {
                 deserializer.deserialize_map($crate::wire::FieldsVisitor::<Self>(std::marker::PhantomData))
             }
         }
+
+        #[cfg(feature = "schema")]
+        impl $crate::wire::schema::DescribeFields for $name {
+            const NAME: &'static str = stringify!($name);
+            const DOC: &'static [&'static str] = &[$( $doc ),*];
+
+            fn describe(_object: &mut $crate::wire::schema::Object<'_>) {
+                $( $( _object.required::<$rt>($rw, &[$( $rm ),*]); )* )?
+                $( $( _object.any::<$at>($aw, &[$( $am ),*]); )* )?
+                $( $( _object.listed::<$lt>($lw, &[$( $lm ),*]); )* )?
+                $( $( _object.required::<$ct>($cw, &[$( $cm ),*]); )* )?
+                $( $( _object.defaulted::<$dt>($dw, &[$( $dm ),*], &$dv); )* )?
+                $( $( _object.optional::<$ot>($ow, &[$( $om ),*]); )* )?
+                $( $( _object.nullable::<$nt>($nw, &[$( $nm ),*]); )* )?
+                $( $( _object.known::<$kt>($kw, &[$( $km ),*]); )* )?
+            }
+        }
+
+        $crate::wire::macros::json_schema_of!($name, generator => $crate::wire::schema::of_fields::<Self>(generator));
+    };
+}
+
+/// Implements the schema of a type: its name, and how its schema is made.
+macro_rules! json_schema_of {
+    ($name:ident, $generator:ident => $schema:expr) => {
+        #[cfg(feature = "schema")]
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn schema_id() -> std::borrow::Cow<'static, str> {
+                concat!(module_path!(), "::", stringify!($name)).into()
+            }
+
+            fn json_schema($generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                $schema
+            }
+        }
     };
 }
 
@@ -140,18 +181,21 @@ macro_rules! wire_struct {
 /// Reading streams when that field comes first, as it does in everything this crate writes; else the map is buffered.
 macro_rules! wire_enum {
     (
-        $(#[$meta:meta])*
+        $(#[doc = $doc:literal])*
+        $(#[derive($($derive:ident),+ $(,)?)])*
         pub enum $name:ident by $tag:literal {
-            $( $(#[$vm:meta])* $variant:ident($inner:ident) = $wire:literal ),* $(,)?
+            $( $(#[doc = $vm:literal])* $variant:ident($inner:ident) = $wire:literal ),* $(,)?
         }
     ) => {
-        $(#[$meta])*
+        $(#[doc = $doc])*
+        $(#[derive($($derive),+)])*
         pub enum $name {
-            $( $(#[$vm])* $variant($inner), )*
+            $( $(#[doc = $vm])* $variant($inner), )*
         }
 
         impl $crate::wire::Tagged for $name {
             const TAG: &'static str = $tag;
+            const KNOWN: &'static [&'static str] = &[$( $wire ),*];
 
             fn is_known(tag: &str) -> bool {
                 matches!(tag, $( $wire )|*)
@@ -162,7 +206,7 @@ macro_rules! wire_enum {
             fn read_as<'de, A: serde::de::MapAccess<'de>>(tag: &str, map: A) -> Result<Self, A::Error> {
                 match tag {
                     $( $wire => <$inner as $crate::wire::FromFields>::read(map).map(Self::$variant), )*
-                    _ => Err(serde::de::Error::unknown_variant(tag, &[$( $wire ),*])),
+                    _ => Err(serde::de::Error::unknown_variant(tag, <Self as $crate::wire::Tagged>::KNOWN)),
                 }
             }
         }
@@ -211,7 +255,19 @@ macro_rules! wire_enum {
                     Self::$variant(inner)
                 }
             }
+
+            #[cfg(feature = "schema")]
+            impl $crate::wire::schema::MemberOf<$name> for $inner {
+                const WORD: &'static str = $wire;
+            }
         )*
+
+        $crate::wire::macros::json_schema_of!($name, generator => {
+            let members = vec![
+                $( generator.subschema_for::<$crate::wire::schema::Member<$name, $inner>>() ),*
+            ];
+            $crate::wire::schema::one_of(&[$( $doc ),*], members)
+        });
     };
 }
 
@@ -239,15 +295,17 @@ macro_rules! object_enums {
 /// Declares a closed set of words: an enum with `as_str`, `ALL`, `Display`, `FromStr` and serde as a string.
 macro_rules! words {
     (
-        $(#[$meta:meta])*
+        $(#[doc = $doc:literal])*
+        $(#[derive($($derive:ident),+ $(,)?)])*
         pub enum $name:ident : $what:literal {
-            $( $(#[$vm:meta])* $variant:ident = $wire:literal ),* $(,)?
+            $( $(#[doc = $vm:literal])* $(#[default $($default:lifetime)*])? $variant:ident = $wire:literal ),* $(,)?
         }
     ) => {
-        $(#[$meta])*
+        $(#[doc = $doc])*
+        $(#[derive($($derive),+)])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum $name {
-            $( $(#[$vm])* $variant, )*
+            $( $(#[doc = $vm])* $(#[default $($default)*])? $variant, )*
         }
 
         impl $name {
@@ -263,7 +321,20 @@ macro_rules! words {
                     $( Self::$variant => $wire, )*
                 }
             }
+
+            /// Returns what the word means: the sentences of its documentation.
+            #[cfg(feature = "schema")]
+            #[must_use]
+            pub fn about(self) -> String {
+                $crate::wire::schema::text(match self {
+                    $( Self::$variant => &[$( $vm ),*], )*
+                })
+            }
         }
+
+        $crate::wire::macros::json_schema_of!($name, _generator =>
+            $crate::wire::schema::words(&[$( $doc ),*], &[$( ($wire, &[$( $vm ),*]) ),*])
+        );
 
         impl std::fmt::Display for $name {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -297,4 +368,4 @@ macro_rules! words {
     };
 }
 
-pub(crate) use {object_enums, wire_enum, wire_struct, words};
+pub(crate) use {json_schema_of, object_enums, wire_enum, wire_struct, words};

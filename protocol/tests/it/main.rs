@@ -7,5 +7,6 @@ mod any_event;
 mod events;
 mod golden;
 mod order;
+mod schema;
 mod total;
 mod words;

@@ -95,6 +95,13 @@ pub(super) static SETTINGS: &[Setting] = &[
         "Longest silence within an answer.",
     ),
     Setting::new(
+        "gemini.analysis_timeout",
+        "GEMINI_ANALYSIS_TIMEOUT",
+        "60s",
+        span(100 * MS, HOUR, |c, v| c.gemini.analysis_timeout = v),
+        "Time in which an analysis of a text must be done.",
+    ),
+    Setting::new(
         "gemini.max_attempts",
         "GEMINI_MAX_ATTEMPTS",
         "4",

@@ -90,14 +90,18 @@ pub async fn request(
         stream.write_all(text.as_bytes()).await.context("cannot send")?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.context("cannot read")?;
-        parse(&answer)
+        parse_reply(&answer)
     };
     timeout(LIMIT, exchange)
         .await
         .with_context(|| format!("no answer to {method} {path} within {LIMIT:?}"))?
 }
 
-fn parse(answer: &[u8]) -> anyhow::Result<HttpReply> {
+/// Reads an answer that is there in full.
+///
+/// # Errors
+/// It is not HTTP/1.1, or is not whole.
+pub fn parse_reply(answer: &[u8]) -> anyhow::Result<HttpReply> {
     let end = find(answer, b"\r\n\r\n").context("the answer has no end of headers")?;
     let (head, rest) = answer.split_at(end);
     let head = std::str::from_utf8(head).context("the headers are not text")?;
@@ -172,22 +176,23 @@ mod tests {
 
     #[test]
     fn a_body_with_a_length_is_read() {
-        let reply = parse(b"HTTP/1.1 201 Created\r\nX-A: b\r\ncontent-length: 7\r\n\r\n{\"a\":1}").unwrap();
+        let reply = parse_reply(b"HTTP/1.1 201 Created\r\nX-A: b\r\ncontent-length: 7\r\n\r\n{\"a\":1}").unwrap();
         assert_eq!(reply.header("x-a"), Some("b"));
         assert_eq!(reply.expect(201)["a"], 1);
     }
 
     #[test]
     fn a_body_in_chunks_is_put_together() {
-        let reply = parse(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n")
-            .unwrap();
+        let reply =
+            parse_reply(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n")
+                .unwrap();
         assert_eq!(reply.text(), "abcde");
     }
 
     #[test]
     fn a_body_that_was_cut_off_is_an_error() {
-        assert!(parse(b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n{\"a\"").is_err());
-        assert!(parse(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nabc").is_err());
-        assert!(parse(b"HTTP/1.1 200 OK").is_err());
+        assert!(parse_reply(b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n{\"a\"").is_err());
+        assert!(parse_reply(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nabc").is_err());
+        assert!(parse_reply(b"HTTP/1.1 200 OK").is_err());
     }
 }

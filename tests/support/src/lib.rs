@@ -19,7 +19,7 @@ mod wait;
 mod ws;
 
 pub use checker::{Checker, Violation};
-pub use http::{HttpReply, request};
+pub use http::{HttpReply, parse_reply, request};
 pub use kronos_proc::{KronosOptions, KronosProc};
 pub use raw_ws::{Handshake, RawFrame, RawWs, ReceivedFrame, opcode};
 pub use transcript::{ShownMessage, Transcript};
