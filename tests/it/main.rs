@@ -19,6 +19,8 @@ mod faults;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod health;
+#[cfg(test)]
 mod inbox;
 #[cfg(test)]
 mod lifecycle;
