@@ -21,6 +21,8 @@ mod faults;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod health;
+#[cfg(test)]
 mod inbox;
 #[cfg(test)]
 mod lifecycle;
