@@ -12,8 +12,7 @@ use std::{
 };
 
 use actix_web::{
-    Handler, HttpResponse, Resource, Responder, Route, guard,
-    http::Method,
+    HttpResponse,
     web::{self, ServiceConfig},
 };
 use kronos_actors::clock::{Clock, Millis};
@@ -84,7 +83,7 @@ pub struct EdgeState {
     pub(crate) environment: Environment,
 }
 
-/// Every endpoint of the server but the websocket.
+/// Every endpoint of the server.
 pub(crate) fn endpoints() -> Vec<Endpoint> {
     [
         openapi::endpoints(),
@@ -95,6 +94,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         analyze::endpoints(),
         chat::endpoints(),
         later::endpoints(),
+        socket::endpoints(),
     ]
     .into_iter()
     .flatten()
@@ -104,45 +104,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
 /// The route table.
 pub(crate) fn routes(app: &mut ServiceConfig) {
     endpoint::register(app, endpoints());
-    app.service(at(["/ws", "/api/v1/ws"], [get(socket::upgrade)]))
-        .default_service(web::to(not_found));
-}
-
-/// A resource with its methods; any other gets 405 with `Allow`.
-fn at<const P: usize, const M: usize>(paths: [&'static str; P], routes: [(Method, Route); M]) -> Resource {
-    let mut allowed = Vec::new();
-    let mut resource = Resource::new(paths.to_vec());
-    for (method, route) in routes {
-        if method == Method::GET {
-            resource = resource.route(route.guard(guard::Any(guard::Get()).or(guard::Head())));
-            allowed.extend([Method::GET, Method::HEAD]);
-        } else {
-            resource = resource.route(route.method(method.clone()));
-            allowed.push(method);
-        }
-    }
-    resource.default_service(web::to(move || {
-        let error = ApiError::method_not_allowed(&allowed);
-        async move { Err::<HttpResponse, _>(error) }
-    }))
-}
-
-fn get<F, Args>(handler: F) -> (Method, Route)
-where
-    F: Handler<Args>,
-    Args: actix_web::FromRequest + 'static,
-    F::Output: Responder + 'static,
-{
-    (Method::GET, Route::new().to(handler))
-}
-
-fn post<F, Args>(handler: F) -> (Method, Route)
-where
-    F: Handler<Args>,
-    Args: actix_web::FromRequest + 'static,
-    F::Output: Responder + 'static,
-{
-    (Method::POST, Route::new().to(handler))
+    app.default_service(web::to(not_found));
 }
 
 async fn not_found(request: actix_web::HttpRequest) -> Result<HttpResponse, ApiError> {

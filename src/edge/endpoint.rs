@@ -168,6 +168,8 @@ pub(crate) struct Endpoint {
     pub(crate) paths: &'static [&'static str],
     pub(crate) method: Method,
     route: Box<dyn Fn() -> Route>,
+    /// Another document describes it.
+    pub(crate) elsewhere: bool,
     pub(crate) operation: Operation,
 }
 
@@ -208,8 +210,15 @@ impl Endpoint {
             paths,
             method,
             route,
+            elsewhere: false,
             operation,
         }
+    }
+
+    /// Another document than OpenAPI's describes it.
+    pub(crate) fn elsewhere(mut self) -> Self {
+        self.elsewhere = true;
+        self
     }
 
     /// Its `operationId`, its tag, and what it does in a few words.

@@ -103,7 +103,7 @@ struct Document {
 impl Document {
     fn paths(&mut self, endpoints: &[Endpoint]) -> Map<String, Value> {
         let mut paths = Map::new();
-        for endpoint in endpoints {
+        for endpoint in endpoints.iter().filter(|endpoint| !endpoint.elsewhere) {
             let mut known: Vec<&str> = Vec::new();
             for path in endpoint.paths {
                 // With and without the last slash is the same resource: one is enough to know.
