@@ -10,7 +10,10 @@ use crate::{
     edge, telemetry,
 };
 
+mod password;
+mod remote;
 mod sessions;
+mod users;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -22,6 +25,8 @@ Examples:
   kronos config --reference > kronos.toml a file with every setting and its default
   kronos sessions list                    the conversations of a running server, or of ./data
   kronos sessions unpark ID               open one again that was closed because it failed repeatedly
+  kronos users create ada --email ada@example.com --superuser
+                                          make a user; the password is asked for
 
 Settings come from flags, the environment, ./.env and ./kronos.toml, in this order.
 A setting that is not allowed, a port in use or a store that cannot be opened: exit code 2.";
@@ -54,8 +59,13 @@ enum Command {
     /// Print the OpenAPI document of the server as it is configured.
     #[command(name = "openapi")]
     OpenApi,
+    /// Print the AsyncAPI document of the websocket.
+    #[command(name = "asyncapi")]
+    AsyncApi,
     /// Look at conversations.
     Sessions(sessions::SessionsArgs),
+    /// Make and change users.
+    Users(users::UsersArgs),
 }
 
 /// Flags that set a setting; they win over everything else.
@@ -106,7 +116,9 @@ pub async fn run(cli: Cli) -> ExitCode {
         }
         Command::Config { json, reference } => print_config(cli.settings, json, reference),
         Command::OpenApi => print_openapi(cli.settings),
+        Command::AsyncApi => print_asyncapi(cli.settings),
         Command::Sessions(arguments) => Box::pin(sessions::run(arguments, || cli.settings.load())).await,
+        Command::Users(arguments) => Box::pin(users::run(arguments, || cli.settings.load())).await,
     };
     result.unwrap_or_else(|error| {
         say_error(&format!("{error:#}"));
@@ -214,6 +226,12 @@ fn print_config(settings: SettingFlags, json: bool, reference: bool) -> anyhow::
     for warning in &config.warnings {
         say_error(&format!("warning: {warning}"));
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_asyncapi(settings: SettingFlags) -> anyhow::Result<ExitCode> {
+    let document = edge::asyncapi(&settings.load()?).document();
+    say(&serde_json::to_string_pretty(&document)?);
     Ok(ExitCode::SUCCESS)
 }
 

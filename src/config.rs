@@ -19,7 +19,7 @@ mod settings;
 mod tests;
 mod value;
 
-pub use layers::{Layers, client_token};
+pub use layers::{Layers, client_password, client_token};
 pub use network::Network;
 pub use print::reference;
 
@@ -276,6 +276,10 @@ pub struct AuthConfig {
     pub password_concurrency: usize,
     /// Logins and signups that may wait for their hash. Default 128.
     pub password_waiting: usize,
+    /// Whose tokens are taken instead of this server's own.
+    pub outside: OutsideConfig,
+    /// Made at the start when nobody has its name.
+    pub first: FirstSuperuser,
 }
 
 impl Default for AuthConfig {
@@ -289,8 +293,87 @@ impl Default for AuthConfig {
             max_tickets: 100_000,
             password_concurrency: 2,
             password_waiting: 128,
+            outside: OutsideConfig::default(),
+            first: FirstSuperuser::default(),
         }
     }
+}
+
+words! {
+    /// Algorithm of tokens.
+    JwtAlgorithm {
+        /// A secret that only this server has.
+        #[default]
+        Hs256 = "HS256",
+        /// RSA keys of an identity provider.
+        Rs256 = "RS256",
+        /// Keys of an identity provider on the curve P-256.
+        Es256 = "ES256",
+    }
+}
+
+impl JwtAlgorithm {
+    /// Returns the algorithm of a provider's keys; `None` for this server's own secret.
+    pub(crate) const fn of_provider(self) -> Option<jsonwebtoken::Algorithm> {
+        match self {
+            Self::Hs256 => None,
+            Self::Rs256 => Some(jsonwebtoken::Algorithm::RS256),
+            Self::Es256 => Some(jsonwebtoken::Algorithm::ES256),
+        }
+    }
+}
+
+/// The outside identity provider whose tokens are taken, and no others.
+#[derive(Debug, Clone)]
+pub struct OutsideConfig {
+    /// Address of its keys; `None`: tokens are this server's own.
+    pub url: Option<String>,
+    /// Algorithm of its tokens. Default HS256, which none may have.
+    pub algorithm: JwtAlgorithm,
+    /// `iss` of its tokens.
+    pub issuer: Option<String>,
+    /// What `aud` of its tokens must include.
+    pub audience: Option<String>,
+    /// How far its clock may be off. Default 30 s.
+    pub leeway: Duration,
+    /// How long its keys are taken without asking again. Default 5 min.
+    pub ttl: Duration,
+    /// How much longer they are taken while it does not answer. Default 24 h.
+    pub stale: Duration,
+    /// The least time between two questions. Default 5 s.
+    pub pause: Duration,
+    /// Time for its answer. Default 5 s.
+    pub timeout: Duration,
+    /// Largest answer, in bytes. Default 256 KiB.
+    pub bytes: usize,
+}
+
+impl Default for OutsideConfig {
+    fn default() -> Self {
+        Self {
+            url: None,
+            algorithm: JwtAlgorithm::Hs256,
+            issuer: None,
+            audience: None,
+            leeway: Duration::from_secs(30),
+            ttl: Duration::from_secs(300),
+            stale: Duration::from_secs(86_400),
+            pause: Duration::from_secs(5),
+            timeout: Duration::from_secs(5),
+            bytes: 256 * 1024,
+        }
+    }
+}
+
+/// The superuser that is made when nobody has its name.
+#[derive(Debug, Clone, Default)]
+pub struct FirstSuperuser {
+    /// Its name; all three are set, or none.
+    pub username: Option<String>,
+    /// Its e-mail address.
+    pub email: Option<String>,
+    /// Its password.
+    pub password: Option<SecretString>,
 }
 
 /// The simulated model.

@@ -20,8 +20,8 @@ use kronos_actors::clock::{Clock, Millis};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use self::{
-    accounts::Accounts, endpoint::Endpoint, error::ApiError, headers::Origins, health::Health, limits::Limits,
-    openapi::OpenApi, ws::WsState,
+    accounts::Accounts, docs::asyncapi::AsyncApi, endpoint::Endpoint, error::ApiError, headers::Origins,
+    health::Health, limits::Limits, openapi::OpenApi, ws::WsState,
 };
 use crate::{
     config::{AuthMode, Config, Environment, Network},
@@ -34,6 +34,7 @@ mod auth;
 mod body;
 pub(crate) mod chat;
 mod compress;
+mod docs;
 pub(crate) mod endpoint;
 pub mod error;
 pub(crate) mod headers;
@@ -46,6 +47,7 @@ mod peer;
 pub(crate) mod request;
 mod socket;
 pub(crate) mod stream;
+mod users;
 pub mod ws;
 
 /// What handlers share; one per process.
@@ -70,8 +72,12 @@ pub struct EdgeState {
     pub(crate) body_timeout: Duration,
     /// Bounds of requests.
     pub(crate) bounds: input::Bounds,
+    /// Rules of answers that go on.
+    pub(crate) streams: chat::StreamRules,
     /// What the server tells about itself.
     pub(crate) openapi: OpenApi,
+    /// What the websocket speaks.
+    pub(crate) asyncapi: AsyncApi,
     /// Send `Strict-Transport-Security`.
     pub(crate) hsts: bool,
     /// What the server is run as.
@@ -82,8 +88,12 @@ pub struct EdgeState {
 pub(crate) fn endpoints() -> Vec<Endpoint> {
     [
         openapi::endpoints(),
+        docs::endpoints(),
         health::endpoints(),
+        auth::endpoints(),
+        users::endpoints(),
         analyze::endpoints(),
+        chat::endpoints(),
         later::endpoints(),
     ]
     .into_iter()
@@ -94,17 +104,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
 /// The route table.
 pub(crate) fn routes(app: &mut ServiceConfig) {
     endpoint::register(app, endpoints());
-    app.service(at(["/api/v1/auth/signup"], [post(auth::signup)]))
-        .service(at(["/api/v1/auth/login"], [post(auth::login)]))
-        .service(at(["/api/v1/auth/refresh"], [post(auth::refresh)]))
-        .service(at(["/api/v1/auth/logout"], [post(auth::logout)]))
-        .service(at(["/api/v1/auth/ticket"], [post(auth::ticket)]))
-        .service(at(["/api/v1/auth/me"], [get(auth::me)]))
-        .service(at(["/api/v1/chat/message"], [post(chat::message)]))
-        .service(at(["/api/v1/chat/", "/api/v1/chat"], [get(chat::list)]))
-        .service(at(["/api/v1/chat/{id}"], [get(chat::show)]))
-        .service(at(["/api/v1/chat/{id}/unpark"], [post(chat::unpark)]))
-        .service(at(["/ws", "/api/v1/ws"], [get(socket::upgrade)]))
+    app.service(at(["/ws", "/api/v1/ws"], [get(socket::upgrade)]))
         .default_service(web::to(not_found));
 }
 
@@ -197,6 +197,11 @@ pub(crate) fn openapi_document(config: &Config) -> serde_json::Value {
         takes_guests: config.auth.mode == AuthMode::Development,
     };
     openapi::document(&endpoints(), about)
+}
+
+/// Returns the AsyncAPI document.
+pub(crate) fn asyncapi(config: &Config) -> AsyncApi {
+    AsyncApi::new(config)
 }
 
 /// Returns what the upgrade of websockets needs.

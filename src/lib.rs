@@ -18,7 +18,7 @@ use crate::{
     config::Config,
     edge::{
         EdgeState, Readiness,
-        accounts::{Accounts, AccountsError},
+        accounts::{Accounts, AccountsError, Reach},
         headers,
         health::{Health, Prober},
         limits::Limits,
@@ -116,14 +116,14 @@ impl Server {
     }
 
     async fn state(config: &Config, clock: Clock, wiring: Wiring) -> Result<web::Data<EdgeState>, StartError> {
-        let connections = wiring.connections.clone();
-        let on_revoked = Box::new(move |login: &str| {
-            connections.close_login(login);
-        });
-        let accounts = Accounts::start(config.auth.clone(), clock.clone(), wiring.store.clone(), on_revoked).await;
+        let reach = Reach {
+            connections: wiring.connections.clone(),
+            directory: wiring.directory.clone(),
+        };
+        let accounts = Accounts::start(config.auth.clone(), clock.clone(), wiring.store.clone(), reach).await;
         let accounts = accounts.map_err(|error| match error {
             AccountsError::Store(cause) => start_error(config, cause.into()),
-            AccountsError::Hash(_) => StartError::Other(error.to_string()),
+            AccountsError::Hash(_) | AccountsError::Client(_) => StartError::Other(error.to_string()),
         })?;
         let limits = Limits::new(&config.server, clock.clone());
         Ok(web::Data::new(EdgeState {
@@ -137,7 +137,9 @@ impl Server {
             health: Health::new(&config.composio),
             body_timeout: config.server.body_timeout,
             bounds: edge::bounds(config),
+            streams: edge::chat::StreamRules::of(config),
             openapi: edge::openapi_document(config).into(),
+            asyncapi: edge::asyncapi(config),
             hsts: config.server.environment == config::Environment::Production,
             environment: config.server.environment,
         }))
@@ -218,7 +220,7 @@ pub(crate) fn workers(config: &Config) -> usize {
 async fn get_ready(state: web::Data<EdgeState>, readiness: Arc<Readiness>, cores: usize) {
     state.wiring.directory.joined(cores).await;
     readiness.ready();
-    state.wiring.recover().await;
+    tokio::join!(state.accounts.resume_removals(), state.wiring.recover());
 }
 
 async fn housekeep(state: web::Data<EdgeState>) {

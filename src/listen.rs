@@ -49,7 +49,9 @@ pub(crate) fn listen(
     let addresses = (host, server.port).to_socket_addrs().map_err(failed)?;
     let mut builder = Server::build()
         .workers(crate::workers(config))
-        .max_concurrent_connections(config.connection.max_connections + SPARE_CONNECTIONS)
+        .max_concurrent_connections(
+            config.connection.max_connections + config.connection.max_event_streams + SPARE_CONNECTIONS,
+        )
         .shutdown_timeout(STOP_SECONDS)
         .disable_signals();
     let (mut first, mut refused) = (None, io::ErrorKind::AddrNotAvailable.into());

@@ -166,7 +166,12 @@ async fn open_store(config: &Config, clock: &Clock) -> Result<StoreRef, StoreErr
     StoreService::start(store, &config.store, clock.clone())
 }
 
-/// Opens the store for a command that only reads; what does not exist is not made.
+/// Opens the store for a command, made when it does not exist.
+pub(crate) async fn open(config: &Config) -> anyhow::Result<StoreRef> {
+    Ok(open_store(config, &Clock::default()).await?)
+}
+
+/// Opens the store for a command; what does not exist is not made.
 pub(crate) async fn open_existing(config: &Config) -> anyhow::Result<StoreRef> {
     if let StoreBackend::Sled(path) = &config.store.backend
         && !path.exists()

@@ -50,6 +50,10 @@ pub struct SessionConfig {
     pub message_chars: usize,
     /// Characters of a title. Default 200.
     pub title_chars: usize,
+    /// Messages with which a conversation may begin. Default 1000.
+    pub import_messages: usize,
+    /// Characters of them before the last. Default 500 000.
+    pub import_chars: usize,
     /// Wall time of one run. Default 10 min.
     pub run_deadline: Duration,
     /// Runs of one turn when crashes interrupt them; the last one stays interrupted. Default 3.
@@ -79,6 +83,8 @@ impl Default for SessionConfig {
             attachments: 64,
             message_chars: limits::MESSAGE_CHARS,
             title_chars: limits::TITLE_CHARS,
+            import_messages: 1000,
+            import_chars: 500_000,
             run_deadline: Duration::from_secs(600),
             max_run_attempts: 3,
             max_restarts: 5,
@@ -135,6 +141,12 @@ pub struct ConnectionConfig {
     /// Bytes written to a peer beyond the last ping among them that it answered; then the rest waits. Bounds what a slow
     /// reader holds, and with the round trip how fast a far one is served. Default 32 KiB.
     pub unread_bytes: usize,
+    /// Event streams (SSE, NDJSON, exports) of this process. Default 10 000.
+    pub max_event_streams: usize,
+    /// Event streams of one user. Default 64.
+    pub max_event_streams_per_user: usize,
+    /// Silence after which an event stream sends a comment. Default 15 s.
+    pub sse_heartbeat: Duration,
     /// Websockets of this process. Default 20 000.
     pub max_connections: usize,
     /// Websockets of one user. Default 256.
@@ -157,6 +169,9 @@ impl Default for ConnectionConfig {
             commands_burst: 400,
             write_timeout: Duration::from_secs(30),
             unread_bytes: 32 * 1024,
+            max_event_streams: 10_000,
+            max_event_streams_per_user: 64,
+            sse_heartbeat: Duration::from_secs(15),
             max_connections: 20_000,
             max_connections_per_user: 256,
             max_connections_per_address: 20_000,

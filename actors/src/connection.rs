@@ -57,6 +57,7 @@ mod output;
 mod rate;
 pub mod registry;
 mod replies;
+pub mod streams;
 mod utf8;
 mod watch;
 

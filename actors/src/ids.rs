@@ -1,14 +1,19 @@
 //! Mints ids: the only place that asks for randomness for one.
 //!
-//! Conversations get a UUID of version 7 (they sort by age); everything else a prefix and a version 4 or 7 UUID in
+//! Conversations and users get a UUID of version 7 (they sort by age); everything else a prefix and a version 4 or 7 UUID in
 //! plain hexadecimal, so that a log line tells what kind of id it shows.
 
-use kronos_protocol::ids::{ConnectionId, EpochId, MessageId, RunId, SessionId};
+use kronos_protocol::ids::{ConnectionId, EpochId, MessageId, RunId, SessionId, UserId};
 use uuid::Uuid;
 
 #[expect(clippy::disallowed_methods, reason = "this is the one minter of ids")]
 fn v7() -> Uuid {
     Uuid::now_v7()
+}
+
+/// Mints the id of a user: a hyphenated UUID of version 7, so that users sort by age.
+pub fn user() -> UserId {
+    UserId::from_trusted(v7().hyphenated().to_string())
 }
 
 macro_rules! mint {

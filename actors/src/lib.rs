@@ -40,6 +40,7 @@ pub mod clock;
 pub mod config;
 pub mod connection;
 pub mod directory;
+pub mod erasure;
 pub mod gemini;
 pub mod http;
 pub mod ids;

@@ -67,8 +67,20 @@ metrics! {
         "Logins and signups that wait for their hash or are being hashed.";
     TICKETS = "kronos_tickets", Gauge, Count, [],
         "Tickets that wait for their use.";
+    JWKS_FETCHES = "kronos_jwks_fetches_total", Counter, Count, ["result"],
+        "Fetches of the identity provider's keys: ok or failed.";
+    JWKS_KEYS = "kronos_jwks_keys", Gauge, Count, [],
+        "Keys of the identity provider that tokens are checked with.";
+    USERS_DELETED = "kronos_users_deleted_total", Counter, Count, [],
+        "Users who were deleted with everything that was theirs.";
+    DELETIONS_UNFINISHED = "kronos_user_deletions_unfinished", Gauge, Count, [],
+        "Deleted users of whom something is left still.";
     CONNECTIONS = "kronos_connections", Gauge, Count, [],
         "Websockets that are open now.";
+    EVENT_STREAMS = "kronos_event_streams", Gauge, Count, [],
+        "Event streams over HTTP that are open now.";
+    EVENT_STREAMS_ENDED = "kronos_event_streams_ended_total", Counter, Count, ["reason"],
+        "Event streams that ended: finished, left, not_reading, revoked, expired, restart, failed.";
     FRAMES_IN = "kronos_frames_in_total", Counter, Count, ["codec"],
         "Messages from websocket clients.";
     FRAMES_OUT = "kronos_frames_out_total", Counter, Count, ["codec"],
@@ -147,9 +159,13 @@ pub const BOUNDS: &[&str] = &[
     "connections",
     "connections_per_address",
     "connections_per_user",
+    "event_streams",
+    "event_streams_per_user",
     "frame_bytes",
     "gemini_retry_budget",
     "gemini_waiting",
+    "import_chars",
+    "import_messages",
     "inbox_messages",
     "message_chars",
     "pending_commands",

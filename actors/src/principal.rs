@@ -20,6 +20,10 @@ pub struct Principal {
     pub expires_at_ms: Option<Millis>,
 }
 
+/// Family of documents about users that were deleted, by id. While there is one, nothing is made for that user: the commit
+/// of a new session asks for its absence.
+pub const REMOVED: &str = "removed";
+
 /// Why a token was not taken. The text of a token is never part of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
@@ -38,10 +42,20 @@ pub enum AuthError {
     /// The store that knows revocations did not answer.
     #[error("the token cannot be checked now")]
     Unavailable,
+    /// There is no key to check it with: the provider that issues tokens did not answer, or may not be asked again yet.
+    #[error("the token cannot be checked now: its key is not known")]
+    NoKey,
 }
 
 /// Turns a bearer token into a [`Principal`]; the edge implements it.
 pub trait Authenticator: Send + Sync {
     /// Checks `token`; without one, the answer is a guest where guests are allowed, else [`AuthError::Missing`].
     fn authenticate(&self, token: Option<String>) -> BoxFuture<'static, Result<Principal, AuthError>>;
+
+    /// Whether what was proven before still holds: asked again once the caller can be reached from outside, so that a login
+    /// that ended in between leaves nothing open.
+    fn holds(&self, principal: &Principal) -> bool {
+        let _ = principal;
+        true
+    }
 }

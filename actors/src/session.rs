@@ -88,6 +88,8 @@ pub enum Origin {
     Stored,
     /// It is in the store, or it is made now with this listing.
     New(Box<SessionMeta>),
+    /// The same, but nothing of it is stored before its first events: it begins with them or not at all.
+    Held(Box<SessionMeta>),
 }
 
 /// Where a session is in its life.
@@ -241,6 +243,7 @@ impl Session {
         } = decision;
         let mut seqs = Vec::with_capacity(events.len());
         let started = events.iter().any(|stored| matches!(stored.event, Event::RunStarted(_)));
+        let title = self.state.title.clone();
         for stored in events {
             let ends_run = matches!(stored.event, Event::RunFinished(_) | Event::RunError(_));
             let seq = self.log.seq_for(&stored);
@@ -257,6 +260,8 @@ impl Session {
             seqs.push(seq);
         }
         metrics::handles().events_appended.increment(seqs.len() as u64);
+        // The listing changes in the commit of the event that changes it.
+        self.meta_due |= self.state.title != title;
         for effect in effects {
             self.perform(effect, ctx);
         }
@@ -298,13 +303,31 @@ impl Session {
             }
         }
         if !self.deps.store.has_room(text.len()) {
-            crate::metrics::refused("store_pending_bytes");
-            let error = SessionError::new(ErrorCode::Overloaded, "too much waits to be stored")
-                .with_details(serde_json::json!({"name": "store_pending_bytes"}));
-            return reply.send(Err(error.after_ms(500)));
+            return reply.send(Err(no_room()));
         }
         drop(text);
         self.drive(Input::Submit(submit), reply, ctx);
+    }
+
+    /// Takes a history and its turn, unless the store has no room for them now.
+    fn import(&mut self, import: message::Import, reply: ReplyTo, ctx: &mut Context<Self>) {
+        if !self.meta.as_ref().is_some_and(|meta| meta.listed) {
+            let error = SessionError::new(ErrorCode::Unsupported, "a feed has no messages");
+            return reply.send(Err(error));
+        }
+        let bytes: usize = import.history.iter().map(|past| past.text.len()).sum();
+        if !self.deps.store.has_room(bytes + import.submit.content.text().len()) {
+            return reply.send(Err(no_room()));
+        }
+        self.drive(Input::Import(Box::new(import)), reply, ctx);
+    }
+
+    fn rename(&mut self, title: String, reply: ReplyTo, ctx: &mut Context<Self>) {
+        if !self.meta.as_ref().is_some_and(|meta| meta.listed) {
+            let error = SessionError::new(ErrorCode::Unsupported, "a feed has no title");
+            return reply.send(Err(error));
+        }
+        self.drive(Input::Rename(title), reply, ctx);
     }
 
     fn start_next(&mut self, ctx: &mut Context<Self>) {
@@ -461,6 +484,9 @@ impl Handler<SessionCall> for Session {
             // The mailbox waits while the log is read; whoever comes through all the same is to ask again.
             Life::Loading => return reply.send(Err(SessionError::closed())),
             Life::Missing => return reply.send(Err(SessionError::not_found(&self.wire))),
+            Life::Unavailable(_) if caller.superuser && matches!(command, SessionCommand::Erase) => {
+                return self.erase(reply, ctx);
+            }
             Life::Unavailable(error) => return reply.send(Err(storage_error(error))),
         }
         let allowed = self
@@ -478,8 +504,10 @@ impl Handler<SessionCall> for Session {
             }
             SessionCommand::Pull { attachment, after } => self.pull(&attachment, after, ctx),
             SessionCommand::Typing { attachment, on } => self.typing(&attachment, on, reply, ctx),
-            SessionCommand::View => self.show(reply),
+            SessionCommand::View(page) => self.show(&page, reply),
             SessionCommand::Submit(submit) => self.submit(submit, reply, ctx),
+            SessionCommand::Import(import) => self.import(import, reply, ctx),
+            SessionCommand::Rename { title } => self.rename(title, reply, ctx),
             SessionCommand::Unqueue { id } => self.drive(Input::Unqueue(id), reply, ctx),
             SessionCommand::Cancel { run } => self.drive(Input::Cancel(run), reply, ctx),
             SessionCommand::Delete { unless_busy } => {
@@ -488,6 +516,7 @@ impl Handler<SessionCall> for Session {
                 }
                 self.delete(reply, ctx);
             }
+            SessionCommand::Erase => self.erase(reply, ctx),
             SessionCommand::Notify { name, value } => self.drive(Input::Notify(name, value), reply, ctx),
         }
     }
@@ -572,6 +601,14 @@ impl Handler<Observe> for Session {
             incarnation: self.incarnation,
         }
     }
+}
+
+/// What a caller is told when too much waits to be stored.
+fn no_room() -> SessionError {
+    crate::metrics::refused("store_pending_bytes");
+    SessionError::new(ErrorCode::Overloaded, "too much waits to be stored")
+        .with_details(serde_json::json!({"name": "store_pending_bytes"}))
+        .after_ms(500)
 }
 
 /// What a caller is told when the store fails.

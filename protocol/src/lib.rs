@@ -30,6 +30,7 @@ pub mod limits;
 pub mod message;
 pub mod patch;
 pub mod position;
+pub mod recording;
 #[cfg(feature = "schema")]
 pub mod schema;
 pub mod server;

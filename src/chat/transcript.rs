@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use kronos_protocol::event::{Custom, RunFinished, TextMessageEnd};
+use kronos_protocol::event::{Custom, RunFinished, TextMessageEnd, TextRole};
 use kronos_protocol::{Cursor, EpochId, Event, Message, MessageId, Outcome, RunErrorCode, RunId, Seq};
 use serde_json::{Map, Value};
 
@@ -70,6 +70,8 @@ pub(super) struct Transcript {
     await_snapshot: bool,
     folded: HashMap<MessageId, String>,
     shown: HashMap<MessageId, String>,
+    /// Messages that are told as text and are not the assistant's: what was said before the conversation came here.
+    past: HashMap<MessageId, (TextRole, String)>,
     ended: HashSet<RunId>,
     run: Option<RunId>,
 }
@@ -152,8 +154,20 @@ impl Transcript {
                 });
                 messages.iter().for_each(|message| self.message(message, news));
             }
-            Some(Event::TextMessageContent(event)) => self.append(event.message_id, &event.delta, news),
-            Some(Event::TextMessageEnd(event)) => news.extend(cut_off(&event)),
+            Some(Event::TextMessageStart(event)) => {
+                let role = event.role.filter(|role| *role != TextRole::Assistant);
+                self.past
+                    .extend(role.map(|role| (event.message_id, (role, String::new()))));
+            }
+            Some(Event::TextMessageContent(event)) => match self.past.get_mut(&event.message_id) {
+                Some((_, text)) => text.push_str(&event.delta),
+                None => self.append(event.message_id, &event.delta, news),
+            },
+            Some(Event::TextMessageEnd(event)) => match self.past.remove(&event.message_id) {
+                Some((TextRole::User, text)) => self.said(event.message_id, text, news),
+                Some(_) => {}
+                None => news.extend(cut_off(&event)),
+            },
             Some(Event::MessagesSnapshot(event)) => {
                 self.folded.clear();
                 event.messages.iter().for_each(|message| self.message(message, news));
@@ -179,9 +193,7 @@ impl Transcript {
         match message {
             Message::User(user) => {
                 let text = user.content.text().into_owned();
-                if self.shown.insert(id.clone(), text.clone()).as_ref() != Some(&text) {
-                    news.push(News::Said { id, text });
-                }
+                self.said(id, text, news);
             }
             Message::Assistant(answer) => {
                 let text = answer.content.clone().unwrap_or_default();
@@ -193,6 +205,12 @@ impl Transcript {
             | Message::Tool(_)
             | Message::Activity(_)
             | Message::Reasoning(_) => {}
+        }
+    }
+
+    fn said(&mut self, id: MessageId, text: String, news: &mut Vec<News>) {
+        if self.shown.insert(id.clone(), text.clone()).as_ref() != Some(&text) {
+            news.push(News::Said { id, text });
         }
     }
 

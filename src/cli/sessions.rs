@@ -2,23 +2,28 @@
 //!
 //! The store is locked while a server has it open, so the server is asked first.
 
-use std::{process::ExitCode, time::Duration};
+use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use kronos_actors::{directory::parked, session::view, store::SessionMeta};
+use kronos_actors::{
+    directory::parked,
+    session::{message::Page, view},
+    store::SessionMeta,
+};
 use kronos_protocol::ids::SessionId;
+use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::say;
+use super::{remote::Remote, say};
 use crate::{
-    config::{self, Config, ConfigError},
+    config::{Config, ConfigError},
     edge::{chat::conversation, rfc3339},
     wiring,
 };
 
-/// Time for an answer of the server.
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// Messages that are shown of a conversation, as the server does.
+const SHOWN: usize = 100;
 
 #[derive(Debug, Args)]
 pub(super) struct SessionsArgs {
@@ -89,42 +94,24 @@ pub(super) async fn run(
 
 /// Asks the server; `None` when nothing listens there.
 async fn ask_server(arguments: &SessionsArgs, url: &str) -> anyhow::Result<Option<Value>> {
-    // A second call finds it installed: that is as good.
-    drop(rustls::crypto::ring::default_provider().install_default());
-    let url = url.trim_end_matches('/');
-    let path = match &arguments.command {
-        SessionsCommand::List { limit } => format!("/api/v1/chat/?limit={limit}"),
-        SessionsCommand::Show { id } => format!("/api/v1/chat/{id}"),
-        SessionsCommand::Unpark { id } => format!("/api/v1/chat/{id}/unpark"),
+    let remote = Remote {
+        url,
+        token: arguments.token.as_deref(),
     };
-    let mut address =
-        reqwest::Url::parse(&format!("{url}{path}")).with_context(|| format!("--url {url} is not an address"))?;
+    let limit;
+    let (method, path, mut query): (_, &[&str], Vec<(&str, &str)>) = match &arguments.command {
+        SessionsCommand::List { limit: most } => {
+            limit = most.to_string();
+            (Method::GET, &["chat", ""], vec![("limit", &limit)])
+        }
+        SessionsCommand::Show { id } => (Method::GET, &["chat", id], Vec::new()),
+        SessionsCommand::Unpark { id } => (Method::POST, &["chat", id, "unpark"], Vec::new()),
+    };
     if let Some(user) = &arguments.user {
-        address.query_pairs_mut().append_pair("user_id", user);
+        query.push(("user_id", user));
     }
-    let client = reqwest::Client::builder().timeout(TIMEOUT).build()?;
-    let mut request = match &arguments.command {
-        SessionsCommand::Unpark { .. } => client.post(address),
-        SessionsCommand::List { .. } | SessionsCommand::Show { .. } => client.get(address),
-    };
-    if let Some(token) = arguments.token.clone().or_else(config::client_token) {
-        request = request.bearer_auth(token);
-    }
-    let response = match request.send().await {
-        Ok(response) => response,
-        Err(error) if error.is_connect() => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("no answer from {url}")),
-    };
-    let status = response.status();
-    let body: Value = response
-        .json()
-        .await
-        .with_context(|| format!("{url} is not a kronos server"))?;
-    if !status.is_success() {
-        let message = body["error"]["message"].as_str().unwrap_or("no reason given");
-        bail!("{url} answered {status}: {message}");
-    }
-    Ok(Some(body))
+    let answered = remote.ask(method, path, &query, None).await?;
+    answered.map(|answered| remote.good(answered)).transpose()
 }
 
 async fn read_store(arguments: &SessionsArgs, config: &Config) -> anyhow::Result<Value> {
@@ -140,9 +127,11 @@ async fn read_store(arguments: &SessionsArgs, config: &Config) -> anyhow::Result
         }
         SessionsCommand::Show { id } => {
             let stored = store.load(&SessionId::try_from(id.as_str())?).await?;
-            let view = view::of_stored(stored.with_context(|| format!("{id} is not in {url}"))?)?;
-            let mut answer = conversation(&view, None);
-            answer["owner"] = json!(view.meta.owner);
+            let stored = stored.with_context(|| format!("{id} is not in {url}"))?;
+            let view = view::of_stored(stored, &Page::last(SHOWN))?;
+            let owner = view.meta.owner.clone();
+            let mut answer = serde_json::to_value(conversation(view))?;
+            answer["owner"] = json!(owner);
             answer
         }
         SessionsCommand::Unpark { id } => {

@@ -4,6 +4,7 @@ use kronos_actors::config::GeminiConfig;
 use secrecy::ExposeSecret;
 
 use super::{AuthMode, Config, ConfigError, Environment, Source};
+use crate::edge::accounts::inputs;
 
 /// Shortest `SECRET_KEY` that strangers may be kept out with: the block size of HS256's hash.
 const MIN_SECRET_BYTES: usize = 32;
@@ -21,6 +22,8 @@ pub(super) fn finish(config: &mut Config) -> Result<(), ConfigError> {
     decide_auth_mode(config);
     decide_simulation(config);
     check_safety(config)?;
+    check_provider(config)?;
+    check_first_superuser(config)?;
     check_bounds(config)?;
     warn(config);
     Ok(())
@@ -97,6 +100,62 @@ fn check_safety(config: &Config) -> Result<(), ConfigError> {
     }
 }
 
+/// An identity provider needs all of its settings, and an algorithm whose keys it can publish.
+fn check_provider(config: &Config) -> Result<(), ConfigError> {
+    let refuse = |text: &str| Err(ConfigError::Together(text.to_owned()));
+    let outside = &config.auth.outside;
+    let Some(url) = &outside.url else {
+        return match outside.algorithm.of_provider() {
+            None => Ok(()),
+            Some(_) => refuse("JWT_ALGORITHM=RS256 and ES256 need JWT_JWKS_URL: the keys of an identity provider"),
+        };
+    };
+    if outside.algorithm.of_provider().is_none() {
+        return refuse("JWT_JWKS_URL needs JWT_ALGORITHM=RS256 or ES256: a provider cannot publish the key of HS256");
+    }
+    for (name, value) in [("JWT_ISSUER", &outside.issuer), ("JWT_AUDIENCE", &outside.audience)] {
+        if value.is_none() {
+            return refuse(&format!(
+                "JWT_JWKS_URL needs {name}: else the provider's tokens for others would be taken"
+            ));
+        }
+    }
+    let is_plain = url.starts_with("http:") && !is_loopback(url);
+    if config.server.environment.is_guarded() && is_plain {
+        let environment = config.server.environment.as_str();
+        return refuse(&format!("JWT_JWKS_URL must be https:// with ENVIRONMENT={environment}"));
+    }
+    Ok(())
+}
+
+fn is_loopback(url: &str) -> bool {
+    let host = reqwest::Url::parse(url)
+        .ok()
+        .and_then(|url| url.host_str().map(str::to_owned));
+    host.is_some_and(|host| {
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    })
+}
+
+fn check_first_superuser(config: &Config) -> Result<(), ConfigError> {
+    let first = &config.auth.first;
+    let given = [
+        first.username.is_some(),
+        first.email.is_some(),
+        first.password.is_some(),
+    ];
+    let refuse = |text: &str| Err(ConfigError::Together(text.to_owned()));
+    if given.contains(&true) && given.contains(&false) {
+        return refuse("FIRST_SUPERUSER_USERNAME, FIRST_SUPERUSER_EMAIL and FIRST_SUPERUSER_PASSWORD go together");
+    }
+    let short = |password: &secrecy::SecretString| !inputs::is_password(password.expose_secret());
+    if first.password.as_ref().is_some_and(short) {
+        return refuse("FIRST_SUPERUSER_PASSWORD=*** is not allowed: must have 8 to 128 characters");
+    }
+    Ok(())
+}
+
 fn check_bounds(config: &Config) -> Result<(), ConfigError> {
     let refuse = |text: &str| Err(ConfigError::Together(text.to_owned()));
     if config.connection.pre_auth_frame_bytes > config.connection.frame_bytes {
@@ -122,7 +181,7 @@ fn warn(config: &mut Config) {
             "AUTH_MODE=development on HOST={host}: everybody who reaches it is served as a guest"
         ));
     }
-    if config.auth.mode == AuthMode::Required && config.auth.secret_key.is_none() {
+    if config.auth.mode == AuthMode::Required && config.auth.secret_key.is_none() && config.auth.outside.url.is_none() {
         warnings.push("SECRET_KEY is not set: tokens end with this process".to_owned());
     }
     if config
@@ -132,6 +191,10 @@ fn warn(config: &mut Config) {
         .is_some_and(|key| key.expose_secret().len() < MIN_SECRET_BYTES)
     {
         warnings.push(format!("SECRET_KEY=*** has less than {MIN_SECRET_BYTES} bytes"));
+    }
+    if config.auth.outside.url.is_some() && config.auth.first.username.is_some() {
+        warnings
+            .push("FIRST_SUPERUSER_USERNAME does nothing with JWT_JWKS_URL: nobody logs in with a password".to_owned());
     }
     if config.gemini.api_key.is_none() && !config.simulator.start {
         warnings.push("GEMINI_API_KEY is not set: runs end with not_configured".to_owned());

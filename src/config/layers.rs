@@ -147,6 +147,15 @@ pub fn client_token() -> Option<String> {
     std::env::var("KRONOS_TOKEN").ok().filter(|token| !token.is_empty())
 }
 
+/// Returns the password that the command line sets, from `KRONOS_PASSWORD`.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is the one reader of the environment")]
+pub fn client_password() -> Option<String> {
+    std::env::var("KRONOS_PASSWORD")
+        .ok()
+        .filter(|password| !password.is_empty())
+}
+
 /// Masks the user and the password of an address: `scheme://user:password@host`.
 fn without_login(text: &str) -> String {
     let login = text

@@ -1,47 +1,59 @@
 //! Users, their passwords and their tokens. The only code that turns a token into a [`Principal`].
 //!
 //! Kept as documents: `user` (by id), `username` and `email` (lower case, pointing at the id: what makes them unique),
-//! `refresh` (one per login, the token that may be used next), `revoked`. Nothing about sessions belongs here.
+//! `refresh` (one per login, the token that may be used next), `revoked`, `removed`. With `JWT_JWKS_URL` tokens come from an
+//! outside identity provider and only from there: this server makes none.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use kronos_actors::{
-    clock::{Clock, Millis},
-    ids, metrics as names,
-    principal::{AuthError, Authenticator, Principal},
-    store::{DocumentWrite, Expect, Refusal, Request, StoreError, service::StoreRef},
+    clock::Clock,
+    connection::registry::ConnectionsRef,
+    directory::DirectoryRef,
+    principal::{AuthError, Authenticator, Principal, REMOVED},
+    store::{StoreError, service::StoreRef},
 };
 use kronos_protocol::{error::ErrorCode, ids::UserId};
-use secrecy::SecretString;
-use serde_json::{Map, Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use self::{
+    ended::Ended,
+    outside::Outside,
     password::Passwords,
+    records::Records,
     revoked::Revoked,
     ticket::Tickets,
-    token::{Claims, Keys, Kind},
-    user::{Login, Signup, User},
+    token::{Keys, Kind},
+    user::{User, owner_of},
 };
-use super::error::{ApiError, StoreFailure};
+use super::error::ApiError;
 use crate::config::{AuthConfig, AuthMode};
 
+mod ended;
 mod family;
+mod first;
+pub(crate) mod inputs;
+mod login;
+pub(crate) mod offline;
+mod outside;
 mod password;
+mod records;
+mod removal;
 mod revoked;
 mod ticket;
 mod token;
 mod user;
+mod users;
+
+pub(crate) use self::{
+    family::TokenPair,
+    user::{Me, UserInDb, UserProfile},
+};
 
 /// Who a guest is that does not say who it is.
 const GUEST: &str = "dev";
-
-/// The development user, and its password.
-const DEMO: &str = "demo";
-
-/// Called with the id of a login whose tokens are refused from now on: closes their websockets.
-pub type OnRevoked = Box<dyn Fn(&str) + Send + Sync>;
 
 /// The accounts of this server. Cheap to clone.
 #[derive(Clone)]
@@ -51,11 +63,33 @@ struct Inner {
     config: AuthConfig,
     clock: Clock,
     store: StoreRef,
+    records: Records,
     keys: Keys,
+    /// The identity provider, when tokens come from one.
+    outside: Option<Outside>,
     passwords: Passwords,
     revoked: Revoked,
+    ended: Ended,
     tickets: Tickets,
-    on_revoked: OnRevoked,
+    connections: ConnectionsRef,
+    directory: DirectoryRef,
+}
+
+/// What ends with a login or with a user.
+pub struct Reach {
+    /// The open websockets.
+    pub connections: ConnectionsRef,
+    /// The sessions.
+    pub directory: DirectoryRef,
+}
+
+/// A ticket for a browser's websocket.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Ticket {
+    /// Used once, as `?ticket=` of the websocket's address.
+    ticket: String,
+    /// Its life in seconds.
+    expires_in: u64,
 }
 
 /// Why the accounts cannot start.
@@ -67,36 +101,45 @@ pub enum AccountsError {
     /// A password cannot be hashed on this machine.
     #[error("passwords cannot be hashed: {0}")]
     Hash(argon2::password_hash::Error),
+    /// No client for the identity provider can be made on this machine.
+    #[error("the identity provider of JWT_JWKS_URL cannot be asked: {0}")]
+    Client(reqwest::Error),
 }
 
 impl Accounts {
-    /// Reads what is revoked, and in development makes the user `demo` when it does not exist.
+    /// Reads what is revoked, and makes the users that the configuration asks for when they do not exist.
     ///
     /// # Errors
     /// [`AccountsError`].
-    pub async fn start(
-        config: AuthConfig,
-        clock: Clock,
-        store: StoreRef,
-        on_revoked: OnRevoked,
-    ) -> Result<Self, AccountsError> {
+    pub async fn start(config: AuthConfig, clock: Clock, store: StoreRef, reach: Reach) -> Result<Self, AccountsError> {
         let revoked = Revoked::load(&store).await?;
         let passwords =
             Passwords::new(config.password_concurrency, config.password_waiting).map_err(AccountsError::Hash)?;
         let keys = Keys::new(config.secret_key.as_ref());
+        let outside = Outside::new(&config.outside, &clock).map_err(AccountsError::Client)?;
         let tickets = Tickets::new(clock.clone(), config.ticket_expire, config.max_tickets);
         let accounts = Self(Arc::new(Inner {
             config,
             clock,
+            records: Records(store.clone()),
             store,
             keys,
+            outside,
             passwords,
             revoked,
+            ended: Ended::default(),
             tickets,
-            on_revoked,
+            connections: reach.connections,
+            directory: reach.directory,
         }));
-        if accounts.takes_guests() {
-            accounts.ensure_demo().await;
+        match &accounts.0.outside {
+            Some(outside) => outside.warm_up(),
+            None => {
+                if accounts.takes_guests() {
+                    accounts.ensure_demo().await;
+                }
+                accounts.ensure_superuser(&accounts.0.config.first).await;
+            }
         }
         Ok(accounts)
     }
@@ -125,194 +168,50 @@ impl Accounts {
         })
     }
 
-    /// Uses a ticket up; `None` when it is unknown, used or too old.
-    #[must_use]
-    pub fn redeem(&self, ticket: &str) -> Option<Principal> {
-        let principal = self.0.tickets.redeem(ticket)?;
-        let revoked = principal.login.as_deref().is_some_and(|id| self.0.revoked.contains(id));
-        (!revoked).then_some(principal)
+    /// Uses a ticket up.
+    ///
+    /// # Errors
+    /// [`AuthError::Invalid`] when it is unknown, used or too old; [`AuthError::Revoked`] when its login has ended.
+    pub async fn redeem(&self, ticket: &str) -> Result<Principal, AuthError> {
+        let principal = self.0.tickets.redeem(ticket).ok_or(AuthError::Invalid)?;
+        match &principal.login {
+            Some(login) => {
+                let user = self.still(&principal.user, &[login]).await?;
+                let superuser = user.is_some_and(|user| user.is_superuser);
+                Ok(Principal { superuser, ..principal })
+            }
+            None => Ok(principal),
+        }
     }
 
     /// Makes a ticket for a caller.
-    pub(super) fn ticket(&self, principal: Principal) -> Result<Value, ApiError> {
+    pub(super) fn ticket(&self, principal: Principal) -> Result<Ticket, ApiError> {
         let full = || ApiError {
             after_ms: Some(1000),
             ..ApiError::new(ErrorCode::Overloaded, "Too many tickets are waiting")
         };
         let ticket = self.0.tickets.issue(principal).ok_or_else(full)?;
-        Ok(json!({"ticket": ticket, "expires_in": self.0.config.ticket_expire.as_secs()}))
-    }
-
-    /// Makes a user; the answer is its profile.
-    pub(super) async fn signup(&self, body: Map<String, Value>) -> Result<Value, ApiError> {
-        let signup = Signup::read(body)?;
-        for (family, name) in [("username", &signup.username), ("email", &signup.email)] {
-            if self.lookup(family, name).await?.is_some() {
-                return Err(taken(family));
-            }
-        }
-        let password = self.0.passwords.hash(signup.password).await?;
-        let now = self.0.clock.now_ms();
-        let user = User {
-            id: ids::session().as_str().to_owned(),
-            username: signup.username,
-            email: signup.email,
-            password,
-            full_name: signup.full_name,
-            bio: signup.bio,
-            profile_image_url: None,
-            preferences: signup.preferences,
-            is_active: true,
-            is_superuser: false,
-            last_login_ms: None,
-            created_at_ms: now,
-            updated_at_ms: now,
-        };
-        self.insert(&user).await?;
-        Ok(user.profile())
-    }
-
-    async fn insert(&self, user: &User) -> Result<(), ApiError> {
-        let id = || Bytes::from(user.id.clone());
-        let documents = vec![
-            write("user", user.id.clone(), Some(encode(user)?), Expect::Absent),
-            write("username", user.username.to_lowercase(), Some(id()), Expect::Absent),
-            write("email", user.email.to_lowercase(), Some(id()), Expect::Absent),
-        ];
-        match self
-            .0
-            .store
-            .commit(Request {
-                documents,
-                ..Request::default()
-            })
-            .await
-        {
-            Ok(()) => Ok(()),
-            Err(StoreError::Refused(Refusal::Condition { family, .. })) => Err(taken(family)),
-            Err(cause) => Err(StoreFailure {
-                operation: "signup",
-                cause,
-            }
-            .into()),
-        }
-    }
-
-    /// Checks a password and starts a family of tokens.
-    pub(super) async fn login(&self, body: Map<String, Value>) -> Result<Value, ApiError> {
-        let login = Login::read(body)?;
-        let found = self.find(&login.name).await?;
-        let stored = found.as_ref().map(|(_, user)| user.password.clone());
-        let good = self.0.passwords.verify(login.password, stored).await?;
-        let Some((bytes, user)) = found.filter(|(_, user)| good && user.is_active) else {
-            metrics::counter!(names::LOGINS, "result" => "refused").increment(1);
-            return Err(ApiError::new(
-                ErrorCode::Unauthenticated,
-                "Incorrect username or password",
-            ));
-        };
-        metrics::counter!(names::LOGINS, "result" => "ok").increment(1);
-        let now = self.0.clock.now_ms();
-        let seen = User {
-            last_login_ms: Some(now),
-            ..user
-        };
-        let documents = vec![write(
-            "user",
-            seen.id.clone(),
-            Some(encode(&seen)?),
-            Expect::Value(bytes),
-        )];
-        // Somebody else changed the user meanwhile: theirs counts, and the time of a login is not worth a retry.
-        if let Err(error) = self
-            .0
-            .store
-            .commit(Request {
-                documents,
-                ..Request::default()
-            })
-            .await
-        {
-            tracing::debug!(%error, "time of login not kept");
-        }
-        self.start_family(&seen.id).await
-    }
-
-    async fn find(&self, name: &str) -> Result<Option<(Bytes, User)>, ApiError> {
-        let family = if name.contains('@') { "email" } else { "username" };
-        match self.lookup(family, name).await? {
-            Some(id) => self.user(&id).await.map_err(|cause| {
-                StoreFailure {
-                    operation: "login",
-                    cause,
-                }
-                .into()
-            }),
-            None => Ok(None),
-        }
-    }
-
-    async fn lookup(&self, family: &'static str, name: &str) -> Result<Option<String>, ApiError> {
-        let name = name.to_lowercase();
-        // A name longer than any that can exist is nobody's, and no key.
-        if name.len() > 254 {
-            return Ok(None);
-        }
-        let found = self.0.store.document(family, &name).await;
-        let bytes = found.map_err(|cause| StoreFailure {
-            operation: "find_user",
-            cause,
-        })?;
-        Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
-    }
-
-    async fn user(&self, id: &str) -> Result<Option<(Bytes, User)>, StoreError> {
-        let Some(bytes) = self.0.store.document("user", id).await? else {
-            return Ok(None);
-        };
-        let damaged = |what: serde_json::Error| StoreError::Corrupt {
-            at: "user".to_owned(),
-            what: what.to_string(),
-        };
-        let user = serde_json::from_slice(&bytes).map_err(damaged)?;
-        Ok(Some((bytes, user)))
-    }
-
-    /// Returns the caller's profile with `user_id` and `roles`.
-    pub(super) async fn me(&self, principal: &Principal) -> Result<Value, ApiError> {
-        let id = principal.user.as_str();
-        let found = self
-            .user(id)
-            .await
-            .map_err(|cause| StoreFailure { operation: "me", cause })?;
-        let mut profile = match found {
-            Some((_, user)) => user.profile(),
-            None => json!({"id": id, "username": id, "email": null, "full_name": null, "bio": null,
-                "profile_image_url": null, "preferences": {}, "is_active": true, "last_login": null,
-                "created_at": null, "updated_at": null}),
-        };
-        let roles: &[&str] = match (principal.login.is_some(), principal.superuser) {
-            (false, _) => &["guest"],
-            (true, false) => &["user"],
-            (true, true) => &["user", "superuser"],
-        };
-        profile["user_id"] = json!(id);
-        profile["roles"] = json!(roles);
-        Ok(profile)
+        let expires_in = self.0.config.ticket_expire.as_secs();
+        Ok(Ticket { ticket, expires_in })
     }
 
     async fn check(self, token: String) -> Result<Principal, AuthError> {
-        let claims = self.0.keys.check(&token, Kind::Access, self.0.clock.now_ms())?;
-        let found = self.user(&claims.sub).await.map_err(|error| {
-            tracing::error!(%error, "token cannot be checked");
-            AuthError::Unavailable
-        })?;
-        // After the wait for the store: a login that ended meanwhile may have closed its websockets already.
-        if self.0.revoked.contains(&claims.jti) || self.0.revoked.contains(&claims.fam) {
-            return Err(AuthError::Revoked);
+        let now = self.0.clock.now_ms();
+        if let Some(outside) = &self.0.outside {
+            let known = outside.check(&token).await?;
+            let user = self.still(&known.user, &[&known.login]).await?;
+            return Ok(Principal {
+                user: known.user,
+                superuser: user.as_ref().is_some_and(|user| user.is_superuser),
+                name: user.map(|user| user.username).or(known.name),
+                login: Some(known.login),
+                expires_at_ms: Some(known.expires_at_ms),
+            });
         }
-        let (_, user) = found.filter(|(_, user)| user.is_active).ok_or(AuthError::Revoked)?;
+        let claims = self.0.keys.check(&token, Kind::Access, now)?;
         let id = UserId::try_from(claims.sub).map_err(|_rule| AuthError::Invalid)?;
+        let user = self.still(&id, &[&claims.fam, &claims.jti]).await?;
+        let user = user.ok_or(AuthError::Revoked)?;
         Ok(Principal {
             user: id,
             name: Some(user.username),
@@ -322,32 +221,38 @@ impl Accounts {
         })
     }
 
-    async fn ensure_demo(&self) {
-        if matches!(self.lookup("username", DEMO).await, Ok(Some(_))) {
-            return;
-        }
-        let Ok(password) = self.0.passwords.hash(SecretString::from(DEMO)).await else {
-            return;
+    /// Closes what a user has open, also what it opened as somebody else; all but that of one login.
+    fn close_all_of(&self, user: &UserId, keep: Option<&str>) {
+        self.0.connections.close_where(|whose, login| {
+            let owner = login.and_then(owner_of);
+            (whose == user || owner == Some(user.as_str())) && (keep.is_none() || login != keep)
+        });
+    }
+
+    /// Returns the user of a login that counts still. `ids`: of the login, and of its token. There need not be a user where
+    /// an outside provider vouches for it.
+    async fn still(&self, id: &UserId, ids: &[&str]) -> Result<Option<User>, AuthError> {
+        let unavailable = |error: StoreError| {
+            tracing::error!(%error, "token cannot be checked");
+            AuthError::Unavailable
         };
-        let now = self.0.clock.now_ms();
-        let user = User {
-            id: ids::session().as_str().to_owned(),
-            username: DEMO.to_owned(),
-            email: "demo@example.com".to_owned(),
-            password,
-            full_name: Some("Demo".to_owned()),
-            bio: None,
-            profile_image_url: None,
-            preferences: Map::new(),
-            is_active: true,
-            is_superuser: false,
-            last_login_ms: None,
-            created_at_ms: now,
-            updated_at_ms: now,
-        };
-        if let Err(error) = self.insert(&user).await {
-            tracing::warn!(%error, "user demo not made");
+        let found = self.0.records.get(id.as_str()).await.map_err(unavailable)?;
+        let user = found.map(|record| record.user);
+        if self.0.outside.is_some() {
+            let removed = self.0.store.document(REMOVED, id.as_str()).await.map_err(unavailable)?;
+            if removed.is_some() {
+                return Err(AuthError::Revoked);
+            }
+        } else if user.is_none() {
+            return Err(AuthError::Revoked);
         }
+        let login = ids.first().copied().unwrap_or_default();
+        // After the wait for the store: a login that ended meanwhile may have closed its websockets already.
+        let ended = ids.iter().any(|id| self.0.revoked.contains(id)) || !self.0.ended.admits(id.as_str(), login);
+        if ended || user.as_ref().is_some_and(|user| !user.admits(login)) {
+            return Err(AuthError::Revoked);
+        }
+        Ok(user)
     }
 }
 
@@ -358,31 +263,11 @@ impl Authenticator for Accounts {
             None => Box::pin(std::future::ready(self.guest(None))),
         }
     }
-}
 
-fn write(family: &'static str, key: String, value: Option<Bytes>, expect: Expect) -> DocumentWrite {
-    DocumentWrite {
-        family,
-        key,
-        value,
-        expect,
+    fn holds(&self, principal: &Principal) -> bool {
+        let Some(login) = &principal.login else { return true };
+        let expired = principal.expires_at_ms.is_some_and(|end| end <= self.0.clock.now_ms());
+        let owner = owner_of(login).unwrap_or(principal.user.as_str());
+        !expired && !self.0.revoked.contains(login) && self.0.ended.admits(owner, login)
     }
-}
-
-fn encode(value: &impl serde::Serialize) -> Result<Bytes, ApiError> {
-    serde_json::to_vec(value).map(Bytes::from).map_err(|error| {
-        tracing::error!(%error, "document cannot be written");
-        ApiError::internal()
-    })
-}
-
-fn taken(family: &str) -> ApiError {
-    let field = if family == "email" { "email" } else { "username" };
-    ApiError::new(ErrorCode::Conflict, format!("This {field} is taken"))
-        .with_details(json!({"resource": "User", "field": field}))
-}
-
-/// Seconds of a life given in milliseconds.
-fn seconds(life_ms: Millis) -> i64 {
-    life_ms / 1000
 }

@@ -22,6 +22,9 @@ use serde_json::{Value, json};
 
 use super::{request, ws::UpgradeError};
 
+/// What a client waits when its token cannot be checked.
+const AUTH_RETRY_MS: u64 = 2_000;
+
 /// What an [`ErrorCode`] is outside of the websocket protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mapped {
@@ -296,9 +299,18 @@ impl From<AuthError> for ApiError {
                 ErrorCode::Unauthenticated
             }
             AuthError::Unavailable => ErrorCode::Storage,
+            AuthError::NoKey => ErrorCode::Upstream,
         };
-        let text = error.to_string();
-        Self::new(code, text)
+        let details = match error {
+            AuthError::Unavailable => json!({"operation": "authenticate"}),
+            AuthError::NoKey => json!({"service": "JWKS", "operation": "authenticate", "retryable": true,
+                "upstream_status": null}),
+            _ => json!({}),
+        };
+        Self {
+            after_ms: matches!(error, AuthError::Unavailable | AuthError::NoKey).then_some(AUTH_RETRY_MS),
+            ..Self::new(code, error.to_string()).with_details(details)
+        }
     }
 }
 

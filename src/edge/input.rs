@@ -24,6 +24,14 @@ pub(crate) struct Bounds {
     pub(crate) body_bytes: usize,
     /// Longest message, in characters.
     pub(crate) message_chars: usize,
+    /// Longest title, in characters.
+    pub(crate) title_chars: usize,
+    /// Messages with which a conversation may begin.
+    pub(crate) import_messages: usize,
+    /// Characters of those before the last.
+    pub(crate) import_chars: usize,
+    /// Tokens come from an outside provider, and so do the ids of users.
+    pub(crate) outside_tokens: bool,
 }
 
 impl Default for Bounds {
@@ -39,6 +47,10 @@ impl Bounds {
         Self {
             body_bytes: config.server.body_bytes,
             message_chars: config.session.message_chars,
+            title_chars: config.session.title_chars,
+            import_messages: config.session.import_messages,
+            import_chars: config.session.import_chars,
+            outside_tokens: config.auth.outside.url.is_some(),
         }
     }
 }
@@ -57,6 +69,9 @@ pub(crate) trait Input: Sized + 'static {
     /// Takes its fields. Every field must be asked for on every way to the first `?`: what is asked for is also what the
     /// OpenAPI document says.
     fn read(fields: &mut Fields) -> Option<Self>;
+
+    /// Adds to its JSON schema what holds between fields.
+    fn rules(_schema: &mut Value) {}
 }
 
 /// Returns what an input accepts.

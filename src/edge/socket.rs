@@ -12,7 +12,8 @@ use super::{
 
 impl TicketTaker for Accounts {
     fn take(&self, ticket: &str) -> BoxFuture<'static, Result<Principal, AuthError>> {
-        Box::pin(std::future::ready(self.redeem(ticket).ok_or(AuthError::Invalid)))
+        let (accounts, ticket) = (self.clone(), ticket.to_owned());
+        Box::pin(async move { accounts.redeem(&ticket).await })
     }
 }
 

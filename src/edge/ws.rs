@@ -274,7 +274,7 @@ impl Socket {
     }
 
     /// Ends the sending half, or both: that wakes who waits for the peer to take something.
-    fn end(self, how: Shutdown) {
+    pub(crate) fn end(self, how: Shutdown) {
         let how = match how {
             Shutdown::Write => nix::sys::socket::Shutdown::Write,
             Shutdown::Read => nix::sys::socket::Shutdown::Read,

@@ -2,9 +2,14 @@
 
 #[cfg(test)]
 mod analyze;
+#[cfg(test)]
+mod api;
+#[cfg(test)]
 mod auth;
 #[cfg(test)]
 mod chat;
+#[cfg(test)]
+mod docs;
 #[cfg(test)]
 mod errors;
 #[cfg(test)]
@@ -18,6 +23,10 @@ mod later;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod outside;
+#[cfg(test)]
 mod slow;
+#[cfg(test)]
+mod users;
 #[cfg(test)]
 mod wire;

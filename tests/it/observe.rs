@@ -32,6 +32,10 @@ const UNTOUCHED: &[&str] = &[
     "kronos_refreshes_total",
     "kronos_retention_deleted_total",
     "kronos_store_restarts_total",
+    "kronos_jwks_fetches_total",
+    "kronos_jwks_keys",
+    "kronos_users_deleted_total",
+    "kronos_user_deletions_unfinished",
 ];
 
 /// One sample.

@@ -9,7 +9,7 @@ use kronos_protocol::{
 
 use crate::{
     glue::Token,
-    oracle::{self, Fact},
+    oracle::{self, Fact, Picture},
 };
 
 /// How a device comes back.
@@ -48,7 +48,7 @@ pub(crate) struct Device {
     /// Joined facts since it began or got its snapshot.
     seen: Vec<Fact>,
     /// What it shows; `None` when it came in the middle.
-    shown: Option<Vec<(String, String)>>,
+    shown: Option<Picture>,
     verifier: Option<Verifier>,
 }
 
@@ -61,7 +61,7 @@ impl Device {
             snapshot: None,
             whole: true,
             seen: Vec::new(),
-            shown: Some(Vec::new()),
+            shown: Some(Picture::default()),
             verifier: Some(Verifier::new()),
         }
     }
@@ -76,7 +76,7 @@ impl Device {
             epoch: self.epoch,
             whole,
             seen: Vec::new(),
-            shown: whole.then(Vec::new),
+            shown: whole.then(Picture::default),
             verifier: whole.then(Verifier::new),
         };
     }
@@ -102,7 +102,7 @@ impl Device {
         self.start_at(upto);
         self.whole = false;
         self.verifier = Some(verifier);
-        self.shown = Some(shown.clone());
+        self.shown = Some(Picture::of(shown.clone()));
         shown
     }
 
@@ -135,18 +135,7 @@ impl Device {
         }
         let fact = Fact::of(entry.run.as_ref(), &entry.event);
         if let Some(shown) = &mut self.shown {
-            let run = fact.run.clone().unwrap_or_default();
-            match fact.kind {
-                EventKind::RunStarted if !shown.iter().any(|(who, _)| *who == fact.what) => {
-                    shown.push((fact.what.clone(), String::new()));
-                }
-                EventKind::TextMessageStart => shown.push((run, String::new())),
-                EventKind::TextMessageContent => {
-                    let text = shown.iter_mut().rev().find(|(who, _)| *who == run);
-                    text.expect("a text has begun").1.push_str(&fact.what);
-                }
-                _ => {}
-            }
+            shown.take(&fact);
         }
         oracle::add(&mut self.seen, fact);
     }
@@ -172,7 +161,7 @@ impl Device {
         }
         if let Some(shown) = &self.shown {
             assert_eq!(
-                *shown,
+                shown.shown,
                 oracle::picture(durable),
                 "a device that has caught up shows the conversation"
             );

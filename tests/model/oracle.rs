@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use kronos_protocol::{
     client::SendMode,
     error::ErrorCode,
-    event::{Event, EventKind, Outcome},
+    event::{Event, EventKind, Outcome, TextRole},
     ids::RunId,
     message::Message,
 };
@@ -42,8 +42,15 @@ impl Fact {
                 _ => "success".to_owned(),
             },
             Event::RunError(event) => event.code.clone().unwrap_or_default(),
+            Event::TextMessageStart(event) => match event.role {
+                Some(role) => format!("{role} {}", event.message_id),
+                None => String::new(),
+            },
             Event::TextMessageContent(event) => event.delta.clone(),
             Event::ReasoningMessageContent(event) => event.delta.clone(),
+            Event::Custom(event) if event.name == "kronos.title_changed" => {
+                format!("{} {}", event.name, event.value["title"].as_str().unwrap_or_default())
+            }
             Event::Custom(event) => match event.value.get("messageId").and_then(|id| id.as_str()) {
                 Some(id) => format!("{} {id}", event.name),
                 None => event.name.clone(),
@@ -152,6 +159,12 @@ pub(crate) enum Ask {
     Fail(&'static str),
     Interrupt,
     Notify,
+    /// After these messages: who, id, text.
+    Import {
+        id: String,
+        past: Vec<(TextRole, String, String)>,
+    },
+    Rename(String),
 }
 
 /// The model of one session.
@@ -254,6 +267,13 @@ impl Oracle {
                 self.say(EventKind::Custom, None, "kronos.note");
                 Expected::Done
             }
+            Ask::Import { id, past } => self.import(&id, past),
+            Ask::Rename(title) => {
+                if self.title().as_ref() != Some(&title) {
+                    self.say(EventKind::Custom, None, format!("kronos.title_changed {title}"));
+                }
+                Expected::Done
+            }
             Ask::Text(_) | Ask::Thought(_) | Ask::Retrying | Ask::Finish { .. } | Ask::Fail(_) | Ask::Interrupt => {
                 if let Some(run) = self.active() {
                     self.progress(&run, ask);
@@ -312,6 +332,31 @@ impl Oracle {
         }
     }
 
+    fn import(&mut self, id: &str, past: Vec<(TextRole, String, String)>) -> Expected {
+        let known = self.accepted().any(|known| known == id);
+        if !known && !self.draining && self.accepted().next().is_some() {
+            return Expected::Refused(ErrorCode::Conflict);
+        }
+        if !known && !self.draining && !past.is_empty() {
+            let run = self.start("");
+            for (role, id, text) in past {
+                self.say(EventKind::TextMessageStart, Some(&run), format!("{role} {id}"));
+                self.say(EventKind::TextMessageContent, Some(&run), text);
+                self.say(EventKind::TextMessageEnd, Some(&run), "");
+            }
+            self.say(EventKind::RunFinished, Some(&run), "success");
+        }
+        // Then it is a message like any other.
+        self.send(id, SendMode::Queue, true)
+    }
+
+    /// The last title.
+    pub(crate) fn title(&self) -> Option<String> {
+        let titles = self.facts.iter().rev();
+        let mut titles = titles.filter_map(|fact| fact.what.strip_prefix("kronos.title_changed "));
+        titles.next().map(str::to_owned)
+    }
+
     fn unqueue(&mut self, id: &str) -> Expected {
         if self.queue().iter().any(|queued| queued == id) {
             self.say(EventKind::Custom, None, format!("kronos.message_unqueued {id}"));
@@ -354,7 +399,13 @@ impl Oracle {
             }
             Ask::Fail(code) => self.end(EventKind::RunError, code),
             Ask::Interrupt => self.end(EventKind::RunError, "interrupted"),
-            Ask::Send { .. } | Ask::Unqueue(_) | Ask::Cancel | Ask::CancelOther | Ask::Notify => unreachable!(),
+            Ask::Send { .. }
+            | Ask::Unqueue(_)
+            | Ask::Cancel
+            | Ask::CancelOther
+            | Ask::Notify
+            | Ask::Import { .. }
+            | Ask::Rename(_) => unreachable!(),
         }
     }
 
@@ -475,39 +526,74 @@ impl Oracle {
 /// Ids of messages that `facts` take, in order.
 pub(crate) fn taken(facts: &[Fact]) -> impl Iterator<Item = &str> {
     facts.iter().filter_map(|fact| match fact.kind {
+        EventKind::RunStarted if fact.what.is_empty() => None,
         EventKind::RunStarted => Some(fact.what.as_str()),
         _ => fact.what.strip_prefix("kronos.message_accepted "),
     })
 }
 
-/// The conversation that `facts` tell: `(who, text)`, a question by its id, an answer by its run.
-pub(crate) fn picture(facts: &[Fact]) -> Vec<(String, String)> {
-    let mut shown: Vec<(String, String)> = Vec::new();
-    for fact in facts {
+/// A conversation as it is shown: `(who, text)`, a question by its id, an answer by its run.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Picture {
+    pub(crate) shown: Vec<(String, String)>,
+    /// Of what was said elsewhere, the message that is being told, and whether its text is shown here.
+    told: Option<(String, bool)>,
+}
+
+impl Picture {
+    /// One that begins with a snapshot.
+    pub(crate) fn of(shown: Vec<(String, String)>) -> Self {
+        Self { shown, told: None }
+    }
+
+    pub(crate) fn take(&mut self, fact: &Fact) {
         let run = fact.run.clone().unwrap_or_default();
         match fact.kind {
-            EventKind::RunStarted if !shown.iter().any(|(who, _)| *who == fact.what) => {
-                shown.push((fact.what.clone(), String::new()));
+            EventKind::RunStarted => {
+                let known = self.shown.iter().any(|(who, _)| *who == fact.what);
+                if !known && !fact.what.is_empty() {
+                    self.shown.push((fact.what.clone(), String::new()));
+                }
             }
-            EventKind::TextMessageStart => shown.push((run, String::new())),
+            EventKind::TextMessageStart => {
+                let (role, id) = fact.what.split_once(' ').unwrap_or_default();
+                let who = if id.is_empty() { run } else { answer_of(id) };
+                self.told = (!id.is_empty()).then(|| (who.clone(), role == "assistant"));
+                self.shown.push((who, String::new()));
+            }
+            EventKind::TextMessageEnd => self.told = None,
             EventKind::TextMessageContent => {
-                if let Some((_, text)) = shown.iter_mut().rev().find(|(who, _)| *who == run) {
+                let (whose, shows) = self.told.clone().unwrap_or((run, true));
+                let text = self.shown.iter_mut().rev().find(|(who, _)| *who == whose);
+                let (_, text) = text.expect("a text has begun");
+                if shows {
                     text.push_str(&fact.what);
                 }
             }
             _ => {}
         }
     }
-    shown
+}
+
+/// What an answer is called here.
+fn answer_of(id: &str) -> String {
+    id.replacen("a_", "r_", 1)
+}
+
+/// The conversation that `facts` tell.
+pub(crate) fn picture(facts: &[Fact]) -> Vec<(String, String)> {
+    let mut picture = Picture::default();
+    facts.iter().for_each(|fact| picture.take(fact));
+    picture.shown
 }
 
 /// The conversation as a snapshot gives it, in the same form.
 pub(crate) fn picture_of(messages: &[Message]) -> Vec<(String, String)> {
     let shown = messages.iter().map(|message| match message {
-        Message::Assistant(answer) => {
-            let run = answer.id.as_str().replacen("a_", "r_", 1);
-            (run, answer.content.clone().unwrap_or_default())
-        }
+        Message::Assistant(answer) => (
+            answer_of(answer.id.as_str()),
+            answer.content.clone().unwrap_or_default(),
+        ),
         other => (other.id().to_string(), String::new()),
     });
     shown.collect()

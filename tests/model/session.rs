@@ -39,6 +39,12 @@ enum Step {
     Cancel,
     CancelOther,
     Notify,
+    /// A conversation held elsewhere goes on here with this message, after so many others.
+    Import {
+        id: u8,
+        past: u8,
+    },
+    Rename(u8),
     Delta(String),
     Thought(String),
     Retrying,
@@ -84,6 +90,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Cancel),
         1 => Just(Step::CancelOther),
         1 => Just(Step::Notify),
+        1 => (0u8..24, 0u8..5).prop_map(|(id, past)| Step::Import { id, past }),
+        1 => (0u8..3).prop_map(Step::Rename),
         12 => "[a-zäß日]{1,9} ?".prop_map(Step::Delta),
         1 => (4000usize..9000).prop_map(|n| Step::Delta("wörter ".chars().cycle().take(n).collect())),
         2 => "[a-z]{1,5}".prop_map(Step::Thought),
@@ -126,6 +134,8 @@ impl Case {
             Step::Cancel => world.cancel(),
             Step::CancelOther => world.cancel_other(),
             Step::Notify => world.notify(),
+            Step::Import { id, past } => drop(world.import(&message(*id), *past)),
+            Step::Rename(title) => world.rename(&format!("title {title}")),
             Step::Delta(text) => world.says(text),
             Step::Thought(text) => world.thinks(text),
             Step::Retrying => world.retries(),
@@ -235,6 +245,72 @@ fn a_session_keeps_its_promises_whatever_comes() {
 }
 
 #[test]
+fn a_history_is_there_as_a_whole_or_not_at_all() {
+    for written in [true, false] {
+        let mut case = Case::new(Durability::Commit);
+        case.commit_all();
+        case.ask(&[Step::Import { id: 1, past: 4 }, Step::Crash { written }]);
+        case.commit_all();
+        let state = &case.world.glue.state;
+        assert_eq!(state.messages.len(), if written { 5 } else { 0 });
+        assert_eq!(state.run.as_ref().map(|run| run.attempt), written.then_some(2));
+        let contents = context::contents(state, None);
+        assert!(
+            !written || contents.len() == 3,
+            "the system's message is no turn: {contents:?}"
+        );
+    }
+}
+
+#[test]
+fn only_a_blank_conversation_takes_a_history() {
+    let mut case = Case::new(Durability::Commit);
+    case.ask(&[queued(1)]);
+    let refused = case.world.import("m_2", 2);
+    assert_eq!(refused, Expected::Refused(ErrorCode::Conflict));
+    let mut case = Case::new(Durability::Commit);
+    case.ask(&[Step::Rename(1)]);
+    assert!(matches!(
+        case.world.import("m_2", 2),
+        Expected::Sent { duplicate: false, .. }
+    ));
+    assert!(matches!(
+        case.world.import("m_2", 2),
+        Expected::Sent { duplicate: true, .. }
+    ));
+}
+
+#[test]
+fn a_history_has_at_most_as_many_messages_and_characters_as_the_bounds() {
+    let refused = |messages: usize, chars: usize| {
+        let mut case = Case::new(Durability::Commit);
+        case.world.glue.config.import_messages = 4;
+        case.world.glue.config.import_chars = 30;
+        case.world.import_refused(messages, chars)
+    };
+    for (messages, chars, code) in [
+        (2, 10, None),
+        (3, 10, None),
+        (4, 1, Some(ErrorCode::TooLarge)),
+        (2, 14, None),
+        (2, 15, None),
+        (2, 16, Some(ErrorCode::TooLarge)),
+        (1, 0, Some(ErrorCode::Validation)),
+    ] {
+        assert_eq!(refused(messages, chars), code, "{messages} messages of {chars}");
+    }
+}
+
+#[test]
+fn a_title_has_at_most_as_many_characters_as_the_bound() {
+    for (chars, taken) in [(0, false), (1, true), (199, true), (200, true), (201, false)] {
+        let mut case = Case::new(Durability::Commit);
+        let code = case.world.rename_refused(&"ä".repeat(chars));
+        assert_eq!(code, (!taken).then_some(ErrorCode::Validation), "{chars}");
+    }
+}
+
+#[test]
 fn a_turn_is_tried_again_at_most_max_run_attempts_times() {
     let mut case = Case::new(Durability::Commit);
     case.ask(&[queued(1)]);
@@ -260,7 +336,7 @@ fn after_a_crash_the_durable_text_is_still_there_and_the_turn_is_tried_again() {
     case.ask(&[Step::Delta(", not durable".to_owned()), Step::Crash { written: false }]);
     let answer = case.world.glue.state.messages.iter().find_map(|said| match &said.body {
         Body::Assistant { text, .. } => Some(text.as_str()),
-        Body::User(_) => None,
+        Body::User(_) | Body::System(_) => None,
     });
     assert_eq!(answer, Some("durable"));
     assert!(case.world.glue.state.run.is_some());

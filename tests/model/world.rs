@@ -9,7 +9,7 @@ use kronos_actors::{
     session::{
         core::{Generate, Input},
         log::{Read, Stored, read_records},
-        message::Submit,
+        message::{Import, Past, Submit},
         view,
     },
     store::{Request, SessionStore, memory::MemoryStore},
@@ -17,6 +17,7 @@ use kronos_actors::{
 use kronos_protocol::{
     client::{RunOptions, SendMode},
     error::{ErrorCode, RunErrorCode},
+    event::TextRole,
     ids::{MessageId, RunId},
     message::UserContent,
     position::Seq,
@@ -132,6 +133,7 @@ impl World {
             .map(|queued| queued.id.to_string())
             .collect();
         assert_eq!(queue, self.oracle.queue(), "the queue");
+        assert_eq!(self.glue.state.title, self.oracle.title(), "the title");
     }
 
     fn drain(&mut self) {
@@ -230,10 +232,9 @@ impl World {
             return Expected::Nothing;
         }
         let submit = Submit {
-            id: MessageId::try_from(id).unwrap(),
             content: UserContent::Text(text),
             mode,
-            run: RunOptions::default(),
+            ..submit_of(id)
         };
         let ask = Ask::Send {
             id: id.to_owned(),
@@ -245,11 +246,7 @@ impl World {
 
     /// Sends what the model does not know about; the code with which it is refused.
     pub(crate) fn refused(&mut self, submit: Submit) -> Option<ErrorCode> {
-        self.glue.drive(Input::Submit(submit), Some(0));
-        self.glue.out.iter().find_map(|out| match out {
-            Out::Reply(0, reply) => reply.as_ref().err().copied(),
-            _ => None,
-        })
+        self.code(Input::Submit(submit))
     }
 
     /// Everything goes into segments with the next flush.
@@ -275,6 +272,55 @@ impl World {
     pub(crate) fn notify(&mut self) {
         let input = Input::Notify("kronos.note".to_owned(), serde_json::json!({}));
         self.ask(None, input, Ask::Notify);
+    }
+
+    /// A conversation held elsewhere goes on with `id`, after `past` messages.
+    pub(crate) fn import(&mut self, id: &str, past: u8) -> Expected {
+        let history: Vec<_> = (0..past).map(|n| told(id, n)).collect();
+        let facts = history
+            .iter()
+            .map(|past| (past.role, past.id.to_string(), past.text.clone()));
+        let ask = Ask::Import {
+            id: id.to_owned(),
+            past: facts.collect(),
+        };
+        let import = Import {
+            history,
+            submit: submit_of(id),
+        };
+        self.ask(Some(id.to_owned()), Input::Import(Box::new(import)), ask)
+    }
+
+    /// The code with which a history of `messages` messages of `chars` characters each is refused.
+    pub(crate) fn import_refused(&mut self, messages: usize, chars: usize) -> Option<ErrorCode> {
+        let past = |n: usize| Past {
+            id: MessageId::try_from(format!("p_{n}")).unwrap(),
+            role: TextRole::User,
+            text: "ä".repeat(chars),
+            at_ms: None,
+        };
+        let import = Import {
+            history: (0..messages).map(past).collect(),
+            submit: submit_of("m_1"),
+        };
+        self.code(Input::Import(Box::new(import)))
+    }
+
+    pub(crate) fn rename(&mut self, title: &str) {
+        self.ask(None, Input::Rename(title.to_owned()), Ask::Rename(title.to_owned()));
+    }
+
+    /// The code with which a title is refused.
+    pub(crate) fn rename_refused(&mut self, title: &str) -> Option<ErrorCode> {
+        self.code(Input::Rename(title.to_owned()))
+    }
+
+    fn code(&mut self, input: Input) -> Option<ErrorCode> {
+        self.glue.drive(input, Some(0));
+        self.glue.out.iter().find_map(|out| match out {
+            Out::Reply(0, reply) => reply.as_ref().err().copied(),
+            _ => None,
+        })
     }
 
     fn progress(&mut self, progress: Progress, ask: Ask) {
@@ -641,6 +687,7 @@ impl World {
         assert_eq!(state.run, live.run);
         assert_eq!(state.sends, live.sends);
         assert_eq!(state.interrupted, live.interrupted);
+        assert_eq!(state.title, live.title);
         for (id, seq) in &self.acked {
             let record = stored.records.iter().rfind(|record| record.seq <= *seq);
             let event = Stored::decode(record.expect("an acked seq exists")).unwrap();
@@ -650,6 +697,31 @@ impl World {
                 "the ack of {id} names seq {seq}, which is something else"
             );
         }
+    }
+}
+
+fn submit_of(id: &str) -> Submit {
+    Submit {
+        id: MessageId::try_from(id).unwrap(),
+        content: UserContent::Text(format!("text of {id}")),
+        mode: SendMode::Queue,
+        run: RunOptions::default(),
+    }
+}
+
+/// The `n`th message of the history that comes with `id`; the last of each four is longer than one event may be.
+fn told(id: &str, n: u8) -> Past {
+    let (role, prefix) = match n % 4 {
+        0 => (TextRole::System, "p"),
+        1 | 3 => (TextRole::User, "p"),
+        _ => (TextRole::Assistant, "a_p"),
+    };
+    let length = if n % 4 == 3 { 9000 } else { 7 };
+    Past {
+        id: MessageId::try_from(format!("{prefix}_{id}_{n}")).unwrap(),
+        role,
+        text: "wörter ".chars().cycle().take(length).collect(),
+        at_ms: (n > 0).then(|| i64::from(n) - 3),
     }
 }
 
@@ -665,6 +737,8 @@ fn check_order(facts: &[Fact]) {
             waiting.push(id);
         } else if let Some(id) = fact.what.strip_prefix("kronos.message_unqueued ") {
             waiting.retain(|waits| *waits != id);
+        } else if fact.kind == kronos_protocol::event::EventKind::RunStarted && fact.what.is_empty() {
+            assert!(begun.is_empty() && waiting.is_empty(), "a history comes first");
         } else if fact.kind == kronos_protocol::event::EventKind::RunStarted {
             let id = fact.what.as_str();
             if begun.contains(&id) {

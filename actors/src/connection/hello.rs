@@ -71,7 +71,7 @@ impl Connection {
             AuthError::Missing | AuthError::Invalid | AuthError::Expired | AuthError::Revoked => {
                 self.close(CloseCode::Unauthenticated, ctx);
             }
-            AuthError::Unavailable => self.try_later(ctx),
+            AuthError::Unavailable | AuthError::NoKey => self.try_later(ctx),
         }
     }
 
@@ -102,6 +102,10 @@ impl Connection {
             let (name, limit) = full.bound();
             self.refuse(Some(Op::Hello), Some(reference), bound(name, limit, RETRY_MS), ctx);
             return self.try_later(ctx);
+        }
+        if !self.deps.authenticator.holds(&principal) {
+            self.refuse(Some(Op::Hello), Some(reference), auth_error(&AuthError::Revoked), ctx);
+            return self.close(CloseCode::Unauthenticated, ctx);
         }
         self.link.set_limit(self.deps.config.frame_bytes);
         let welcome = self.welcome(&principal);
@@ -151,6 +155,9 @@ impl Connection {
         if self.permit.identify(&fresh).is_err() {
             return self.fail("a place was lost", ctx);
         }
+        if !self.deps.authenticator.holds(&fresh) {
+            return self.close(CloseCode::Unauthenticated, ctx);
+        }
         *principal = Arc::new(fresh);
         self.confirm(Op::TokenUpdate, reference, TokenAccepted::new(expires_at), ctx);
         self.watch_expiry(ctx);
@@ -184,6 +191,10 @@ fn auth_error(error: &AuthError) -> WireError {
         AuthError::Unavailable => WireError {
             after_ms: Some(RETRY_MS),
             ..WireError::of(ErrorCode::Storage, error.to_string())
+        },
+        AuthError::NoKey => WireError {
+            after_ms: Some(RETRY_MS),
+            ..WireError::of(ErrorCode::Upstream, error.to_string())
         },
     }
 }

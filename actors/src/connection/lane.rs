@@ -309,13 +309,14 @@ fn settle(entry: &mut Entry, outcome: Outcome) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::message::Page;
 
     fn push(lane: &mut Lane<&'static str>, name: &str) {
         let origin = Origin::Client {
             op: Op::Cancel,
             reference: name.parse().unwrap(),
         };
-        lane.push(Entry::new(origin, SessionCommand::View));
+        lane.push(Entry::new(origin, SessionCommand::View(Page::last(1))));
     }
 
     fn popped(lane: &mut Lane<&'static str>) -> Vec<(String, bool)> {

@@ -17,6 +17,7 @@ use kronos_protocol::{close::CloseCode, ids::UserId};
 use rand::Rng;
 use tokio::sync::watch;
 
+use super::streams::StreamsRef;
 use crate::{config::ConnectionConfig, principal::Principal};
 
 /// There is no place for one more websocket.
@@ -74,6 +75,7 @@ struct Inner {
     max_per_address: usize,
     state: Mutex<State>,
     count: watch::Sender<usize>,
+    streams: StreamsRef,
 }
 
 #[derive(Debug, Default)]
@@ -102,6 +104,7 @@ impl ConnectionsRef {
             max_per_address: config.max_connections_per_address,
             state: Mutex::default(),
             count: watch::Sender::new(0),
+            streams: StreamsRef::new(config),
         }))
     }
 
@@ -150,14 +153,34 @@ impl ConnectionsRef {
         *self.0.count.borrow()
     }
 
-    /// Closes the connections that the tokens of a login opened, with 4401. Returns how many were told.
-    pub fn close_login(&self, login: &str) -> usize {
-        self.tell(|open| open.login.as_deref() == Some(login), revoked)
+    /// Returns the event streams: they end when websockets of the same login, user or process would be closed.
+    #[must_use]
+    pub fn streams(&self) -> &StreamsRef {
+        &self.0.streams
     }
 
-    /// Closes a user's connections with 4401. Returns how many were told.
+    /// Closes the connections that the tokens of a login opened, with 4401, and ends its event streams. Returns how many were
+    /// told.
+    pub fn close_login(&self, login: &str) -> usize {
+        self.tell(|open| open.login.as_deref() == Some(login), revoked) + self.0.streams.end_login(login)
+    }
+
+    /// Closes a user's connections with 4401, and ends its event streams. Returns how many were told.
     pub fn close_user(&self, user: &UserId) -> usize {
-        self.tell(|open| open.user.as_ref() == Some(user), revoked)
+        self.tell(|open| open.user.as_ref() == Some(user), revoked) + self.0.streams.end_user(user)
+    }
+
+    /// Closes connections by their user and login, with 4401, and ends such event streams. Returns how many were told.
+    pub fn close_where(&self, which: impl Fn(&UserId, Option<&str>) -> bool) -> usize {
+        let told = self.tell(
+            |open| {
+                open.user
+                    .as_ref()
+                    .is_some_and(|user| which(user, open.login.as_deref()))
+            },
+            revoked,
+        );
+        told + self.0.streams.end_where(which)
     }
 
     /// Tells every client to come back later: each after `after` and up to as long again, so that they come one by one.
@@ -171,15 +194,17 @@ impl ConnectionsRef {
         )
     }
 
-    /// Closes every connection, with a waiting time as in [`Self::goaway_all`]. Returns how many were told.
+    /// Closes every connection, with a waiting time as in [`Self::goaway_all`], and ends every event stream. Returns how many
+    /// were told.
     pub fn close_all(&self, code: CloseCode, after: Duration) -> usize {
-        self.tell(
+        let told = self.tell(
             |_| true,
             || Control::Close {
                 code,
                 after_ms: Some(jittered(after)),
             },
-        )
+        );
+        told + self.0.streams.end_all()
     }
 
     /// Waits until none is open, at most for `limit`; whether that came true.

@@ -263,7 +263,7 @@ impl DirectoryRef {
     }
 
     /// The inner id of a user's feed; `None` when the user's id is too long to have one.
-    pub(super) fn feed_of(user: &UserId) -> Option<SessionId> {
+    pub(crate) fn feed_of(user: &UserId) -> Option<SessionId> {
         SessionId::try_from(format!("@{user}")).ok()
     }
 
@@ -306,13 +306,37 @@ impl DirectoryRef {
         let id = ids::session();
         let meta = self.new_meta(id.clone(), owner.user.clone(), title.clone(), &settings, true);
         let session = self.locate(id.clone(), id.clone(), Origin::New(Box::new(meta))).await?;
-        self.notify(
-            owner,
-            "kronos.conversation_created",
-            serde_json::json!({"id": id, "title": title}),
-        )
-        .await;
+        self.tell_created(owner, &id, title.as_deref()).await;
         Ok(session)
+    }
+
+    /// Prepares a conversation that is to begin with [`SessionCommand::Import`]: until then nothing of it is stored, and nobody
+    /// is told.
+    ///
+    /// # Errors
+    /// As [`DirectoryRef::resolve`].
+    pub async fn prepare(&self, owner: &Arc<Principal>, settings: SessionSettings) -> Result<SessionRef, SessionError> {
+        let id = ids::session();
+        let meta = self.new_meta(id.clone(), owner.user.clone(), None, &settings, true);
+        self.locate(id.clone(), id, Origin::Held(Box::new(meta))).await
+    }
+
+    /// Tells a user's devices of a new conversation.
+    pub async fn tell_created(&self, owner: &Arc<Principal>, session: &SessionId, title: Option<&str>) {
+        let value = serde_json::json!({"id": session, "title": title});
+        self.notify(owner, "kronos.conversation_created", value).await;
+    }
+
+    /// Tells a user's devices of a conversation's new title.
+    pub async fn tell_updated(&self, owner: &Arc<Principal>, session: &SessionId, title: &str) {
+        let value = serde_json::json!({"id": session, "title": title});
+        self.notify(owner, "kronos.conversation_updated", value).await;
+    }
+
+    /// Whether the process drains: nothing new begins.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.node.draining.load(Ordering::Relaxed)
     }
 
     /// Tells a user's devices that a conversation is gone.
@@ -402,7 +426,8 @@ impl DirectoryRef {
         Ok(count)
     }
 
-    pub(super) async fn resolve_stored(&self, session: &SessionId) -> Result<SessionRef, SessionError> {
+    /// Finds a session that is stored, whatever it is.
+    pub(crate) async fn resolve_stored(&self, session: &SessionId) -> Result<SessionRef, SessionError> {
         self.locate(session.clone(), wire(session), Origin::Stored).await
     }
 

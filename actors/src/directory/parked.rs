@@ -109,6 +109,22 @@ impl DirectoryRef {
     }
 }
 
+impl DirectoryRef {
+    /// Deletes a parked session, which no actor holds.
+    pub(crate) async fn discard_parked(&self, session: &SessionId) -> Result<(), SessionError> {
+        let request = Request {
+            delete: Some(session.clone()),
+            ..write(session, None)
+        };
+        self.node.store.commit(request).await.map_err(|error| {
+            tracing::warn!(session.id = %session, %error, "a parked session was not deleted");
+            SessionError::new(ErrorCode::Storage, "the conversation's storage does not work now").after_ms(1000)
+        })?;
+        self.node.parked(|parked| parked.remove(session));
+        Ok(())
+    }
+}
+
 impl super::node::Node {
     /// Takes a session out of service until [`DirectoryRef::unpark`].
     pub(super) fn park(&self, session: &SessionId, reason: Reason) {

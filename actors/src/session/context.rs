@@ -44,7 +44,7 @@ fn push_said(turns: &mut Vec<Content>, said: &Said) {
         Body::User(content) => push(turns, Role::User, user_parts(content)),
         Body::Assistant { parts: Some(parts), .. } if !parts.is_empty() => push(turns, Role::Model, parts.clone()),
         Body::Assistant { text, .. } if !text.is_empty() => push(turns, Role::Model, vec![json!({"text": text})]),
-        Body::Assistant { .. } => {}
+        Body::System(_) | Body::Assistant { .. } => {}
     }
 }
 

@@ -17,8 +17,8 @@ use serde_json::{Map, Value, json};
 use super::{
     context,
     log::Stored,
-    message::{SessionError, Submit},
-    state::{RunRecord, State},
+    message::{Import, SessionError, Submit},
+    state::{Retitled, RunRecord, State, TITLE_CHANGED},
 };
 use crate::{
     clock::Millis,
@@ -26,6 +26,7 @@ use crate::{
     gemini::{Content, Failed, Progress, Usage},
 };
 
+mod import;
 mod inbox;
 mod turn;
 
@@ -57,6 +58,10 @@ pub struct Env<'a> {
 pub enum Input {
     /// A user message.
     Submit(Submit),
+    /// What was said elsewhere, and a user message.
+    Import(Box<Import>),
+    /// Another title.
+    Rename(String),
     /// A queued message is taken back.
     Unqueue(MessageId),
     /// The active run is to stop.
@@ -176,6 +181,8 @@ pub struct Running {
 pub fn decide(state: &State, running: &Running, input: Input, env: &mut Env<'_>) -> Decision {
     match input {
         Input::Submit(submit) => inbox::offer(state, running, submit, env),
+        Input::Import(import) => import::begin(state, *import, env),
+        Input::Rename(title) => rename(state, title, env),
         Input::Unqueue(id) => inbox::unqueue(state, &id, env),
         Input::Cancel(run) => cancel(state, running, run.as_ref(), env),
         Input::Progress(run, progress) => {
@@ -203,6 +210,22 @@ pub fn decide(state: &State, running: &Running, input: Input, env: &mut Env<'_>)
             decision
         }
     }
+}
+
+fn rename(state: &State, title: String, env: &Env<'_>) -> Decision {
+    let limit = env.config.title_chars;
+    if title.is_empty() || title.chars().count() > limit {
+        return Decision::answer(Err(SessionError::new(
+            ErrorCode::Validation,
+            format!("title: 1 to {limit} characters"),
+        )
+        .with_details(json!({"field": "title", "limit": limit}))));
+    }
+    let mut decision = Decision::answer(Ok(Answer::Done));
+    if state.title.as_ref() != Some(&title) {
+        decision.push(None, Custom::new(TITLE_CHANGED, json!(Retitled { title })), env.now_ms);
+    }
+    decision
 }
 
 fn cancel(state: &State, running: &Running, wanted: Option<&RunId>, env: &mut Env<'_>) -> Decision {

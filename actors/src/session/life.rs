@@ -4,8 +4,9 @@ use super::*;
 use crate::{
     config::Durability,
     directory::{MayStop, Staying, sleep::FallAsleep},
+    principal::REMOVED,
     session::log::Stored,
-    store::{Append, Pack, Record, Request},
+    store::{Append, DocumentWrite, Expect, Pack, Record, Request},
 };
 
 /// The longest pause before a session reads its log again after a failed commit.
@@ -57,7 +58,7 @@ impl Session {
                     self.tell_may_stop(ctx);
                     self.wake_readers();
                 }
-                Origin::New(meta) => {
+                Origin::New(meta) | Origin::Held(meta) => {
                     self.settings = serde_json::from_str(&meta.settings).unwrap_or_default();
                     self.meta = Some(meta.as_ref().clone());
                     self.meta_due = true;
@@ -158,6 +159,9 @@ impl Session {
         if self.in_flight.is_some() || !matches!(self.life, Life::Live) {
             return;
         }
+        if matches!(self.origin, Origin::Held(_)) && !self.exists && !self.log.has_pending() {
+            return self.settle(ctx);
+        }
         let unfinished = self.state.has_work(self.deps.config.max_run_attempts);
         let mark = (unfinished != self.marked_unfinished).then_some(unfinished);
         let overfull = self.log.unpacked_bytes() > self.deps.config.tail_bytes;
@@ -225,6 +229,15 @@ impl Session {
             self.refresh_meta();
             request.meta.clone_from(&self.meta);
         }
+        if let Some(meta) = request.meta.as_ref().filter(|_| !self.exists) {
+            // Nothing is made for a user who was deleted since this was asked for.
+            request.documents.push(DocumentWrite {
+                family: REMOVED,
+                key: meta.owner.to_string(),
+                value: None,
+                expect: Expect::Absent,
+            });
+        }
         Ok(request)
     }
 
@@ -263,16 +276,23 @@ impl Session {
         if self.state.updated_ms > 0 {
             meta.updated_at_ms = self.state.updated_ms;
         }
-        if let Some(said) = self.state.messages.last() {
-            let text = match &said.body {
-                state::Body::User(content) => content.text().into_owned(),
-                state::Body::Assistant { text, .. } => text.clone(),
-            };
-            meta.preview = Some(first_line(&text, 140));
+        let spoken = |said: &&state::Said| !matches!(said.body, state::Body::System(_));
+        if let Some(said) = self.state.messages.iter().rfind(spoken) {
+            meta.preview = Some(first_line(&said.body.text(), 140));
+        }
+        if let Some(title) = &self.state.title {
+            meta.title = Some(title.clone());
+            if self.settings.title.as_ref() != Some(title) {
+                self.settings.title = Some(title.clone());
+                meta.settings = serde_json::to_string(&self.settings).unwrap_or_else(|_| "{}".to_owned());
+            }
         }
         if meta.title.is_none()
             && meta.listed
-            && let Some(state::Body::User(content)) = self.state.messages.first().map(|said| &said.body)
+            && let Some(content) = self.state.messages.iter().find_map(|said| match &said.body {
+                state::Body::User(content) => Some(content),
+                state::Body::System(_) | state::Body::Assistant { .. } => None,
+            })
         {
             meta.title = Some(first_line(&content.text(), 60));
         }
@@ -302,6 +322,9 @@ impl Session {
 
     /// Nothing of it counts: what waited is told, and the session starts again from what is durable.
     pub(super) fn commit_failed(&mut self, error: &StoreError, ctx: &mut Context<Self>) {
+        if Self::is_ownerless(error) {
+            return self.never_was(ctx);
+        }
         metrics::handles().restarted_commit.increment(1);
         tracing::warn!(session.id = %self.id, %error, "commit failed, session folds its log again");
         self.commit_failures = self.commit_failures.saturating_add(1);

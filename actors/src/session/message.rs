@@ -9,14 +9,14 @@ use kronos_protocol::{
     codec::Codec,
     entry::LogEntry,
     error::ErrorCode,
-    event::TokenUsage,
+    event::{TextRole, TokenUsage},
     ids::{ConnectionId, EpochId, MessageId, RunId, SessionId},
     message::{Message as ChatMessage, UserContent},
     position::{Cursor, Seq},
 };
 use tokio::sync::oneshot;
 
-use crate::{principal::Principal, store::SessionMeta};
+use crate::{clock::Millis, principal::Principal, store::SessionMeta};
 
 /// One command for a session, with who asks and where the answer goes.
 #[derive(Debug, Message)]
@@ -67,13 +67,24 @@ pub enum SessionCommand {
         /// Whether they type.
         on: bool,
     },
-    /// Reads the conversation. Answer: [`SessionReply::View`].
-    View,
+    /// Begins the conversation with what was said elsewhere, and answers its last message. Answer when all of it is durable:
+    /// [`SessionReply::Sent`]; `conflict` when the conversation has begun already.
+    Import(Import),
+    /// Gives the conversation a title. Answer when durable: [`SessionReply::Done`].
+    Rename {
+        /// 1 to `title_chars` characters.
+        title: String,
+    },
+    /// Reads a page of the conversation. Answer: [`SessionReply::View`]; `not_found` for a message that is not in it.
+    View(Page),
     /// Deletes the conversation. Answer when durable: [`SessionReply::Done`]; from then on it does not exist.
     Delete {
         /// Refuse with `busy` while it has unfinished work.
         unless_busy: bool,
     },
+    /// Deletes whatever it is, a feed too, with its run: its owner is gone. Also one whose log cannot be read. Answer when
+    /// durable: [`SessionReply::Done`].
+    Erase,
     /// Appends a `CUSTOM` event without a run (a user's feed). Answer when durable: [`SessionReply::Done`].
     Notify {
         /// Its name, `kronos.…`.
@@ -131,6 +142,55 @@ pub struct Submit {
     pub run: RunOptions,
 }
 
+/// A conversation that was held elsewhere, and the message that is to be answered here.
+#[derive(Debug, Clone)]
+pub struct Import {
+    /// What was said before, oldest first.
+    pub history: Vec<Past>,
+    /// The message to answer.
+    pub submit: Submit,
+}
+
+/// A message that was said elsewhere.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Past {
+    /// Its id here.
+    pub id: MessageId,
+    /// Who said it.
+    pub role: TextRole,
+    /// What was said.
+    pub text: String,
+    /// When, if known.
+    pub at_ms: Option<Millis>,
+}
+
+/// A part of a conversation's messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Page {
+    /// The newest of all, or of those before a message.
+    Before {
+        /// The message; `None`: the end.
+        message: Option<MessageId>,
+        /// At most so many.
+        limit: usize,
+    },
+    /// Those from a place on, at most [`PAGE_BYTES`](super::view::PAGE_BYTES) of text (one larger message comes alone).
+    From {
+        /// The place of the first, counted from 0.
+        place: usize,
+        /// At most so many.
+        limit: usize,
+    },
+}
+
+impl Page {
+    /// The newest `limit` messages.
+    #[must_use]
+    pub const fn last(limit: usize) -> Self {
+        Self::Before { message: None, limit }
+    }
+}
+
 /// The answers.
 #[derive(Debug, Clone)]
 pub enum SessionReply {
@@ -177,13 +237,17 @@ pub struct Attached {
     pub settings: SessionSettings,
 }
 
-/// A conversation as it is now (what is committed).
+/// A conversation as it is now (what is committed), with a page of its messages.
 #[derive(Debug, Clone)]
 pub struct View {
     /// Its listing.
     pub meta: SessionMeta,
-    /// Its messages, oldest first, with the time of each in milliseconds since the Unix epoch.
-    pub messages: Vec<(i64, ChatMessage)>,
+    /// The messages of the page, oldest first, with the time of each in milliseconds since the Unix epoch.
+    pub messages: Vec<(Millis, ChatMessage)>,
+    /// The place of the page's first message in the conversation, counted from 0.
+    pub from: usize,
+    /// Messages of the conversation, system messages too.
+    pub total: usize,
     /// The newest committed event.
     pub head: Seq,
     /// The active run.

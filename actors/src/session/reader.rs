@@ -5,17 +5,15 @@ use std::{sync::Arc, time::Duration};
 use actix::prelude::*;
 use kronos_protocol::{
     entry::LogEntry,
-    error::RunErrorCode,
-    event::{Event, RunError, TokenUsage},
-    ids::{MessageId, RunId},
-    message::Message as ChatMessage,
-    position::Seq,
+    error::ErrorCode,
+    ids::EpochId,
+    position::{Cursor, Seq},
 };
-use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::message::{
-    Attach, AttachmentId, Delivery, Form, Payload, ReplyTo, SessionCall, SessionCommand, SessionError, SessionReply,
+    Attach, Attached, AttachmentId, Delivery, Form, Payload, ReplyTo, SessionCall, SessionCommand, SessionError,
+    SessionReply,
 };
 use crate::{
     directory::{DirectoryRef, SessionRef},
@@ -23,10 +21,16 @@ use crate::{
     principal::Principal,
 };
 
+mod turn;
+
+pub use self::turn::{TurnError, TurnReader, TurnResult, run_to_end};
+
 /// A batch and the end notice: a session has at most one of each on its way.
 const DELIVERIES: usize = 2;
-/// Time in which an interrupted turn must have started again.
-const RETRY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a session that restarts is looked for.
+const ATTEMPTS: u32 = 20;
+/// The pause before it is looked for, unless it says how long.
+const PAUSE_MS: u64 = 200;
 
 /// Takes deliveries for a future.
 struct Inbox(mpsc::Sender<Delivery>);
@@ -45,6 +49,19 @@ impl Handler<Delivery> for Inbox {
     }
 }
 
+/// What a reader gets at once.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// The history that the positions belong to.
+    pub epoch: EpochId,
+    /// It is a snapshot, not the log.
+    pub snapshot: bool,
+    /// The last position in it.
+    pub upto: Seq,
+    /// The entries, in order.
+    pub entries: Arc<Vec<LogEntry>>,
+}
+
 /// A cursor on a session for a future: REST, SSE, exports.
 pub struct SessionReader {
     directory: DirectoryRef,
@@ -52,11 +69,15 @@ pub struct SessionReader {
     caller: Arc<Principal>,
     attachment: AttachmentId,
     deliveries: mpsc::Receiver<Delivery>,
+    epoch: EpochId,
+    head: Seq,
     after: Seq,
+    /// A pull is on its way: its answer is waited for, not asked for again.
+    pulled: bool,
 }
 
 impl SessionReader {
-    /// Attaches a cursor that reads what comes after `after`.
+    /// Attaches a cursor that reads what comes after `after` of the history that there is.
     ///
     /// # Errors
     /// What the session answers: `not_found`, `overloaded`, …
@@ -66,38 +87,74 @@ impl SessionReader {
         caller: &Arc<Principal>,
         after: Seq,
     ) -> Result<Self, SessionError> {
+        let mut reader = Self::resume(directory, session, caller, None).await?;
+        reader.after = after;
+        Ok(reader)
+    }
+
+    /// Attaches a cursor that goes on after a position; from the beginning without one. A position that the history does not
+    /// have gets a snapshot first.
+    ///
+    /// # Errors
+    /// As [`SessionReader::attach`].
+    pub async fn resume(
+        directory: &DirectoryRef,
+        session: &SessionRef,
+        caller: &Arc<Principal>,
+        after: Option<Cursor>,
+    ) -> Result<Self, SessionError> {
         let attachment = AttachmentId {
             connection: ids::connection(),
             number: 1,
         };
-        let deliveries = subscribe(session, caller, &attachment).await?;
-        let (directory, session, caller) = (directory.clone(), session.clone(), Arc::clone(caller));
+        let (attached, deliveries) = subscribe(session, caller, &attachment, after).await?;
         Ok(Self {
-            directory,
-            session,
-            caller,
+            directory: directory.clone(),
+            session: session.clone(),
+            caller: Arc::clone(caller),
             attachment,
             deliveries,
-            after,
+            epoch: attached.epoch,
+            head: attached.head,
+            after: attached.start,
+            pulled: false,
         })
     }
 
-    /// Waits for the next delivery; while the session sleeps there is none.
-    async fn delivery(&mut self) -> Option<Payload> {
+    /// The newest event when the cursor was attached.
+    #[must_use]
+    pub fn head(&self) -> Seq {
+        self.head
+    }
+
+    /// Everything up to here has been read.
+    #[must_use]
+    pub fn position(&self) -> Seq {
+        self.after
+    }
+
+    /// Identity of the history that is read.
+    #[must_use]
+    pub fn epoch(&self) -> &EpochId {
+        &self.epoch
+    }
+
+    /// Waits for the next batch. A session that restarts is found again; when it begins a new history meanwhile, the next
+    /// batch is a snapshot of it (or all of it, when it fits into none). May be dropped and called again: nothing is lost.
+    ///
+    /// # Errors
+    /// When the session is gone for good; `shutting_down` when it ended because the process does.
+    pub async fn next(&mut self) -> Result<Batch, SessionError> {
         loop {
-            match self.deliveries.recv().await.map(|delivery| delivery.payload) {
-                Some(Payload::Asleep) => {}
-                other => return other,
+            match self.pull().await {
+                Ok(batch) => return Ok(batch),
+                Err(ended) => self.find_again(ended).await?,
             }
         }
     }
 
-    /// Waits for the next batch. A session that restarts is found again.
-    ///
-    /// # Errors
-    /// When the session is gone for good.
-    pub async fn next(&mut self) -> Result<Arc<Vec<LogEntry>>, SessionError> {
-        loop {
+    async fn pull(&mut self) -> Result<Batch, SessionError> {
+        if !self.pulled {
             let command = SessionCommand::Pull {
                 attachment: self.attachment.clone(),
                 after: self.after,
@@ -107,26 +164,62 @@ impl SessionReader {
                 command,
                 reply: ReplyTo::NONE,
             };
-            let ended = match self.session.call(pull) {
-                Err(refused) => refused.1,
-                Ok(()) => match self.delivery().await {
-                    Some(Payload::Entries { upto, entries, .. }) => {
-                        self.after = upto;
-                        return Ok(entries);
-                    }
-                    Some(Payload::Ended { error }) => error,
-                    Some(Payload::Woken) => SessionError::closed().after_ms(0),
-                    Some(Payload::Frame { .. } | Payload::Presence { .. } | Payload::Asleep) => continue,
-                    None => SessionError::closed(),
-                },
-            };
-            if !ended.closed && ended.after_ms.is_none() {
-                return Err(ended);
-            }
-            actix::clock::sleep(Duration::from_millis(ended.after_ms.unwrap_or(200))).await;
-            self.session = self.directory.resolve(self.session.id()).await?;
-            self.deliveries = subscribe(&self.session, &self.caller, &self.attachment).await?;
+            self.session.call(pull).map_err(|refused| refused.1)?;
+            self.pulled = true;
         }
+        loop {
+            match self.deliveries.recv().await.map(|delivery| delivery.payload) {
+                Some(Payload::Entries {
+                    upto,
+                    snapshot,
+                    entries,
+                }) => {
+                    self.pulled = false;
+                    self.after = upto;
+                    return Ok(Batch {
+                        epoch: self.epoch.clone(),
+                        snapshot,
+                        upto,
+                        entries,
+                    });
+                }
+                Some(Payload::Ended { error }) => return Err(error),
+                Some(Payload::Woken) => return Err(SessionError::closed().after_ms(0)),
+                // While the session sleeps there is nothing.
+                Some(Payload::Frame { .. } | Payload::Presence { .. } | Payload::Asleep) => {}
+                None => return Err(SessionError::closed()),
+            }
+        }
+    }
+
+    async fn find_again(&mut self, mut ended: SessionError) -> Result<(), SessionError> {
+        for _ in 0..ATTEMPTS {
+            if !ended.closed && ended.after_ms.is_none() {
+                break;
+            }
+            if self.directory.is_draining() {
+                let error = SessionError::new(ErrorCode::ShuttingDown, "the server restarts");
+                return Err(error.after_ms(1000));
+            }
+            actix::clock::sleep(Duration::from_millis(ended.after_ms.unwrap_or(PAUSE_MS))).await;
+            match self.reattach().await {
+                Ok(()) => return Ok(()),
+                Err(error) => ended = error,
+            }
+        }
+        Err(ended)
+    }
+
+    async fn reattach(&mut self) -> Result<(), SessionError> {
+        let session = self.directory.resolve(self.session.id()).await?;
+        let after = Cursor {
+            epoch: self.epoch.clone(),
+            seq: self.after,
+        };
+        let (attached, deliveries) = subscribe(&session, &self.caller, &self.attachment, Some(after)).await?;
+        (self.session, self.deliveries) = (session, deliveries);
+        (self.epoch, self.after, self.pulled) = (attached.epoch, attached.start, false);
+        Ok(())
     }
 }
 
@@ -149,19 +242,28 @@ async fn subscribe(
     session: &SessionRef,
     caller: &Arc<Principal>,
     attachment: &AttachmentId,
-) -> Result<mpsc::Receiver<Delivery>, SessionError> {
+    after: Option<Cursor>,
+) -> Result<(Attached, mpsc::Receiver<Delivery>), SessionError> {
     let (tx, rx) = mpsc::channel(DELIVERIES);
     let sink = Inbox(tx).start().recipient();
     let attach = Attach {
         attachment: attachment.clone(),
         client: None,
         form: Form::Entries,
-        after: None,
+        after,
         tail: None,
         sink,
     };
-    ask(session, caller, SessionCommand::Attach(attach)).await?;
-    Ok(rx)
+    match ask(session, caller, SessionCommand::Attach(attach)).await? {
+        SessionReply::Attached(attached) => Ok((attached, rx)),
+        other => {
+            tracing::error!(?other, "an attach was answered with something else");
+            Err(SessionError::new(
+                ErrorCode::Internal,
+                "the conversation cannot be followed",
+            ))
+        }
+    }
 }
 
 /// Asks a session and waits for the answer.
@@ -182,150 +284,4 @@ pub async fn ask(
         })
         .map_err(|refused| refused.1)?;
     answer.await.unwrap_or_else(|_| Err(SessionError::closed()))
-}
-
-/// How a turn ended.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TurnResult {
-    /// The assistant's message, if it said anything.
-    pub message_id: Option<MessageId>,
-    /// Its text.
-    pub text: String,
-    /// The model that answered.
-    pub model: Option<String>,
-    /// Tokens used.
-    pub usage: Vec<TokenUsage>,
-    /// When it ended, in milliseconds since the Unix epoch.
-    pub finished_at_ms: i64,
-    /// The run was cancelled.
-    pub cancelled: bool,
-    /// The run failed.
-    pub error: Option<TurnError>,
-}
-
-/// Why a turn failed.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TurnError {
-    /// A [`RunErrorCode`], as text.
-    pub code: String,
-    /// A sentence for the user.
-    pub message: String,
-    /// When a later try may succeed, in milliseconds.
-    pub after_ms: Option<u64>,
-    /// HTTP status of the upstream, when it answered.
-    pub upstream_status: Option<u64>,
-    /// Whether a later try may succeed, where the failure itself says so.
-    pub retryable: Option<bool>,
-}
-
-#[derive(Default)]
-struct Follow {
-    run: Option<RunId>,
-    message_id: Option<MessageId>,
-    text: String,
-    model: Option<String>,
-    will_retry: bool,
-}
-
-/// Follows the turn of `message` (whose event has `seq`) to its end, over interruptions.
-///
-/// # Errors
-/// When the session is gone, or an interrupted turn does not start again.
-pub async fn run_to_end(
-    directory: &DirectoryRef,
-    session: &SessionRef,
-    caller: &Arc<Principal>,
-    message: &MessageId,
-    seq: Seq,
-) -> Result<TurnResult, SessionError> {
-    let mut reader = SessionReader::attach(directory, session, caller, seq.saturating_sub(1)).await?;
-    let mut follow = Follow::default();
-    loop {
-        let entries = if follow.will_retry {
-            actix::clock::timeout(RETRY_TIMEOUT, reader.next())
-                .await
-                .map_err(|_elapsed| SessionError::closed())??
-        } else {
-            reader.next().await?
-        };
-        for entry in entries.iter() {
-            if let Some(result) = follow.see(entry, message) {
-                return Ok(result);
-            }
-        }
-    }
-}
-
-impl Follow {
-    fn see(&mut self, entry: &LogEntry, message: &MessageId) -> Option<TurnResult> {
-        match &entry.event {
-            Event::RunStarted(event) => {
-                let messages = event.input.iter().flat_map(|input| &input.messages);
-                if messages.map(ChatMessage::id).any(|id| id == message) {
-                    *self = Self {
-                        run: entry.run.clone(),
-                        ..Self::default()
-                    };
-                }
-                None
-            }
-            _ if self.run.is_none() || entry.run != self.run => None,
-            Event::TextMessageStart(event) => {
-                self.message_id = Some(event.message_id.clone());
-                None
-            }
-            Event::TextMessageContent(event) => {
-                self.text.push_str(&event.delta);
-                None
-            }
-            Event::RunFinished(event) => {
-                let about = event.metadata.as_ref().and_then(|metadata| metadata.get("kronos"));
-                self.model = about
-                    .and_then(|about| about.get("model"))
-                    .and_then(Value::as_str)
-                    .map(ToOwned::to_owned);
-                let cancelled = matches!(event.outcome, Some(kronos_protocol::event::Outcome::Cancelled));
-                Some(self.result(event.timestamp, event.usage.clone(), cancelled, None))
-            }
-            Event::RunError(event) => self.failed(event),
-            _ => None,
-        }
-    }
-
-    fn failed(&mut self, event: &RunError) -> Option<TurnResult> {
-        let about = event.metadata.as_ref().and_then(|metadata| metadata.get("kronos"));
-        let number = |name: &str| about.and_then(|about| about.get(name)).and_then(Value::as_u64);
-        let interrupted = event.code.as_deref() == Some(RunErrorCode::Interrupted.as_str());
-        if interrupted && about.and_then(|about| about.get("willRetry")).and_then(Value::as_bool) == Some(true) {
-            self.will_retry = true;
-            self.run = None;
-            return None;
-        }
-        let error = TurnError {
-            code: event.code.clone().unwrap_or_default(),
-            message: event.message.clone(),
-            after_ms: number("afterMs"),
-            upstream_status: number("upstreamStatus"),
-            retryable: about.and_then(|about| about.get("retryable")).and_then(Value::as_bool),
-        };
-        Some(self.result(event.timestamp, event.usage.clone(), false, Some(error)))
-    }
-
-    fn result(
-        &mut self,
-        at: Option<i64>,
-        usage: Option<Vec<TokenUsage>>,
-        cancelled: bool,
-        error: Option<TurnError>,
-    ) -> TurnResult {
-        TurnResult {
-            message_id: self.message_id.take(),
-            text: std::mem::take(&mut self.text),
-            model: self.model.take(),
-            usage: usage.unwrap_or_default(),
-            finished_at_ms: at.unwrap_or_default(),
-            cancelled,
-            error,
-        }
-    }
 }

@@ -1,7 +1,7 @@
 //! The end of a conversation for good: its run is stopped, its log deleted, its readers are told that it is gone.
 
 use super::*;
-use crate::store::Request;
+use crate::{principal::REMOVED, store::Request};
 
 impl Session {
     /// Deletes the session. From now on it does not exist; the answer comes when that is durable.
@@ -10,6 +10,11 @@ impl Session {
             let error = SessionError::new(ErrorCode::Unsupported, "a feed cannot be deleted");
             return reply.send(Err(error));
         }
+        self.erase(reply, ctx);
+    }
+
+    /// The same for whatever it is.
+    pub(super) fn erase(&mut self, reply: ReplyTo, ctx: &mut Context<Self>) {
         let gone = SessionError::not_found(&self.wire);
         self.reset(&gone, ctx);
         self.life = Life::Missing;
@@ -32,6 +37,24 @@ impl Session {
             )]
             addr.do_send(deleted);
         });
+    }
+}
+
+impl Session {
+    /// Whether the store would not have the session because its owner was deleted meanwhile.
+    pub(super) fn is_ownerless(error: &StoreError) -> bool {
+        matches!(error, StoreError::Refused(Refusal::Condition { family, .. }) if *family == REMOVED)
+    }
+
+    /// A session that was to be made for a user who is gone: there is none.
+    pub(super) fn never_was(&mut self, ctx: &mut Context<Self>) {
+        let gone = SessionError::not_found(&self.wire);
+        self.reset(&gone, ctx);
+        self.origin = Origin::Stored;
+        self.life = Life::Missing;
+        self.beat();
+        self.readers.end_all(&gone);
+        self.tell_may_stop(ctx);
     }
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::session::{
     log::{Read, read_records},
-    message::{Attach, Attached, AttachmentId, View},
+    message::{Attach, Attached, AttachmentId, Page, View},
     readers::{FrameCache, Reader, Served},
 };
 
@@ -210,14 +210,20 @@ impl Session {
     }
 
     /// The conversation as it is now; answered when all of it is durable.
-    pub(super) fn show(&mut self, reply: ReplyTo) {
+    pub(super) fn show(&mut self, page: &Page, reply: ReplyTo) {
         let Some(meta) = self.meta.clone() else {
             return reply.send(Err(SessionError::not_found(&self.id)));
+        };
+        let Some((from, messages)) = view::page(&self.state, page) else {
+            return reply.send(Err(SessionError::new(ErrorCode::NotFound, "Message not found")
+                .with_details(serde_json::json!({"resource": "Message"}))));
         };
         self.log.seal();
         let view = View {
             meta,
-            messages: view::messages(&self.state),
+            messages,
+            from,
+            total: self.state.messages.len(),
             head: self.log.last(),
             run: self.state.run.as_ref().map(|run| run.id.clone()),
         };

@@ -2,12 +2,15 @@
 //!
 //! Pure. Whatever is here can be had again from the log; nothing else decides what a session is.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, VecDeque},
+};
 
 use kronos_protocol::{
     client::{RunOptions, SendMode},
     error::RunErrorCode,
-    event::{Event, RunError, RunFinished, RunStarted, TextMessageStart},
+    event::{Event, RunError, RunFinished, RunStarted, TextMessageStart, TextRole},
     ids::{MessageId, RunId},
     message::{Message, UserContent},
     position::Seq,
@@ -23,6 +26,16 @@ use crate::clock::Millis;
 pub const MESSAGE_ACCEPTED: &str = "kronos.message_accepted";
 /// `CUSTOM` name of a queued message that was taken back: `{messageId}`.
 pub const MESSAGE_UNQUEUED: &str = "kronos.message_unqueued";
+
+/// `CUSTOM` name of a new title: `{title}`.
+pub const TITLE_CHANGED: &str = "kronos.title_changed";
+
+/// What [`TITLE_CHANGED`] carries.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Retitled {
+    /// The title.
+    pub title: String,
+}
 
 /// What [`MESSAGE_ACCEPTED`] carries.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -74,6 +87,8 @@ pub struct Said {
 pub enum Body {
     /// By the user.
     User(UserContent),
+    /// By whoever set the conversation up; the model reads it as its system prompt.
+    System(String),
     /// By the assistant.
     Assistant {
         /// The text so far.
@@ -83,6 +98,27 @@ pub enum Body {
         /// The provider's raw parts, to be sent back unchanged.
         parts: Option<Vec<Value>>,
     },
+}
+
+impl Body {
+    /// The text of it.
+    #[must_use]
+    pub fn text(&self) -> Cow<'_, str> {
+        match self {
+            Self::User(content) => content.text(),
+            Self::System(text) | Self::Assistant { text, .. } => Cow::Borrowed(text),
+        }
+    }
+
+    fn push(&mut self, delta: &str) {
+        match self {
+            Self::User(UserContent::Text(text)) | Self::System(text) | Self::Assistant { text, .. } => {
+                text.push_str(delta);
+            }
+            // What came as parts came whole.
+            Self::User(UserContent::Parts(_)) => {}
+        }
+    }
 }
 
 /// A message that waits behind the active run.
@@ -152,6 +188,8 @@ pub struct State {
     pub verifier: Verifier,
     /// When the last turn ended, or the last message came.
     pub updated_ms: Millis,
+    /// The title, when it was changed since the conversation was made.
+    pub title: Option<String>,
 }
 
 impl State {
@@ -172,8 +210,8 @@ impl State {
             Event::ReasoningMessageEnd(_) => self.reasoning_open = false,
             Event::TextMessageStart(event) => self.message_started(event, at_ms),
             Event::TextMessageContent(event) => {
-                if let Some(Body::Assistant { text, .. }) = self.body_mut(&event.message_id) {
-                    text.push_str(&event.delta);
+                if let Some(body) = self.body_mut(&event.message_id) {
+                    body.push(&event.delta);
                 }
             }
             Event::TextMessageEnd(event) => {
@@ -276,14 +314,20 @@ impl State {
     }
 
     fn message_started(&mut self, event: &TextMessageStart, at_ms: Millis) {
-        self.messages.push(Said {
-            id: event.message_id.clone(),
-            at_ms,
-            body: Body::Assistant {
+        let body = match event.role {
+            // What was said elsewhere comes as messages of all roles.
+            Some(TextRole::User) => Body::User(UserContent::Text(String::new())),
+            Some(TextRole::System | TextRole::Developer) => Body::System(String::new()),
+            Some(TextRole::Assistant) | None => Body::Assistant {
                 text: String::new(),
                 complete: false,
                 parts: None,
             },
+        };
+        self.messages.push(Said {
+            id: event.message_id.clone(),
+            at_ms,
+            body,
             hidden_from_model: false,
         });
     }
@@ -321,8 +365,19 @@ impl State {
                     sent.removed = true;
                 }
             }
+            TITLE_CHANGED => {
+                if let Ok(retitled) = serde_json::from_value::<Retitled>(value.clone()) {
+                    self.title = Some(retitled.title);
+                }
+            }
             _ => {}
         }
+    }
+
+    /// Nothing was ever said in it.
+    #[must_use]
+    pub fn is_blank(&self) -> bool {
+        self.messages.is_empty() && self.sends.is_empty() && self.run.is_none()
     }
 
     /// There is a run, a message that waits, or a turn to try again (of at most `max_attempts`).
@@ -343,7 +398,7 @@ impl State {
             .find(|said| said.id == *id)
             .and_then(|said| match &said.body {
                 Body::User(content) => Some(content),
-                Body::Assistant { .. } => None,
+                Body::System(_) | Body::Assistant { .. } => None,
             });
         said.or_else(|| {
             self.queue
@@ -355,6 +410,7 @@ impl State {
 
     /// Messages of users and assistant.
     pub fn message_count(&self) -> u64 {
-        u64::try_from(self.messages.len()).unwrap_or(u64::MAX)
+        let said = |said: &&Said| !matches!(said.body, Body::System(_));
+        u64::try_from(self.messages.iter().filter(said).count()).unwrap_or(u64::MAX)
     }
 }

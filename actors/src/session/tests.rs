@@ -4,7 +4,7 @@ use kronos_protocol::{entry::LogEntry, error::RunErrorCode, message::UserContent
 use kronos_sim::{GeminiSim, SimConfig, SimHandle};
 
 use super::{
-    message::Submit,
+    message::{Page, Submit},
     reader::{SessionReader, ask},
     *,
 };
@@ -16,6 +16,8 @@ use crate::{
     retention,
     store::service::{self, StoreRef, StoreService},
 };
+
+mod erasure;
 
 /// Makes a session panic.
 #[derive(Message)]
@@ -111,7 +113,7 @@ async fn say(session: &SessionRef, id: &str, text: &str) {
 async fn until(reader: &mut SessionReader, seen: &mut Vec<LogEntry>, wanted: impl Fn(&Event) -> bool) {
     loop {
         let next = tokio::time::timeout(Duration::from_secs(20), reader.next()).await;
-        for entry in next.expect("in time").unwrap().iter() {
+        for entry in next.expect("in time").unwrap().entries.iter() {
             assert_eq!(
                 entry.first_seq(),
                 seen.last().map_or(0, |last| last.seq) + 1,
@@ -403,7 +405,7 @@ async fn relaxed_text_is_shown_before_its_commit_and_a_crash_then_voids_the_curs
 }
 
 async fn view(session: &SessionRef) -> SessionMeta {
-    match ask(session, &ann(), SessionCommand::View).await {
+    match ask(session, &ann(), SessionCommand::View(Page::last(100))).await {
         Ok(SessionReply::View(view)) => view.meta,
         other => panic!("{other:?}"),
     }
@@ -445,7 +447,7 @@ async fn a_finished_turn_is_packed_merged_and_read_from_any_cursor() {
         let mut rest = Vec::new();
         let mut upto = after;
         while upto < last {
-            for entry in late.next().await.unwrap().iter() {
+            for entry in late.next().await.unwrap().entries.iter() {
                 assert_eq!(entry.first_seq(), upto + 1);
                 upto = entry.seq;
                 rest.push(entry.clone());
@@ -522,7 +524,7 @@ async fn a_deleted_conversation_is_gone_for_its_readers_and_from_the_store() {
     let found = loop {
         // The actor that deleted it may just be leaving: then it is asked for again, as every caller does.
         let again = directory.resolve(session.id()).await.unwrap();
-        match ask(&again, &ann(), SessionCommand::View).await {
+        match ask(&again, &ann(), SessionCommand::View(Page::last(100))).await {
             Err(error) if error.closed => {}
             found => break found,
         }

@@ -8,7 +8,7 @@ use kronos_protocol::{
         TextMessageStart,
     },
     ids::{RunId, SessionId},
-    message::{AssistantMessage, Message, UserMessage},
+    message::{AssistantMessage, Message, SystemMessage, UserMessage},
     position::Seq,
     version::AG_UI_VERSION,
 };
@@ -17,13 +17,16 @@ use serde_json::json;
 use super::{
     core::reasoning_id,
     log::Stored,
-    message::View,
+    message::{Page, View},
     state::{Body, Said, State},
 };
 use crate::{
     clock::Millis,
     store::{StoreError, StoredSession},
 };
+
+/// Bytes of text in a page that is counted from a place: what an export holds of a conversation at a time.
+pub const PAGE_BYTES: usize = 128 * 1024;
 
 /// `CUSTOM` name, in a snapshot: the messages that wait: `{messages}`.
 pub const QUEUE_SNAPSHOT: &str = "kronos.queue_snapshot";
@@ -32,6 +35,7 @@ pub const QUEUE_SNAPSHOT: &str = "kronos.queue_snapshot";
 pub fn message(said: &Said) -> Message {
     match &said.body {
         Body::User(content) => Message::User(UserMessage::new(said.id.clone(), content.clone())),
+        Body::System(text) => Message::System(SystemMessage::new(said.id.clone(), text.clone())),
         Body::Assistant { text, .. } => {
             let mut message = AssistantMessage::new(said.id.clone());
             message.content = Some(text.clone());
@@ -40,16 +44,39 @@ pub fn message(said: &Said) -> Message {
     }
 }
 
-/// All messages with the time of each.
-pub fn messages(state: &State) -> Vec<(Millis, Message)> {
-    state.messages.iter().map(|said| (said.at_ms, message(said))).collect()
+/// A page of the messages with the time of each, and the place of the first; `None` when the page names a message that is
+/// not there.
+pub fn page(state: &State, page: &Page) -> Option<(usize, Vec<(Millis, Message)>)> {
+    let range = match page {
+        Page::Before { message, limit } => {
+            let upto = match message {
+                None => state.messages.len(),
+                Some(id) => state.messages.iter().position(|said| said.id == *id)?,
+            };
+            upto.saturating_sub(*limit)..upto
+        }
+        Page::From { place, limit } => {
+            let mut bytes = 0;
+            let fits = |said: &&Said| {
+                let first = bytes == 0;
+                bytes += said.body.text().len();
+                first || bytes <= PAGE_BYTES
+            };
+            let rest = state.messages.iter().skip(*place).take(*limit);
+            let count = rest.take_while(fits).count();
+            *place..place.saturating_add(count)
+        }
+    };
+    let said = state.messages.get(range.clone()).unwrap_or_default();
+    let shown = said.iter().map(|said| (said.at_ms, message(said))).collect();
+    Some((range.start, shown))
 }
 
 /// Folds a session as the store has it, without an actor: for an operator's look at a store that nobody serves.
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] when a record cannot be read or may not follow the one before.
-pub fn of_stored(stored: StoredSession) -> Result<View, StoreError> {
+pub fn of_stored(stored: StoredSession, wanted: &Page) -> Result<View, StoreError> {
     let mut state = State::default();
     let mut head = 0;
     for record in &stored.records {
@@ -62,8 +89,11 @@ pub fn of_stored(stored: StoredSession) -> Result<View, StoreError> {
         state.apply(head, &event).map_err(|error| damaged(error.to_string()))?;
     }
     let run = state.run.as_ref().map(|run| run.id.clone());
+    let (from, messages) = page(&state, wanted).unwrap_or_default();
     Ok(View {
-        messages: messages(&state),
+        messages,
+        from,
+        total: state.messages.len(),
         meta: stored.meta,
         head,
         run,

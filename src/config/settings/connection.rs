@@ -78,6 +78,27 @@ pub(super) static SETTINGS: &[Setting] = &[
         "Bytes written to one socket beyond the last answered ping among them; then the rest waits.",
     ),
     Setting::new(
+        "connection.sse_heartbeat",
+        "SSE_HEARTBEAT",
+        "15s",
+        span(100 * MS, HOUR, |c, v| c.connection.sse_heartbeat = v),
+        "Silence after which an event stream sends a comment.",
+    ),
+    Setting::new(
+        "connection.max_event_streams",
+        "MAX_EVENT_STREAMS",
+        "10000",
+        integer(1, 1_000_000, |c, v| c.connection.max_event_streams = size(v)),
+        "Event streams (SSE, NDJSON, exports) of this process.",
+    ),
+    Setting::new(
+        "connection.max_event_streams_per_user",
+        "MAX_EVENT_STREAMS_PER_USER",
+        "64",
+        integer(1, 1_000_000, |c, v| c.connection.max_event_streams_per_user = size(v)),
+        "Event streams of one user.",
+    ),
+    Setting::new(
         "connection.max_connections",
         "MAX_CONNECTIONS",
         "20000",

@@ -77,6 +77,20 @@ pub(super) static SETTINGS: &[Setting] = &[
         "Characters of a title.",
     ),
     Setting::new(
+        "session.import_messages",
+        "MAX_IMPORT_MESSAGES",
+        "1000",
+        integer(1, 100_000, |c, v| c.session.import_messages = size(v)),
+        "Messages with which a conversation may begin.",
+    ),
+    Setting::new(
+        "session.import_chars",
+        "MAX_IMPORT_CHARS",
+        "500000",
+        integer(1, 10_000_000, |c, v| c.session.import_chars = size(v)),
+        "Characters of the messages with which a conversation may begin, without the last.",
+    ),
+    Setting::new(
         "session.run_deadline",
         "RUN_DEADLINE",
         "10m",

@@ -5,22 +5,25 @@ use kronos_actors::{
     clock::Millis,
     metrics as names,
     principal::{AuthError, Principal},
-    store::{DocumentWrite, Expect, Refusal, Request, StoreError},
+    store::{DocumentWrite, Expect, Refusal, StoreError},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
 
-use super::{Accounts, Claims, Kind, encode, seconds, token, write};
-use crate::edge::{
-    error::{ApiError, StoreFailure},
-    input::Fields,
+use super::{
+    Accounts,
+    inputs::{Logout, Refresh},
+    records::{encode, failed, write},
+    token::{self, Claims, Kind},
+    user::{User, login_id},
 };
+use crate::edge::error::ApiError;
 
-/// The family of documents: key = id of a login.
-const FAMILY: &str = "refresh";
+/// The family of documents: key = user, a space, id of a login (older ones: the id alone), value = [`Family`].
+pub(super) const FAMILY: &str = "refresh";
 
 /// Documents looked at in one sweep.
-const PAGE: usize = 500;
+pub(super) const PAGE: usize = 500;
 
 /// What is stored about a login.
 #[derive(Debug, Serialize, Deserialize)]
@@ -33,30 +36,57 @@ struct Family {
     expires_at_ms: Millis,
 }
 
+/// A login as it is stored now.
+struct Stored {
+    key: String,
+    bytes: Bytes,
+    family: Family,
+}
+
+/// The key of what belongs to a user: no id has a space, so no user's keys begin with another's.
+pub(super) fn key(user: &str, id: &str) -> String {
+    format!("{user} {id}")
+}
+
+/// What a login or a refresh is answered with.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct TokenPair {
+    /// Goes with every request.
+    access_token: String,
+    /// Always `bearer`.
+    token_type: &'static str,
+    /// Life of the access token in seconds.
+    expires_in: i64,
+    /// Gets a new pair, once.
+    refresh_token: String,
+    /// Life of the refresh token in seconds.
+    refresh_expires_in: i64,
+}
+
 impl Accounts {
-    /// Starts a family: the answer of a login.
-    pub(super) async fn start_family(&self, user: &str) -> Result<Value, ApiError> {
-        let id = token::unguessable();
-        let (family, answer) = self.pair(user, &id)?;
-        let document = write(FAMILY, id, Some(encode(&family)?), Expect::Absent);
-        self.commit(vec![document], "login").await?;
-        Ok(answer)
+    /// Makes the first pair of a new login, and the write that begins it.
+    pub(super) fn first_pair(&self, user: &User) -> Result<(DocumentWrite, TokenPair), ApiError> {
+        let id = login_id(&token::unguessable(), &user.id, user.era);
+        let (family, pair) = self.pair(&user.id, &id)?;
+        Ok((
+            write(FAMILY, key(&user.id, &id), Some(encode(&family)?), Expect::Absent),
+            pair,
+        ))
     }
 
-    /// Signs a new pair for a family.
-    fn pair(&self, user: &str, id: &str) -> Result<(Family, Value), ApiError> {
+    /// Signs a new pair for a login.
+    fn pair(&self, user: &str, login: &str) -> Result<(Family, TokenPair), ApiError> {
         let config = &self.0.config;
         let now = self.0.clock.now_ms();
         let sign = |typ, life_ms: Millis| {
             let jti = token::unguessable();
-            let (sub, fam) = (user.to_owned(), id.to_owned());
             let claims = Claims {
-                sub,
+                sub: user.to_owned(),
                 jti: jti.clone(),
                 iat: now / 1000,
                 exp: (now + life_ms) / 1000,
                 typ,
-                fam,
+                fam: login.to_owned(),
             };
             let token = self.0.keys.sign(&claims).map_err(|error| {
                 tracing::error!(%error, "token cannot be signed");
@@ -66,30 +96,25 @@ impl Accounts {
         };
         let (_, access_token) = sign(Kind::Access, config.access_token_ms)?;
         let (refresh, refresh_token) = sign(Kind::Refresh, config.refresh_token_ms)?;
-        let answer = json!({
-            "access_token": access_token,
-            "token_type": "bearer",
-            "expires_in": seconds(config.access_token_ms),
-            "refresh_token": refresh_token,
-            "refresh_expires_in": seconds(config.refresh_token_ms),
-        });
-        let expires_at_ms = now + config.refresh_token_ms;
-        Ok((
-            Family {
-                user: user.to_owned(),
-                refresh,
-                expires_at_ms,
-            },
-            answer,
-        ))
+        let pair = TokenPair {
+            access_token,
+            token_type: "bearer",
+            expires_in: config.access_token_ms / 1000,
+            refresh_token,
+            refresh_expires_in: config.refresh_token_ms / 1000,
+        };
+        let family = Family {
+            user: user.to_owned(),
+            refresh,
+            expires_at_ms: now + config.refresh_token_ms,
+        };
+        Ok((family, pair))
     }
 
     /// Uses a refresh token up for a new pair. One that was used before ends its whole family: somebody has a copy.
-    pub(in crate::edge) async fn refresh(&self, body: Map<String, Value>) -> Result<Value, ApiError> {
-        let mut fields = Fields::new("body", body);
-        let token = fields.required_text("refresh_token", 1, 4096);
-        fields.finish()?;
-        let result = self.rotate(&token.unwrap_or_default()).await;
+    pub(in crate::edge) async fn refresh(&self, refresh: Refresh) -> Result<TokenPair, ApiError> {
+        self.has_passwords()?;
+        let result = self.rotate(&refresh.token).await;
         let label = match &result {
             Ok(_) => "ok",
             Err(Refused::Reused) => "reused",
@@ -102,52 +127,38 @@ impl Accounts {
         })
     }
 
-    async fn rotate(&self, token: &str) -> Result<Value, Refused> {
-        let claims = self
-            .0
-            .keys
-            .check(token, Kind::Refresh, self.0.clock.now_ms())
-            .map_err(ApiError::from)?;
-        let Some((bytes, family)) = self.family(&claims.fam).await? else {
+    async fn rotate(&self, token: &str) -> Result<TokenPair, Refused> {
+        let checked = self.0.keys.check(token, Kind::Refresh, self.0.clock.now_ms());
+        let claims = checked.map_err(ApiError::from)?;
+        let (user, login) = (claims.sub.as_str(), claims.fam.as_str());
+        let Some(stored) = self.family(user, login).await? else {
             return Err(ApiError::from(AuthError::Revoked).into());
         };
-        if family.refresh != claims.jti {
-            tracing::warn!(user.id = %claims.sub, "refresh token used twice, its family is revoked");
-            self.end_family(&claims.fam).await?;
+        if stored.family.refresh != claims.jti {
+            tracing::warn!(user.id = %user, "refresh token used twice, its family is revoked");
+            self.end_family(user, login).await?;
             return Err(Refused::Reused);
         }
-        let user = self.user(&claims.sub).await.map_err(|cause| {
-            ApiError::from(StoreFailure {
-                operation: "refresh",
-                cause,
-            })
-        })?;
-        if user.is_none_or(|(_, user)| !user.is_active) {
-            self.end_family(&claims.fam).await?;
+        let found = self
+            .0
+            .records
+            .get(user)
+            .await
+            .map_err(|cause| failed("refresh", cause))?;
+        if found.is_none_or(|record| !record.user.admits(login)) {
+            self.end_family(user, login).await?;
             return Err(ApiError::from(AuthError::Revoked).into());
         }
-        let (next, answer) = self.pair(&claims.sub, &claims.fam)?;
-        let document = write(FAMILY, claims.fam.clone(), Some(encode(&next)?), Expect::Value(bytes));
-        match self
-            .0
-            .store
-            .commit(Request {
-                documents: vec![document],
-                ..Request::default()
-            })
-            .await
-        {
-            Ok(()) => Ok(answer),
+        let (next, pair) = self.pair(user, login)?;
+        let document = write(FAMILY, stored.key, Some(encode(&next)?), Expect::Value(stored.bytes));
+        match self.0.records.commit(vec![document]).await {
+            Ok(()) => Ok(pair),
             // Two came at once with the same token: that is twice, too.
             Err(StoreError::Refused(Refusal::Condition { .. })) => {
-                self.end_family(&claims.fam).await?;
+                self.end_family(user, login).await?;
                 Err(Refused::Reused)
             }
-            Err(cause) => Err(ApiError::from(StoreFailure {
-                operation: "refresh",
-                cause,
-            })
-            .into()),
+            Err(cause) => Err(failed("refresh", cause).into()),
         }
     }
 
@@ -156,63 +167,74 @@ impl Accounts {
         &self,
         principal: &Principal,
         token: &str,
-        body: Map<String, Value>,
+        logout: Logout,
     ) -> Result<(), ApiError> {
-        let mut fields = Fields::new("body", body);
-        let refresh = fields.text("refresh_token", 1, 4096);
-        fields.finish()?;
-        let now = self.0.clock.now_ms();
+        let (user, now) = (principal.user.as_str(), self.0.clock.now_ms());
+        if self.0.outside.is_some() {
+            return self.end_outside(principal).await;
+        }
         let claims = self.0.keys.check(token, Kind::Access, now)?;
         // A refresh token of another login of the same user ends that one as well.
-        if let Some(other) = refresh.and_then(|token| self.0.keys.check(&token, Kind::Refresh, now).ok())
-            && other.sub == principal.user.as_str()
+        if let Some(other) = logout
+            .refresh_token
+            .and_then(|token| self.0.keys.check(&token, Kind::Refresh, now).ok())
+            && other.sub == user
             && other.fam != claims.fam
         {
-            self.end_family(&other.fam).await?;
+            self.end_family(user, &other.fam).await?;
         }
-        let document = self.0.revoked.add(&claims.jti, claims.exp.saturating_mul(1000));
-        self.commit(vec![document], "logout").await?;
-        self.end_family(&claims.fam).await
+        let document = self.0.revoked.add(user, &claims.jti, claims.exp.saturating_mul(1000));
+        let written = self.0.records.commit(vec![document]).await;
+        written.map_err(|cause| failed("logout", cause))?;
+        self.end_family(user, &claims.fam).await
     }
 
-    /// Refuses everything that descends from a login from now on, and closes its websockets.
-    async fn end_family(&self, id: &str) -> Result<(), ApiError> {
-        // Access tokens of the family live on at most this long.
-        let until = self.0.clock.now_ms() + self.0.config.access_token_ms;
-        let documents = vec![
-            self.0.revoked.add(id, until),
-            write(FAMILY, id.to_owned(), None, Expect::Any),
-        ];
-        self.commit(documents, "revoke").await?;
-        (self.0.on_revoked)(id);
+    /// Refuses a token of the outside provider until it ends, and closes its websockets.
+    async fn end_outside(&self, principal: &Principal) -> Result<(), ApiError> {
+        let (Some(login), Some(until)) = (&principal.login, principal.expires_at_ms) else {
+            return Ok(());
+        };
+        let document = self.0.revoked.add(principal.user.as_str(), login, until);
+        let written = self.0.records.commit(vec![document]).await;
+        written.map_err(|cause| failed("logout", cause))?;
+        self.0.connections.close_login(login);
         Ok(())
     }
 
-    async fn family(&self, id: &str) -> Result<Option<(Bytes, Family)>, ApiError> {
-        let fail = |cause| StoreFailure {
-            operation: "refresh",
-            cause,
-        };
-        let found = self.0.store.document(FAMILY, id).await.map_err(fail)?;
-        Ok(found.and_then(|bytes| serde_json::from_slice(&bytes).ok().map(|family| (bytes, family))))
+    /// Refuses everything that descends from a login from now on, and closes its websockets.
+    async fn end_family(&self, user: &str, login: &str) -> Result<(), ApiError> {
+        // Access tokens of the family live on at most this long.
+        let until = self.0.clock.now_ms() + self.0.config.access_token_ms;
+        let documents = vec![
+            self.0.revoked.add(user, login, until),
+            write(FAMILY, key(user, login), None, Expect::Any),
+            write(FAMILY, login.to_owned(), None, Expect::Any),
+        ];
+        let written = self.0.records.commit(documents).await;
+        // Whatever the store says: in this process the login has ended.
+        self.0.connections.close_login(login);
+        written.map_err(|cause| failed("revoke", cause))
     }
 
-    async fn commit(&self, documents: Vec<DocumentWrite>, operation: &'static str) -> Result<(), ApiError> {
-        let request = Request {
-            documents,
-            ..Request::default()
-        };
-        self.0
-            .store
-            .commit(request)
-            .await
-            .map_err(|cause| StoreFailure { operation, cause }.into())
+    async fn family(&self, user: &str, login: &str) -> Result<Option<Stored>, ApiError> {
+        for key in [key(user, login), login.to_owned()] {
+            let found = self.0.store.document(FAMILY, &key).await;
+            let Some(bytes) = found.map_err(|cause| failed("refresh", cause))? else {
+                continue;
+            };
+            let family: Option<Family> = serde_json::from_slice(&bytes).ok();
+            return Ok(family
+                .filter(|family| family.user == user)
+                .map(|family| Stored { key, bytes, family }));
+        }
+        Ok(None)
     }
 
-    /// Deletes what has expired: tickets, revocations, logins. Called now and then.
+    /// Deletes what has expired: tickets, revocations, logins, marks of deleted users. Called now and then.
     pub(crate) async fn sweep(&self) {
         self.0.tickets.sweep();
         let now = self.0.clock.now_ms();
+        self.0.ended.sweep(now);
         let mut documents = self.0.revoked.sweep(now);
         let mut after: Option<String> = None;
         loop {
@@ -226,20 +248,17 @@ impl Accounts {
                     return;
                 }
             }
-            if !documents.is_empty() {
-                let request = Request {
-                    documents: std::mem::take(&mut documents),
-                    ..Request::default()
-                };
-                if let Err(error) = self.0.store.commit(request).await {
-                    tracing::warn!(%error, "expired tokens not deleted");
-                    return;
-                }
-            }
-            if after.is_none() {
+            if !documents.is_empty()
+                && let Err(error) = self.0.records.commit(std::mem::take(&mut documents)).await
+            {
+                tracing::warn!(%error, "expired tokens not deleted");
                 return;
             }
+            if after.is_none() {
+                break;
+            }
         }
+        self.sweep_deleted(now).await;
     }
 
     async fn expired(
@@ -248,11 +267,7 @@ impl Accounts {
         after: Option<&str>,
     ) -> Result<(Vec<DocumentWrite>, Option<String>), StoreError> {
         let page = self.0.store.documents(FAMILY, "", after, PAGE).await?;
-        let next = if page.len() == PAGE {
-            page.last().map(|(key, _)| key.clone())
-        } else {
-            None
-        };
+        let next = page.last().filter(|_| page.len() == PAGE).map(|(key, _)| key.clone());
         let is_over =
             |bytes: &Bytes| serde_json::from_slice::<Family>(bytes).is_ok_and(|family| family.expires_at_ms <= now);
         let expired = page

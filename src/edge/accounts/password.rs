@@ -41,6 +41,8 @@ impl Passwords {
 
     /// Compares a password with a stored hash; without one it takes the same time and is wrong.
     pub(super) async fn verify(&self, password: SecretString, stored: Option<String>) -> Result<bool, ApiError> {
+        // Who has no password at all is as unknown.
+        let stored = stored.filter(|stored| PasswordHash::new(stored).is_ok());
         let known = stored.is_some();
         let stored = stored.unwrap_or_else(|| self.dummy.clone());
         let same = self.run(move || verify(&password, &stored)).await?;
@@ -68,7 +70,7 @@ impl Passwords {
     }
 }
 
-fn hash(password: &SecretString) -> Result<String, argon2::password_hash::Error> {
+pub(super) fn hash(password: &SecretString) -> Result<String, argon2::password_hash::Error> {
     let hash: PasswordHash = Argon2::default().hash_password(password.expose_secret().as_bytes())?;
     Ok(hash.to_string())
 }
@@ -99,6 +101,8 @@ mod tests {
     async fn an_unknown_user_is_wrong_with_any_password() {
         let passwords = Passwords::new(1, 1).unwrap();
         assert!(!passwords.verify(SecretString::from("x"), None).await.unwrap());
+        let none = passwords.verify(SecretString::from(""), Some(String::new()));
+        assert!(!none.await.unwrap());
         let stored = passwords.hash(SecretString::from("x")).await.unwrap();
         assert!(passwords.verify(SecretString::from("x"), Some(stored)).await.unwrap());
     }

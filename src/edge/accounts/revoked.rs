@@ -12,7 +12,7 @@ use kronos_actors::{
 };
 use serde::{Deserialize, Serialize};
 
-/// The family of documents: key = id of a token or a family, value = [`Entry`].
+/// The family of documents: key = user, a space, id of a token or a login (older ones: the id alone), value = [`Entry`].
 pub(super) const FAMILY: &str = "revoked";
 
 /// Documents read or deleted at once.
@@ -26,7 +26,14 @@ struct Entry {
 
 /// The set.
 #[derive(Debug, Default)]
-pub(super) struct Revoked(RwLock<HashMap<String, Millis>>);
+pub(super) struct Revoked(RwLock<HashMap<String, Known>>);
+
+#[derive(Debug)]
+struct Known {
+    expires_at_ms: Millis,
+    /// Key of its document.
+    key: String,
+}
 
 impl Revoked {
     /// Reads the set from the store.
@@ -38,8 +45,10 @@ impl Revoked {
             after = page.last().map(|(key, _)| key.clone());
             let full = page.len() == PAGE;
             for (key, value) in page {
-                let expires = serde_json::from_slice::<Entry>(&value).map_or(Millis::MAX, |entry| entry.expires_at_ms);
-                set.insert(key, expires);
+                let entry = serde_json::from_slice::<Entry>(&value);
+                let expires_at_ms = entry.map_or(Millis::MAX, |entry| entry.expires_at_ms);
+                let id = key.rsplit(' ').next().unwrap_or_default().to_owned();
+                set.insert(id, Known { expires_at_ms, key });
             }
             if !full {
                 return Ok(Self(RwLock::new(set)));
@@ -53,15 +62,20 @@ impl Revoked {
     }
 
     /// Refuses an id from now on in this process, and returns the write that makes it last.
-    pub(super) fn add(&self, id: &str, expires_at_ms: Millis) -> DocumentWrite {
+    pub(super) fn add(&self, user: &str, id: &str, expires_at_ms: Millis) -> DocumentWrite {
+        let key = super::family::key(user, id);
+        let known = Known {
+            expires_at_ms,
+            key: key.clone(),
+        };
         self.0
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(id.to_owned(), expires_at_ms);
+            .insert(id.to_owned(), known);
         let value = serde_json::to_vec(&Entry { expires_at_ms }).unwrap_or_default();
         DocumentWrite {
             family: FAMILY,
-            key: id.to_owned(),
+            key,
             value: Some(Bytes::from(value)),
             expect: Expect::Any,
         }
@@ -72,19 +86,16 @@ impl Revoked {
         let mut set = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let gone: Vec<String> = set
             .iter()
-            .filter(|(_, expires)| **expires <= now)
+            .filter(|(_, known)| known.expires_at_ms <= now)
             .map(|(id, _)| id.clone())
             .take(PAGE)
             .collect();
-        let delete = |id: &String| {
-            set.remove(id);
-            DocumentWrite {
-                family: FAMILY,
-                key: id.clone(),
-                value: None,
-                expect: Expect::Any,
-            }
+        let delete = |known: Known| DocumentWrite {
+            family: FAMILY,
+            key: known.key,
+            value: None,
+            expect: Expect::Any,
         };
-        gone.iter().map(delete).collect()
+        gone.iter().filter_map(|id| set.remove(id)).map(delete).collect()
     }
 }

@@ -11,6 +11,7 @@ use kronos_actors::{
     metrics as names,
     principal::Principal,
 };
+use kronos_protocol::ids::UserId;
 
 use super::token;
 
@@ -57,6 +58,13 @@ impl Tickets {
         (expires > self.clock.now_ms()).then_some(principal)
     }
 
+    /// Drops a user's.
+    pub(super) fn end(&self, user: &UserId) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.retain(|_, (_, principal)| principal.user != *user);
+        gauge(waiting.len());
+    }
+
     /// Drops what has expired.
     pub(super) fn sweep(&self) {
         let now = self.clock.now_ms();
@@ -72,8 +80,6 @@ fn gauge(count: usize) {
 
 #[cfg(test)]
 mod tests {
-    use kronos_protocol::ids::UserId;
-
     use super::*;
 
     fn principal() -> Principal {

@@ -1,17 +1,12 @@
-//! What is stored about a user, what of it is shown, and what a new one must be like.
+//! What is stored about a user, and what of it is shown.
 
-use kronos_actors::clock::Millis;
-use secrecy::SecretString;
+use kronos_actors::{clock::Millis, ids};
+use kronos_protocol::ids::UserId;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use crate::edge::{error::ApiError, input::Fields, rfc3339};
-
-/// Longest e-mail address (RFC 5321, section 4.5.3.1.3, without the angle brackets).
-const EMAIL_CHARS: usize = 254;
-
-/// Largest `preferences`, encoded.
-const PREFERENCES_BYTES: usize = 16 * 1024;
+use crate::edge::rfc3339;
 
 /// A user as stored: documents of family `user`, by id.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,7 +14,7 @@ pub(super) struct User {
     pub(super) id: String,
     pub(super) username: String,
     pub(super) email: String,
-    /// An argon2id hash in PHC form; never shown.
+    /// An argon2id hash in PHC form, never shown; empty for who comes with tokens of an outside provider only.
     pub(super) password: String,
     #[serde(default)]
     pub(super) full_name: Option<String>,
@@ -36,187 +31,324 @@ pub(super) struct User {
     pub(super) last_login_ms: Option<Millis>,
     pub(super) created_at_ms: Millis,
     pub(super) updated_at_ms: Millis,
+    /// Grows when all logins end at once: those of an earlier era count no more.
+    #[serde(default)]
+    pub(super) era: u64,
+    /// The one login of an earlier era that goes on: it changed the password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) kept_login: Option<String>,
 }
 
 impl User {
-    /// Returns the UserProfile of the contract.
-    pub(super) fn profile(&self) -> Value {
-        json!({
-            "id": self.id,
-            "username": self.username,
-            "email": self.email,
-            "full_name": self.full_name,
-            "bio": self.bio,
-            "profile_image_url": self.profile_image_url,
-            "preferences": self.preferences,
-            "is_active": self.is_active,
-            "last_login": self.last_login_ms.map(rfc3339),
-            "created_at": rfc3339(self.created_at_ms),
-            "updated_at": rfc3339(self.updated_at_ms),
-        })
-    }
-}
-
-/// A signup that was understood.
-#[derive(Debug)]
-pub(super) struct Signup {
-    pub(super) username: String,
-    pub(super) email: String,
-    pub(super) password: SecretString,
-    pub(super) full_name: Option<String>,
-    pub(super) bio: Option<String>,
-    pub(super) preferences: Map<String, Value>,
-}
-
-impl Signup {
-    /// Reads a body; every wrong field has a row.
-    pub(super) fn read(body: Map<String, Value>) -> Result<Self, ApiError> {
-        let mut fields = Fields::new("body", body);
-        let username = fields.required_text("username", 3, 50);
-        if username.as_deref().is_some_and(|name| !name.bytes().all(is_name_byte)) {
-            fields.refuse(
-                "username",
-                "Letters, digits, '_', '.' and '-' only",
-                "string_pattern_mismatch",
-            );
-        }
-        let email = fields.required_text("email", 3, EMAIL_CHARS);
-        if email.as_deref().is_some_and(|email| !is_email(email)) {
-            fields.refuse("email", "value is not a valid email address", "value_error");
-        }
-        let password = fields.required_text("password", 8, 128);
-        let confirm = fields.text("confirm_password", 0, usize::MAX);
-        if let (Some(password), Some(confirm)) = (&password, &confirm)
-            && password != confirm
-        {
-            fields.refuse("confirm_password", "Passwords do not match", "value_error");
-        }
-        let full_name = fields.text("full_name", 0, 255);
-        let bio = fields.text("bio", 0, 1000);
-        let preferences = fields.object("preferences", PREFERENCES_BYTES).unwrap_or_default();
-        fields.finish()?;
-        match (username, email, password) {
-            (Some(username), Some(email), Some(password)) => Ok(Self {
-                username,
-                email,
-                password: password.into(),
-                full_name,
-                bio,
-                preferences,
-            }),
-            _ => Err(ApiError::internal()),
+    /// A user of today with nothing but a name.
+    pub(super) fn new(username: &str, email: &str, password: String, now: Millis) -> Self {
+        Self {
+            id: ids::user().as_str().to_owned(),
+            username: username.to_owned(),
+            email: email.to_owned(),
+            password,
+            full_name: None,
+            bio: None,
+            profile_image_url: None,
+            preferences: Map::new(),
+            is_active: true,
+            is_superuser: false,
+            last_login_ms: None,
+            created_at_ms: now,
+            updated_at_ms: now,
+            era: 0,
+            kept_login: None,
         }
     }
-}
 
-/// Who logs in: a username or an e-mail address, and a password.
-#[derive(Debug)]
-pub(super) struct Login {
-    pub(super) name: String,
-    pub(super) password: SecretString,
-}
+    /// The id in the domain's terms; it was checked before it was stored.
+    pub(super) fn user_id(&self) -> UserId {
+        UserId::from_trusted(self.id.clone())
+    }
 
-impl Login {
-    /// Reads a body. Bounds are wide: a wrong length is a wrong password, not another answer.
-    pub(super) fn read(body: Map<String, Value>) -> Result<Self, ApiError> {
-        let mut fields = Fields::new("body", body);
-        let email = fields.text("email", 1, 1000);
-        let name = match email {
-            Some(email) => Some(email),
-            None => fields.required_text("username", 1, 1000),
-        };
-        let password = fields.required_text("password", 1, 1000);
-        fields.finish()?;
-        match (name, password) {
-            (Some(name), Some(password)) => Ok(Self {
-                name,
-                password: password.into(),
-            }),
-            _ => Err(ApiError::internal()),
+    /// Ends every login that there is, but `keep`.
+    pub(super) fn end_logins(&mut self, keep: Option<&str>) {
+        self.era = self.era.saturating_add(1);
+        self.kept_login = keep.map(str::to_owned);
+    }
+
+    /// Which of its logins count.
+    pub(super) fn standing(&self) -> Standing {
+        Standing {
+            is_active: self.is_active,
+            era: self.era,
+            kept_login: self.kept_login.clone(),
+        }
+    }
+
+    /// Whether a login still counts.
+    pub(super) fn admits(&self, login: &str) -> bool {
+        self.standing().admits(login)
+    }
+
+    pub(super) fn profile(&self) -> UserProfile {
+        UserProfile {
+            public: UserPublic {
+                id: self.id.clone(),
+                username: self.username.clone(),
+                full_name: self.full_name.clone(),
+                profile_image_url: self.profile_image_url.clone(),
+                bio: self.bio.clone(),
+                created_at: rfc3339(self.created_at_ms),
+            },
+            email: self.email.clone(),
+            is_active: self.is_active,
+            preferences: self.preferences.clone(),
+            last_login: self.last_login_ms.map(rfc3339),
+            updated_at: rfc3339(self.updated_at_ms),
+        }
+    }
+
+    pub(super) fn in_db(&self) -> UserInDb {
+        UserInDb {
+            id: self.id.clone(),
+            username: self.username.clone(),
+            email: self.email.clone(),
+            full_name: self.full_name.clone(),
+            bio: self.bio.clone(),
+            profile_image_url: self.profile_image_url.clone(),
+            preferences: self.preferences.clone(),
+            is_active: self.is_active,
+            is_superuser: self.is_superuser,
+            last_login: self.last_login_ms.map(rfc3339),
+            created_at: rfc3339(self.created_at_ms),
+            updated_at: rfc3339(self.updated_at_ms),
         }
     }
 }
 
-fn is_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-')
+/// Which logins of a user count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Standing {
+    is_active: bool,
+    pub(super) era: u64,
+    kept_login: Option<String>,
 }
 
-fn is_email(text: &str) -> bool {
-    let Some((local, domain)) = text.rsplit_once('@') else {
-        return false;
-    };
-    let label = |label: &str| {
-        !label.is_empty()
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
-    };
-    let local_is_good = (1..=64).contains(&local.len())
-        && !local.starts_with('.')
-        && !local.ends_with('.')
-        && !local.contains("..")
-        && local
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~.".contains(c));
-    local_is_good && domain.contains('.') && domain.split('.').all(label)
+impl Standing {
+    /// Whether a login still counts.
+    pub(super) fn admits(&self, login: &str) -> bool {
+        self.is_active && (era_of(login) >= self.era || self.kept_login.as_deref() == Some(login))
+    }
+}
+
+/// Begins the id of what stands for a login with an outside provider.
+pub(super) const OUTSIDE: &str = "out:";
+
+/// Makes the id of a new login of a user's era.
+pub(super) fn login_id(secret: &str, user: &str, era: u64) -> String {
+    format!("{secret}.{user}.{era}")
+}
+
+/// Makes the id of what stands for a login with an outside provider.
+pub(super) fn outside_login(token: &str, user: &UserId) -> String {
+    format!("{OUTSIDE}{token}.{user}")
+}
+
+/// Whose login it is: not always the user of a principal, for a superuser may act as others.
+pub(super) fn owner_of(login: &str) -> Option<&str> {
+    let (_, rest) = login.split_once('.')?;
+    if login.starts_with(OUTSIDE) {
+        Some(rest)
+    } else {
+        rest.rsplit_once('.').map(|(user, _)| user)
+    }
+}
+
+/// The era of its user in which a login began. An outside provider's logins know no era: they never end by it.
+pub(super) fn era_of(login: &str) -> u64 {
+    if login.starts_with(OUTSIDE) {
+        return u64::MAX;
+    }
+    login
+        .rsplit_once('.')
+        .and_then(|(_, era)| era.parse().ok())
+        .unwrap_or(0)
+}
+
+/// What anybody may see of a user.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct UserPublic {
+    /// Id of the user.
+    id: String,
+    /// Its unique name.
+    username: String,
+    /// Its name for people.
+    full_name: Option<String>,
+    /// Address of its picture, http or https.
+    profile_image_url: Option<String>,
+    /// What it says about itself.
+    bio: Option<String>,
+    /// When it was made.
+    created_at: String,
+}
+
+/// What a user sees of itself.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct UserProfile {
+    #[serde(flatten)]
+    public: UserPublic,
+    /// Its unique e-mail address.
+    email: String,
+    /// Whether its tokens are taken.
+    is_active: bool,
+    /// Whatever clients keep with it.
+    preferences: Map<String, Value>,
+    /// When it logged in last.
+    last_login: Option<String>,
+    /// When it was changed last.
+    updated_at: String,
+}
+
+/// Everything about a user but its password.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct UserInDb {
+    /// Id of the user.
+    id: String,
+    /// Its unique name.
+    username: String,
+    /// Its unique e-mail address.
+    email: String,
+    /// Its name for people.
+    full_name: Option<String>,
+    /// What it says about itself.
+    bio: Option<String>,
+    /// Address of its picture, http or https.
+    profile_image_url: Option<String>,
+    /// Whatever clients keep with it.
+    preferences: Map<String, Value>,
+    /// Whether its tokens are taken.
+    is_active: bool,
+    /// Whether it may do everything with everybody's things.
+    is_superuser: bool,
+    /// When it logged in last.
+    last_login: Option<String>,
+    /// When it was made.
+    created_at: String,
+    /// When it was changed last.
+    updated_at: String,
+}
+
+/// Who is calling: a profile, as far as there is a user, and the roles.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct Me {
+    /// Id of the caller.
+    id: String,
+    /// Its name; of a guest the id.
+    username: String,
+    /// Its name for people.
+    full_name: Option<String>,
+    /// Address of its picture.
+    profile_image_url: Option<String>,
+    /// What it says about itself.
+    bio: Option<String>,
+    /// When it was made; null for a guest.
+    created_at: Option<String>,
+    /// Its e-mail address; null for a guest.
+    email: Option<String>,
+    /// Whether its tokens are taken.
+    is_active: bool,
+    /// Whatever clients keep with it.
+    preferences: Map<String, Value>,
+    /// When it logged in last.
+    last_login: Option<String>,
+    /// When it was changed last; null for a guest.
+    updated_at: Option<String>,
+    /// The same as `id`.
+    user_id: String,
+    /// `guest`, or `user` and perhaps `superuser`.
+    roles: Vec<&'static str>,
+}
+
+impl Me {
+    /// Of a caller whom this server keeps.
+    pub(super) fn known(user: &User, roles: Vec<&'static str>) -> Self {
+        Self {
+            id: user.id.clone(),
+            username: user.username.clone(),
+            full_name: user.full_name.clone(),
+            profile_image_url: user.profile_image_url.clone(),
+            bio: user.bio.clone(),
+            created_at: Some(rfc3339(user.created_at_ms)),
+            email: Some(user.email.clone()),
+            is_active: user.is_active,
+            preferences: user.preferences.clone(),
+            last_login: user.last_login_ms.map(rfc3339),
+            updated_at: Some(rfc3339(user.updated_at_ms)),
+            user_id: user.id.clone(),
+            roles,
+        }
+    }
+
+    /// Of a guest, or of somebody whom only the outside provider knows.
+    pub(super) fn stranger(id: &str, name: Option<&str>, roles: Vec<&'static str>) -> Self {
+        Self {
+            id: id.to_owned(),
+            username: name.unwrap_or(id).to_owned(),
+            full_name: None,
+            profile_image_url: None,
+            bio: None,
+            created_at: None,
+            email: None,
+            is_active: true,
+            preferences: Map::new(),
+            last_login: None,
+            updated_at: None,
+            user_id: id.to_owned(),
+            roles,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn object(value: Value) -> Map<String, Value> {
-        match value {
-            Value::Object(map) => map,
-            other => panic!("{other} is not an object"),
-        }
+    #[test]
+    fn logins_of_an_earlier_era_end_but_the_one_that_is_kept() {
+        let mut user = User::new("ada", "ada@example.com", String::new(), 0);
+        let (first, second) = (login_id("a", "u", user.era), login_id("b", "u", user.era));
+        assert!(user.admits(&first) && user.admits("of-an-older-version"));
+        user.end_logins(Some(&second));
+        assert!(!user.admits(&first) && user.admits(&second) && !user.admits("of-an-older-version"));
+        let third = login_id("c", "u", user.era);
+        assert!(user.admits(&third) && user.admits("out:abc"));
+        user.end_logins(None);
+        assert!(!user.admits(&second) && !user.admits(&third));
+        user.is_active = false;
+        assert!(!user.admits(&login_id("d", "u", user.era)) && !user.admits("out:abc"));
     }
 
     #[test]
-    fn addresses_are_checked_for_their_form() {
-        for good in ["a@b.ch", "first.last+tag@mail.example.com", "o'neill@example.ie"] {
-            assert!(is_email(good), "{good}");
-        }
-        for bad in [
-            "", "a", "@b.ch", "a@", "a@b", "a b@c.ch", "a@b..ch", ".a@b.ch", "a@-b.ch", "a@b@c.ch", "a@b.ch\n",
-        ] {
-            assert!(!is_email(bad), "{bad}");
-        }
+    fn a_login_says_whose_it_is() {
+        assert_eq!(owner_of(&login_id("a", "u.v", 7)), Some("u.v"));
+        assert_eq!(owner_of(&outside_login("a", &"u.v".parse().unwrap())), Some("u.v"));
+        assert_eq!(owner_of("of-an-older-version"), None);
     }
 
     #[test]
-    fn a_signup_names_every_wrong_field() {
-        let body = json!({"username": "a b c", "email": "x", "password": "1234567", "confirm_password": "other", "bio": 1, "preferences": []});
-        let error = Signup::read(object(body)).unwrap_err();
-        let rows = error.details["errors"].as_array().unwrap().clone();
-        let fields: Vec<_> = rows
-            .iter()
-            .map(|row| row["field"].as_str().unwrap().to_owned())
-            .collect();
+    fn the_shapes_are_those_of_the_contract() {
+        let user = User::new("ada", "ada@example.com", "$hash".to_owned(), 0);
+        let keys = |value: Value| {
+            let mut keys: Vec<String> = value.as_object().unwrap().keys().cloned().collect();
+            keys.sort_unstable();
+            keys.join(" ")
+        };
+        let profile = serde_json::to_value(user.profile()).unwrap();
         assert_eq!(
-            fields,
-            [
-                "body.username",
-                "body.email",
-                "body.password",
-                "body.bio",
-                "body.preferences"
-            ]
+            keys(profile),
+            "bio created_at email full_name id is_active last_login preferences profile_image_url updated_at username"
         );
-    }
-
-    #[test]
-    fn the_bounds_of_a_signup_are_allowed_themselves() {
-        for (name, password, good) in [
-            ("abc", "12345678", true),
-            ("ab", "12345678", false),
-            (&"a".repeat(50), &"p".repeat(128), true),
-            (&"a".repeat(51), "12345678", false),
-            ("abc", &"p".repeat(129), false),
-            ("abc", "1234567", false),
-        ] {
-            let body = json!({"username": name, "email": "a@b.ch", "password": password});
-            assert_eq!(Signup::read(object(body)).is_ok(), good, "{name} {password}");
-        }
+        let in_db = serde_json::to_value(user.in_db()).unwrap();
+        assert_eq!(
+            keys(in_db),
+            "bio created_at email full_name id is_active is_superuser last_login preferences profile_image_url \
+             updated_at username"
+        );
     }
 }

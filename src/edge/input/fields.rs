@@ -201,6 +201,12 @@ impl Fields {
         }
     }
 
+    /// Whether a field was refused with an error of this type.
+    pub(crate) fn refused(&self, name: &str, kind: &str) -> bool {
+        let field = format!("{}.{name}", self.place);
+        self.rows.iter().any(|row| row.field == field && row.kind == kind)
+    }
+
     /// Ends: an error with all rows when there is any.
     pub(crate) fn finish(&mut self) -> Result<(), ApiError> {
         if self.rows.is_empty() {

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::config::SessionConfig;
 
-fn validate(submit: &Submit, config: &SessionConfig) -> Result<(), SessionError> {
+pub(super) fn validate(submit: &Submit, config: &SessionConfig) -> Result<(), SessionError> {
     let chars = submit.content.text().chars().count();
     let parts: &[ContentPart] = match &submit.content {
         UserContent::Text(_) => &[],
@@ -65,7 +65,7 @@ fn is_model_name(model: &str) -> bool {
     (1..=100).contains(&model.len()) && model.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
 }
 
-fn invalid(field: &str, message: &str) -> SessionError {
+pub(super) fn invalid(field: &str, message: &str) -> SessionError {
     SessionError::new(ErrorCode::Validation, format!("{field}: {message}"))
         .with_details(json!({"errors": [{"field": field, "message": message, "type": "value_error"}]}))
 }
@@ -109,7 +109,7 @@ pub(super) fn offer(state: &State, running: &Running, submit: Submit, env: &mut 
 }
 
 /// The answer to a message that was taken before: the same again, or a conflict when the id is used for something else.
-fn known(state: &State, submit: &Submit) -> Option<Result<Answer, SessionError>> {
+pub(super) fn known(state: &State, submit: &Submit) -> Option<Result<Answer, SessionError>> {
     let conflict = |what: &str| {
         SessionError::new(ErrorCode::Conflict, format!("message id {} {what}", submit.id))
             .with_details(json!({"resource": "Message", "field": "id"}))

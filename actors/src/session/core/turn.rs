@@ -125,7 +125,7 @@ fn think(decision: &mut Decision, state: &State, run: &RunId, text: &str, now: M
 }
 
 /// Cuts a text into pieces of at most `max` bytes, between characters.
-fn pieces(text: &str, max: usize) -> impl Iterator<Item = &str> {
+pub(super) fn pieces(text: &str, max: usize) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
         if rest.is_empty() {
