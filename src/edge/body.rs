@@ -65,6 +65,7 @@ impl Incoming {
             left: bytes,
             time,
             timer: None,
+            fresh: false,
             fate: Rc::clone(&incoming.0),
         };
         request.set_payload(Payload::Stream {
@@ -85,6 +86,8 @@ struct Bounded {
     time: Duration,
     /// Runs from the first time that nothing is there.
     timer: Option<Pin<Box<Sleep>>>,
+    /// Something came since nothing was there: there may be more that the server has not looked at.
+    fresh: bool,
     fate: Rc<Cell<Fate>>,
 }
 
@@ -100,19 +103,10 @@ impl Stream for Bounded {
             Fate::TooLarge => return Poll::Ready(Some(Err(PayloadError::Overflow))),
             Fate::TooSlow => return Poll::Ready(Some(Err(late()))),
         }
-        // A body that drips is late, too, although something is always there.
-        if this
-            .timer
-            .as_mut()
-            .is_some_and(|timer| timer.as_mut().poll(cx).is_ready())
-        {
-            this.fate.set(Fate::TooSlow);
-            return Poll::Ready(Some(Err(late())));
-        }
         match Pin::new(&mut this.payload).poll_next(cx) {
             Poll::Ready(Some(Ok(chunk))) => match this.left.checked_sub(chunk.len()) {
                 Some(left) => {
-                    this.left = left;
+                    (this.left, this.fresh) = (left, true);
                     Poll::Ready(Some(Ok(chunk)))
                 }
                 None => {
@@ -126,12 +120,16 @@ impl Stream for Bounded {
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error))),
             Poll::Pending => {
-                if this.timer.is_none() {
-                    let mut timer = Box::pin(tokio::time::sleep(this.time));
-                    if timer.as_mut().poll(cx).is_ready() {
-                        cx.waker().wake_by_ref();
+                let fresh = std::mem::take(&mut this.fresh);
+                let time = this.time;
+                let timer = this.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(time)));
+                if timer.as_mut().poll(cx).is_ready() {
+                    if !fresh {
+                        this.fate.set(Fate::TooSlow);
+                        return Poll::Ready(Some(Err(late())));
                     }
-                    this.timer = Some(timer);
+                    timer.as_mut().reset(tokio::time::Instant::now());
+                    cx.waker().wake_by_ref();
                 }
                 Poll::Pending
             }
@@ -212,6 +210,66 @@ fn report(polled: std::thread::Result<Polled<Box<dyn std::error::Error>>>) -> Po
         Err(_panic) => {
             metrics::counter!(names::HTTP_PANICS).increment(1);
             broken("panic")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::{HttpResponse, test::TestRequest};
+    use futures_util::{StreamExt as _, stream};
+
+    use super::*;
+
+    /// Reads an answer to its end or to where it breaks off.
+    async fn read(parts: Vec<fn() -> Result<Bytes, std::io::Error>>) -> (Vec<Bytes>, bool) {
+        let body = stream::iter(parts).map(|part| part());
+        let response = HttpResponse::Ok().streaming(body);
+        let span = tracing::error_span!("request");
+        let mut body = Outgoing::new(response.into_body(), None, Some((&span, "id")));
+        let (mut chunks, mut broken) = (Vec::new(), false);
+        while let Some(chunk) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_next(cx)).await {
+            match chunk {
+                Ok(chunk) => chunks.push(chunk),
+                Err(BrokenOff) => broken = true,
+            }
+        }
+        (chunks, broken)
+    }
+
+    #[actix_web::test]
+    async fn a_panic_or_an_error_in_a_body_breaks_it_off_and_nothing_else() {
+        let good: fn() -> _ = || Ok(Bytes::from_static(b"a"));
+        assert_eq!(read(vec![good, good]).await, (vec![Bytes::from_static(b"a"); 2], false));
+        let bad: [fn() -> Result<Bytes, std::io::Error>; 2] =
+            [|| Err(std::io::Error::other("secret")), || panic!("secret")];
+        for bad in bad {
+            assert_eq!(
+                read(vec![good, bad, good]).await,
+                (vec![Bytes::from_static(b"a")], true)
+            );
+        }
+    }
+
+    #[actix_web::test]
+    async fn what_a_body_is_made_in_knows_its_request() {
+        let seen: fn() -> _ = || Ok(Bytes::from(request::current_id().unwrap_or_default()));
+        assert_eq!(read(vec![seen]).await.0, [Bytes::from_static(b"id")]);
+    }
+
+    #[actix_web::test]
+    async fn a_body_is_bounded_whoever_reads_it() {
+        for (bytes, fate) in [(3, Fate::Whole), (4, Fate::Whole), (5, Fate::TooLarge)] {
+            let mut request = TestRequest::post().set_payload(vec![b'x'; bytes]).to_srv_request();
+            request.headers_mut().remove(header::CONTENT_LENGTH);
+            let incoming = Incoming::bound(&mut request, 4, Duration::from_secs(60));
+            assert_eq!(incoming.fate(), Fate::Open);
+            let mut payload = request.take_payload();
+            let mut read = 0;
+            while let Some(Ok(chunk)) = payload.next().await {
+                read += chunk.len();
+            }
+            assert_eq!((incoming.fate(), read <= 4), (fate, true), "{bytes}");
         }
     }
 }

@@ -168,10 +168,17 @@ impl Call {
         // A websocket reads what comes for itself.
         if !limits::is_websocket(request.match_info().as_str()) {
             call.incoming = Incoming::bound(request, call.body_bytes, state.body_timeout);
+            call.read_body(call.incoming.fate() == Fate::Open);
         }
         let refused = refused.or_else(|| call.refusal());
         let answer = refused.map(|error| with_id(&call.id, || error.error_response()));
         (call, answer)
+    }
+
+    fn read_body(&self, body: bool) {
+        if let Some(link) = &self.link {
+            link.read_body(body);
+        }
     }
 
     /// What is wrong with the body of the request, whatever its handler made of it.
@@ -193,6 +200,7 @@ impl Call {
         route: Option<String>,
         taken: Duration,
     ) -> HttpResponse<Outgoing> {
+        self.read_body(false);
         let mut response = match self.refusal() {
             Some(error) => {
                 names::refused(if error.status == StatusCode::PAYLOAD_TOO_LARGE {

@@ -29,6 +29,12 @@ mod bare;
 /// Bytes that a client must take in each [`Pace::answer`], if it does not take all: half a kilobyte in a second is slower
 /// than any network that a person would use.
 const LEAST_BYTES: usize = 32 * 1024;
+/// Bytes that are read at once, and ahead of the request that is being answered. The parser takes all requests out of what it
+/// has, and each of them takes a hundred times the bytes that it came in: without this bound a client that sends many and
+/// reads nothing takes megabytes, and has the parser look for room again and again.
+const PIECE: usize = 1024;
+/// Bytes that are read at once of a body.
+const BODY_PIECE: usize = 16 * 1024;
 /// Time in which the rest of a refused request is thrown away, so that the client can read why.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -52,6 +58,8 @@ pub(crate) struct Link {
     head_since: Cell<Option<Instant>>,
     /// Everything that our answers had to say is with the kernel.
     quiet: Cell<bool>,
+    /// What comes now is a body that somebody reads.
+    body: Cell<bool>,
     /// It is a websocket now.
     upgraded: Cell<bool>,
     /// The answer said that the connection ends here.
@@ -63,8 +71,9 @@ impl Link {
     fn new(clock: Clock) -> Rc<Self> {
         Rc::new(Self {
             serving: Cell::new(0),
-            head_since: Cell::new(Some(clock.instant())),
+            head_since: Cell::new(None),
             quiet: Cell::new(true),
+            body: Cell::new(false),
             upgraded: Cell::new(false),
             ends: Cell::new(false),
             clock,
@@ -77,6 +86,11 @@ impl Link {
         self.head_since.set(None);
         self.quiet.set(false);
         Serving(Rc::clone(self))
+    }
+
+    /// Says whether a body is to be read.
+    pub(crate) fn read_body(&self, body: bool) {
+        self.body.set(body);
     }
 
     /// From here on it is a websocket.
@@ -119,6 +133,16 @@ pub(crate) struct Watched {
     instead: Option<Bytes>,
     /// Since when the client takes too little, and how much it took since.
     stalled: Option<(Instant, usize)>,
+    /// Bytes that were read ahead of the request that is being answered.
+    ahead: usize,
+    /// There may be more to read at once.
+    more: bool,
+    /// Nothing is read until the request is answered.
+    paused: bool,
+    /// Something was read that the parser has not seen: it may be just what is awaited, and the server that was slow.
+    fresh: bool,
+    /// It was polled before: until then nothing is the client's fault.
+    begun: bool,
     /// Nothing is read any more.
     cut: bool,
     /// There may be bytes of a request that nobody read: closing at once would take the answer from the client.
@@ -137,6 +161,11 @@ impl Watched {
             timer: None,
             instead: None,
             stalled: None,
+            ahead: 0,
+            more: false,
+            paused: false,
+            fresh: false,
+            begun: false,
             cut: false,
             unread: false,
         }
@@ -198,6 +227,36 @@ impl Watched {
         None
     }
 
+    /// Reads one piece in each poll, and little ahead. Returns how many bytes.
+    fn poll_piece(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
+        let body = self.link.body.get();
+        let is_ahead = self.link.serving.get() > 0 && !body;
+        if std::mem::take(&mut self.more) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if !is_ahead {
+            self.ahead = 0;
+        } else if self.ahead >= PIECE {
+            self.paused = true;
+            return Poll::Pending;
+        }
+        let Some(socket) = &self.socket else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        let count = if body {
+            ready!(read_into::<BODY_PIECE>(socket, cx, buffer))?
+        } else {
+            ready!(read_into::<PIECE>(socket, cx, buffer))?
+        };
+        // One that fills its place may be followed by more that is there already.
+        self.more = count >= PIECE || buffer.remaining() == 0;
+        if is_ahead {
+            self.ahead += count;
+        }
+        Poll::Ready(Ok(count))
+    }
+
     /// Ends the reading because a head, or the rest of a body, did not come. Says so when somebody waits for an answer.
     fn cut_head(&mut self) {
         self.cut = true;
@@ -249,6 +308,28 @@ impl Watched {
     }
 }
 
+/// Reads at most `MOST` bytes.
+fn read_into<const MOST: usize>(
+    socket: &TcpStream,
+    cx: &mut Context<'_>,
+    buffer: &mut ReadBuf<'_>,
+) -> Poll<io::Result<usize>> {
+    let mut piece = [0; MOST];
+    let room = MOST.min(buffer.remaining());
+    let piece = piece.get_mut(..room).unwrap_or_default();
+    loop {
+        ready!(socket.poll_read_ready(cx))?;
+        match socket.try_read(piece) {
+            Ok(count) => {
+                buffer.put_slice(piece.get(..count).unwrap_or_default());
+                return Poll::Ready(Ok(count));
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Poll::Ready(Err(error)),
+        }
+    }
+}
+
 enum Late {
     Head,
     Answer,
@@ -260,32 +341,39 @@ impl AsyncRead for Watched {
         if this.cut {
             return Poll::Ready(Ok(()));
         }
-        let before = buffer.filled().len();
-        let read = this.socket_mut()?.poll_read(cx, buffer);
+        if !std::mem::replace(&mut this.begun, true) {
+            this.link.head_since.set(Some(this.clock.instant()));
+        }
         if this.link.upgraded.get() {
             this.timer = None;
-            return read;
+            return this.socket_mut()?.poll_read(cx, buffer);
         }
-        if buffer.filled().len() > before {
-            this.unread = true;
+        let read = this.poll_piece(cx, buffer);
+        if matches!(read, Poll::Ready(Ok(1..))) {
+            (this.unread, this.fresh) = (true, true);
             if this.link.serving.get() == 0 && this.link.head_since.get().is_none() {
                 this.link.head_since.set(Some(this.clock.instant()));
             }
         }
+        let read = read.map_ok(drop);
         if this.link.serving.get() > 0 {
             this.link.head_since.set(None);
         }
+        if read.is_ready() {
+            return read;
+        }
+        let fresh = std::mem::take(&mut this.fresh);
         match this.poll_pace(cx) {
+            // First the parser looks at what came.
+            Some(Late::Head) if fresh => cx.waker().wake_by_ref(),
             Some(Late::Head) => {
                 this.cut_head();
-                Poll::Ready(Ok(()))
+                return Poll::Ready(Ok(()));
             }
-            Some(Late::Answer) => {
-                names::refused("answer_timeout");
-                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-            }
-            None => read,
+            // Whether the client takes something now is seen when it is written.
+            Some(Late::Answer) | None => {}
         }
+        read
     }
 }
 
@@ -320,7 +408,8 @@ impl AsyncWrite for Watched {
         self.stalled = None;
         if self.link.serving.get() == 0 {
             self.link.quiet.set(true);
-            if self.poll_pace(cx).is_some() {
+            let paused = std::mem::take(&mut self.paused);
+            if self.poll_pace(cx).is_some() || paused {
                 cx.waker().wake_by_ref();
             }
         }
