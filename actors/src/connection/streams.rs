@@ -158,8 +158,12 @@ impl StreamsRef {
 
     fn end(&self, why: StreamEnd, which: impl Fn(&Open) -> bool) -> usize {
         let state = self.0.lock();
-        let told = state.open.values().filter(|open| which(open));
-        told.map(|open| open.end.send_replace(Some(why))).count()
+        let mut told = 0;
+        for open in state.open.values().filter(|open| which(open)) {
+            open.end.send_replace(Some(why));
+            told += 1;
+        }
+        told
     }
 }
 
