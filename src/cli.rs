@@ -59,6 +59,9 @@ enum Command {
     /// Print the OpenAPI document of the server as it is configured.
     #[command(name = "openapi")]
     OpenApi,
+    /// Print the AsyncAPI document of the websocket.
+    #[command(name = "asyncapi")]
+    AsyncApi,
     /// Look at conversations.
     Sessions(sessions::SessionsArgs),
     /// Make and change users.
@@ -113,6 +116,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         }
         Command::Config { json, reference } => print_config(cli.settings, json, reference),
         Command::OpenApi => print_openapi(cli.settings),
+        Command::AsyncApi => print_asyncapi(cli.settings),
         Command::Sessions(arguments) => Box::pin(sessions::run(arguments, || cli.settings.load())).await,
         Command::Users(arguments) => Box::pin(users::run(arguments, || cli.settings.load())).await,
     };
@@ -222,6 +226,12 @@ fn print_config(settings: SettingFlags, json: bool, reference: bool) -> anyhow::
     for warning in &config.warnings {
         say_error(&format!("warning: {warning}"));
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_asyncapi(settings: SettingFlags) -> anyhow::Result<ExitCode> {
+    let document = edge::asyncapi(&settings.load()?).document();
+    say(&serde_json::to_string_pretty(&document)?);
     Ok(ExitCode::SUCCESS)
 }
 

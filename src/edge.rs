@@ -16,7 +16,10 @@ use actix_web::{
 use kronos_actors::clock::{Clock, Millis};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use self::{accounts::Accounts, endpoint::Endpoint, error::ApiError, headers::Origins, openapi::OpenApi, ws::WsState};
+use self::{
+    accounts::Accounts, docs::asyncapi::AsyncApi, endpoint::Endpoint, error::ApiError, headers::Origins,
+    openapi::OpenApi, ws::WsState,
+};
 use crate::{
     config::{AuthMode, Config, Environment},
     wiring::Wiring,
@@ -26,6 +29,7 @@ pub mod accounts;
 mod analyze;
 mod auth;
 pub(crate) mod chat;
+mod docs;
 pub(crate) mod endpoint;
 pub mod error;
 pub(crate) mod headers;
@@ -55,6 +59,8 @@ pub struct EdgeState {
     pub(crate) streams: chat::StreamRules,
     /// What the server tells about itself.
     pub(crate) openapi: OpenApi,
+    /// What the websocket speaks.
+    pub(crate) asyncapi: AsyncApi,
     /// Send `Strict-Transport-Security`.
     pub(crate) hsts: bool,
     /// What the server is run as.
@@ -65,6 +71,7 @@ pub struct EdgeState {
 pub(crate) fn endpoints() -> Vec<Endpoint> {
     [
         openapi::endpoints(),
+        docs::endpoints(),
         auth::endpoints(),
         users::endpoints(),
         analyze::endpoints(),
@@ -182,6 +189,11 @@ pub(crate) fn openapi_document(config: &Config) -> serde_json::Value {
         takes_guests: config.auth.mode == AuthMode::Development,
     };
     openapi::document(&endpoints(), about)
+}
+
+/// Returns the AsyncAPI document.
+pub(crate) fn asyncapi(config: &Config) -> AsyncApi {
+    AsyncApi::new(config)
 }
 
 /// Returns what the upgrade of websockets needs.

@@ -147,6 +147,7 @@ impl Server {
             bounds: edge::bounds(config),
             streams: edge::chat::StreamRules::of(config),
             openapi: edge::openapi_document(config).into(),
+            asyncapi: edge::asyncapi(config),
             hsts: config.server.environment == config::Environment::Production,
             environment: config.server.environment,
         }))

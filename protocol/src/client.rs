@@ -210,7 +210,7 @@ commands! {
     Settings = "settings",
     /// Tells the other devices that somebody types.
     Typing = "typing",
-    /// Brings a fresh token before the old one expires. `TokenUpdate` here, `token` on the wire.
+    /// Brings a fresh token before the old one expires.
     TokenUpdate = "token",
 }
 

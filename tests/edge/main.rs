@@ -2,9 +2,14 @@
 
 #[cfg(test)]
 mod analyze;
+#[cfg(test)]
+mod api;
+#[cfg(test)]
 mod auth;
 #[cfg(test)]
 mod chat;
+#[cfg(test)]
+mod docs;
 #[cfg(test)]
 mod errors;
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::message::{ResumeAnswer, ResumeStatus, UserContent};
 use crate::wire::macros::{wire_struct, words};
 
 wire_struct! {
-    /// `hello`: who is there. `Debug` does not show the token.
+    /// `hello`: who is there; the first command.
     #[derive(Clone, Default, PartialEq)]
     pub struct Hello {
         nullable {
@@ -25,6 +25,7 @@ wire_struct! {
     }
 }
 
+// The token must not get into logs.
 impl fmt::Debug for Hello {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hello")
@@ -235,7 +236,7 @@ wire_struct! {
 }
 
 wire_struct! {
-    /// `token`: a fresh token before the old one expires. `Debug` does not show it.
+    /// `token`: a fresh token before the old one expires.
     #[derive(Clone, PartialEq, Eq)]
     pub struct TokenUpdate {
         required {
@@ -245,6 +246,7 @@ wire_struct! {
     }
 }
 
+// The token must not get into logs.
 impl fmt::Debug for TokenUpdate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenUpdate").field("token", &"***").finish()

@@ -156,7 +156,7 @@ wire_struct! {
 }
 
 wire_struct! {
-    /// The server's bounds; absent ones are those of [`limits`].
+    /// The server's bounds; absent ones are the protocol's defaults.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct Limits {
         defaulted {
@@ -224,8 +224,9 @@ wire_struct! {
     }
 }
 
+// Without any field it reads back as `OkBody::Done`: nothing on the wire tells them apart.
 wire_struct! {
-    /// The reply to `cancel`. Without any field it reads back as [`OkBody::Done`].
+    /// The reply to `cancel`; without fields when nothing ran.
     #[derive(Debug, Clone, Default, PartialEq, Eq)]
     pub struct Cancelled {
         optional {

@@ -2,7 +2,7 @@
 
 use kronos_protocol::ids::UserId;
 use secrecy::SecretString;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::edge::input::{Field, Fields, Input, Rule, field};
 
@@ -329,6 +329,11 @@ impl Input for Login {
             name: name?,
             password: password?.into(),
         })
+    }
+
+    fn rules(schema: &mut Value) {
+        let named = |name: &str| json!({"required": [name], "properties": {name: {"type": "string"}}});
+        schema["anyOf"] = json!([named("username"), named("email")]);
     }
 }
 
