@@ -37,6 +37,8 @@ mod rfc6455;
 #[cfg(test)]
 mod slow_readers;
 #[cfg(test)]
+mod streams;
+#[cfg(test)]
 mod terminal;
 #[cfg(test)]
 mod tokens;
