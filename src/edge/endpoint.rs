@@ -86,12 +86,14 @@ pub(crate) enum BodyUse {
 pub(crate) struct Asked {
     pub(crate) name: &'static str,
     pub(crate) shape: fn(Bounds) -> Shape,
+    pub(crate) rules: fn(&mut Value),
 }
 
 fn asked<T: Input>() -> Asked {
     Asked {
         name: T::NAME,
         shape: shape::<T>,
+        rules: T::rules,
     }
 }
 
@@ -115,6 +117,11 @@ pub(crate) struct HeaderParameter {
 pub(crate) enum Content {
     /// JSON of a type.
     Json {
+        schema: fn(&mut SchemaGenerator) -> Schema,
+        example: fn() -> Value,
+    },
+    /// Server-sent events whose data is JSON of a type.
+    Events {
         schema: fn(&mut SchemaGenerator) -> Schema,
         example: fn() -> Value,
     },
@@ -279,6 +286,12 @@ impl Endpoint {
     pub(crate) fn returns<T: JsonSchema>(self, status: u16, doc: &'static str, example: fn() -> Value) -> Self {
         let schema = SchemaGenerator::subschema_for::<T>;
         self.answer(status, doc, vec![Content::Json { schema, example }])
+    }
+
+    /// Server-sent events whose data is JSON of a type; `example` is one event: `{id, data}`.
+    pub(crate) fn streams<T: JsonSchema>(self, status: u16, doc: &'static str, example: fn() -> Value) -> Self {
+        let schema = SchemaGenerator::subschema_for::<T>;
+        self.answer(status, doc, vec![Content::Events { schema, example }])
     }
 
     /// A good answer of another content type.

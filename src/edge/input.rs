@@ -69,6 +69,9 @@ pub(crate) trait Input: Sized + 'static {
     /// Takes its fields. Every field must be asked for on every way to the first `?`: what is asked for is also what the
     /// OpenAPI document says.
     fn read(fields: &mut Fields) -> Option<Self>;
+
+    /// Adds to its JSON schema what holds between fields.
+    fn rules(_schema: &mut Value) {}
 }
 
 /// Returns what an input accepts.

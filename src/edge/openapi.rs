@@ -143,7 +143,9 @@ impl Document {
         }
         if let Some((how, asked)) = &operation.body {
             let shape = (asked.shape)(self.about.bounds);
-            self.schemas.insert(asked.name.to_owned(), shape.schema());
+            let mut schema = shape.schema();
+            (asked.rules)(&mut schema);
+            self.schemas.insert(asked.name.to_owned(), schema);
             value["requestBody"] = json!({
                 "required": *how == BodyUse::Required,
                 "content": {"application/json": {
@@ -219,6 +221,19 @@ impl Document {
                     let schema = schema(&mut self.generator);
                     content.insert(
                         "application/json".to_owned(),
+                        json!({"schema": schema, "example": example()}),
+                    );
+                }
+                // OpenAPI 3.1 has no word for the items of a stream: as is usual, the schema is that of each event.
+                Content::Events { schema, example } => {
+                    let data = schema(&mut self.generator);
+                    let schema = json!({"type": "object", "description": "Each event.", "properties": {
+                        "id": {"type": "string", "description": "Where to go on: `Last-Event-ID`."},
+                        "event": {"type": "string"},
+                        "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": data},
+                    }});
+                    content.insert(
+                        "text/event-stream".to_owned(),
                         json!({"schema": schema, "example": example()}),
                     );
                 }

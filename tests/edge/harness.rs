@@ -10,7 +10,18 @@ use kronos_actors::{clock::Clock, config::StoreBackend};
 use kronos_testkit::{HttpReply, request};
 use serde_json::{Value, json};
 
+/// The password of everybody.
+pub(crate) const PASSWORD: &str = "correct horse";
+
 pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// Has a first superuser made.
+pub(crate) fn rooted(config: &mut Config) {
+    let first = &mut config.auth.first;
+    first.username = Some("root".to_owned());
+    first.email = Some("root@example.com".to_owned());
+    first.password = Some(PASSWORD.into());
+}
 
 /// A running server. Its clock can be moved.
 pub(crate) struct Edge {
@@ -92,6 +103,22 @@ impl Edge {
             self.get("/health/ready", None).await.status == 200
         })
         .await;
+    }
+
+    /// Starts a server that wants tokens, with a simulated model that answers at once.
+    pub(crate) async fn simulated() -> Self {
+        Self::with(|config| {
+            config.simulator.start = true;
+            config.simulator.tokens_per_second = 0.0;
+            rooted(config);
+        })
+        .await
+    }
+
+    /// Logs in as the first superuser.
+    pub(crate) async fn superuser(&self) -> Pair {
+        let body = json!({"username": "root", "password": PASSWORD});
+        Pair::of(&self.post("/api/v1/auth/login", None, body).await.expect(200))
     }
 
     /// Signs a user up and in.

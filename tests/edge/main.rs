@@ -2,6 +2,9 @@
 
 #[cfg(test)]
 mod analyze;
+#[cfg(test)]
+mod api;
+#[cfg(test)]
 mod auth;
 #[cfg(test)]
 mod chat;

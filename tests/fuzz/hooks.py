@@ -57,6 +57,14 @@ def map_path_parameters(context, path_parameters):
 
 
 @schemathesis.hook
+def map_body(context, body):
+    """A schema cannot say that two fields must be equal."""
+    if isinstance(body, dict) and isinstance(body.get("confirm_password"), str):
+        body["confirm_password"] = body.get("password")
+    return body
+
+
+@schemathesis.hook
 def before_call(context, case, kwargs):
     """The event stream of a conversation has no end: read what there is."""
     if case.operation.path.endswith("/events"):

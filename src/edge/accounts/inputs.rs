@@ -330,6 +330,11 @@ impl Input for Login {
             password: password?.into(),
         })
     }
+
+    fn rules(schema: &mut Value) {
+        let named = |name: &str| json!({"required": [name], "properties": {name: {"type": "string"}}});
+        schema["anyOf"] = json!([named("username"), named("email")]);
+    }
 }
 
 /// A refresh token that is to be used.

@@ -95,7 +95,6 @@ impl Input for OwnerQuery {
 #[derive(Debug, Serialize, JsonSchema)]
 struct Unparked {
     /// The conversation.
-    #[schemars(with = "String")]
     id: SessionId,
     /// It was closed and is open now; false: it was open.
     unparked: bool,

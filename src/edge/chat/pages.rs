@@ -18,7 +18,7 @@ use kronos_protocol::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{ask, unexpected};
 use crate::edge::{
@@ -93,13 +93,14 @@ fn example_message() -> Value {
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct ConversationItem {
     /// Its id.
-    #[schemars(with = "String")]
     id: SessionId,
     /// Its title: the one it was given, or the beginning of its first message.
     title: Option<String>,
     /// When it was made.
+    #[schemars(extend("format" = "date-time"))]
     created_at: String,
     /// When its last turn ended; the order of the list.
+    #[schemars(extend("format" = "date-time"))]
     updated_at: String,
     /// Messages of the user and the assistant.
     message_count: u64,
@@ -125,9 +126,9 @@ impl ConversationItem {
 pub(super) struct ShownMessage {
     /// `role`, `id`, `content`.
     #[serde(flatten)]
-    #[schemars(with = "Map<String, Value>")]
     message: Message,
     /// When it was begun.
+    #[schemars(extend("format" = "date-time"))]
     timestamp: String,
 }
 
@@ -148,10 +149,8 @@ pub(crate) struct Conversation {
     /// Oldest first.
     messages: Vec<ShownMessage>,
     /// `before` of the page before; null when this is the first.
-    #[schemars(with = "Option<String>")]
     next_before: Option<MessageId>,
     /// The run that is active.
-    #[schemars(with = "Option<String>")]
     run: Option<RunId>,
 }
 
@@ -170,7 +169,6 @@ struct Messages {
     /// Oldest first.
     items: Vec<ShownMessage>,
     /// `before` of the page before; null when this is the first.
-    #[schemars(with = "Option<String>")]
     next_before: Option<MessageId>,
 }
 

@@ -50,9 +50,8 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 }
 
 /// How a turn may fail beyond what every route may.
-pub(super) const TURN_FAILS: [ErrorCode; 6] = [
+pub(super) const TURN_FAILS: [ErrorCode; 5] = [
     ErrorCode::NotFound,
-    ErrorCode::Conflict,
     ErrorCode::Overloaded,
     ErrorCode::NotConfigured,
     ErrorCode::Upstream,
@@ -140,17 +139,15 @@ pub(super) struct ChatAnswer {
     /// What the model said.
     message: String,
     /// The conversation it was said in.
-    #[schemars(with = "String")]
     conversation_id: SessionId,
     /// When the answer was complete.
+    #[schemars(extend("format" = "date-time"))]
     timestamp: String,
     /// The answer's id; null when the model said nothing.
-    #[schemars(with = "Option<String>")]
     message_id: Option<MessageId>,
     /// The model that answered.
     model: Option<String>,
     /// Tokens used.
-    #[schemars(with = "Option<serde_json::Map<String, Value>>")]
     usage: Option<TokenUsage>,
     /// Somebody stopped the answer: the text is what there was.
     cancelled: bool,

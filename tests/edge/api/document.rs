@@ -43,7 +43,9 @@ impl Document {
     }
 
     pub(crate) fn operation(&self, id: &str) -> &Operation {
-        self.operations.get(id).unwrap_or_else(|| panic!("there is no operation {id}"))
+        self.operations
+            .get(id)
+            .unwrap_or_else(|| panic!("there is no operation {id}"))
     }
 
     /// Follows a reference, if this is one.
@@ -67,9 +69,18 @@ impl Document {
     pub(crate) fn check(&self, id: &str, reply: &HttpReply) {
         let responses = &self.operation(id).about["responses"];
         let documented = &responses[reply.status.to_string()];
-        assert!(documented.is_object(), "{id}: {} is not documented: {}", reply.status, reply.text());
+        assert!(
+            documented.is_object(),
+            "{id}: {} is not documented: {}",
+            reply.status,
+            reply.text()
+        );
         let response = self.resolve(documented);
-        for name in response["headers"].as_object().into_iter().flat_map(|headers| headers.keys()) {
+        for name in response["headers"]
+            .as_object()
+            .into_iter()
+            .flat_map(|headers| headers.keys())
+        {
             let optional = name.starts_with("RateLimit") || name == "Retry-After";
             let given = reply.header(&name.to_ascii_lowercase()).is_some();
             assert!(given || optional, "{id} {}: no {name}", reply.status);
@@ -94,7 +105,11 @@ impl Document {
     pub(crate) fn check_examples(&self, id: &str) {
         let operation = &self.operation(id).about;
         let mut contents: Vec<&Value> = Vec::new();
-        let mut of = |holder: &'_ Value| holder["content"].as_object().map(|map| map.values().cloned().collect::<Vec<_>>());
+        let mut of = |holder: &'_ Value| {
+            holder["content"]
+                .as_object()
+                .map(|map| map.values().cloned().collect::<Vec<_>>())
+        };
         let body = of(&operation["requestBody"]).unwrap_or_default();
         let answers: Vec<Value> = operation["responses"]
             .as_object()
@@ -104,10 +119,16 @@ impl Document {
             .collect();
         contents.extend(&body);
         contents.extend(&answers);
-        assert!(operation["summary"].as_str().is_some_and(|text| !text.is_empty()), "{id} has no summary");
+        assert!(
+            operation["summary"].as_str().is_some_and(|text| !text.is_empty()),
+            "{id} has no summary"
+        );
         for content in contents {
             let named = content["examples"].as_object().into_iter().flat_map(|map| map.values());
-            let examples: Vec<&Value> = named.map(|example| &example["value"]).chain(content.get("example")).collect();
+            let examples: Vec<&Value> = named
+                .map(|example| &example["value"])
+                .chain(content.get("example"))
+                .collect();
             assert!(!examples.is_empty(), "{id}: no example: {content}");
             let validator = self.validator(&content["schema"]);
             for example in examples {
@@ -121,13 +142,18 @@ impl Document {
 impl Operation {
     /// Whether a token is needed, on a server that serves no guests.
     pub(crate) fn is_guarded(&self) -> bool {
-        self.about["security"].as_array().is_some_and(|security| !security.is_empty())
+        self.about["security"]
+            .as_array()
+            .is_some_and(|security| !security.is_empty())
     }
 
     /// Statuses that it documents.
     pub(crate) fn statuses(&self) -> Vec<u16> {
         let responses = self.about["responses"].as_object().expect("responses");
-        responses.keys().map(|status| status.parse().expect("a status")).collect()
+        responses
+            .keys()
+            .map(|status| status.parse().expect("a status"))
+            .collect()
     }
 
     /// Its path with something for each parameter.
@@ -141,7 +167,9 @@ impl Operation {
 
     /// Its example of a body.
     pub(crate) fn example(&self) -> Option<Value> {
-        self.about["requestBody"]["content"]["application/json"].get("example").cloned()
+        self.about["requestBody"]["content"]["application/json"]
+            .get("example")
+            .cloned()
     }
 
     /// Its parameters in the query.

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::document::{Document, Operation};
-use crate::harness::Edge;
+use crate::harness::{Edge, rooted};
 
 /// An id that nobody has.
 const NOBODY: &str = "0192aaaa-0000-7000-8000-000000000000";
@@ -24,7 +24,11 @@ async fn call(edge: &Edge, operation: &Operation, path: &str, token: Option<&str
 fn is_error(reply: &HttpReply, status: u16, id: &str) {
     assert_eq!(reply.status, status, "{id}: {}", reply.text());
     let body: Value = serde_json::from_slice(&reply.body).unwrap_or_else(|_| panic!("{id}: {}", reply.text()));
-    assert_eq!(body["error"]["request_id"].as_str(), reply.header("x-request-id"), "{id}");
+    assert_eq!(
+        body["error"]["request_id"].as_str(),
+        reply.header("x-request-id"),
+        "{id}"
+    );
     assert!(body["error"]["details"].is_object(), "{id}: {body}");
 }
 
@@ -49,7 +53,14 @@ async fn without_a_token_or_with_a_bad_one_it_is_401() {
             assert!(documented, "{id}");
             guarded += 1;
             for token in [None, Some("forged.token.here")] {
-                let reply = call(&edge, operation, &operation.path_with(NOBODY), token, operation.example().as_ref()).await;
+                let reply = call(
+                    &edge,
+                    operation,
+                    &operation.path_with(NOBODY),
+                    token,
+                    operation.example().as_ref(),
+                )
+                .await;
                 is_error(&reply, 401, id);
                 assert_eq!(reply.header("www-authenticate"), Some("Bearer"), "{id}");
                 document.check(id, &reply);
@@ -70,7 +81,11 @@ async fn other_methods_are_405_with_what_is_allowed() {
         is_error(&reply, 405, id);
         let allowed: Vec<&str> = reply.header("allow").unwrap_or_default().split(", ").collect();
         assert!(allowed.contains(&operation.method.as_str()), "{id}: {allowed:?}");
-        for other in document.operations.values().filter(|other| other.path == operation.path) {
+        for other in document
+            .operations
+            .values()
+            .filter(|other| other.path == operation.path)
+        {
             assert!(allowed.contains(&other.method.as_str()), "{id}: {allowed:?}");
         }
     }
@@ -92,12 +107,18 @@ async fn raw(edge: &Edge, operation: &Operation, token: &str, headers: &str, bod
         drop(stream.read_to_end(&mut answer).await);
         kronos_testkit::parse_reply(&answer).expect("an answer")
     };
-    tokio::time::timeout(Duration::from_secs(20), exchange).await.expect("an answer in time")
+    tokio::time::timeout(Duration::from_secs(20), exchange)
+        .await
+        .expect("an answer in time")
 }
 
 #[actix_web::test]
 async fn bodies_that_cannot_be_read_are_refused_in_one_shape() {
-    let edge = Edge::with(|config| config.server.body_bytes = 1024).await;
+    let edge = Edge::with(|config| {
+        config.server.body_bytes = 1024;
+        rooted(config);
+    })
+    .await;
     let document = Document::of(&edge).await;
     let root = edge.superuser().await;
     for (id, operation) in &document.operations {
@@ -140,15 +161,19 @@ fn wrong(schema: &Value) -> Option<&'static str> {
 
 #[actix_web::test]
 async fn queries_and_paths_that_break_their_schema_are_422() {
-    let edge = Edge::start().await;
+    let edge = Edge::with(rooted).await;
     let document = Document::of(&edge).await;
     let root = edge.superuser().await;
     for (id, operation) in &document.operations {
         let path = operation.path_with(NOBODY);
         for parameter in operation.query() {
             let name = parameter["name"].as_str().expect("a name");
-            let Some(value) = wrong(&parameter["schema"]) else { continue };
-            let body = operation.about["requestBody"]["required"].as_bool().and_then(|_| operation.example());
+            let Some(value) = wrong(&parameter["schema"]) else {
+                continue;
+            };
+            let body = operation.about["requestBody"]["required"]
+                .as_bool()
+                .and_then(|_| operation.example());
             let body = body.filter(|_| operation.about["requestBody"]["required"] == true);
             let path = format!("{path}?{name}={value}");
             let reply = call(&edge, operation, &path, Some(&root.access), body.as_ref()).await;
@@ -157,11 +182,21 @@ async fn queries_and_paths_that_break_their_schema_are_422() {
             let body: Value = serde_json::from_slice(&reply.body).expect("JSON");
             let fields = body["error"]["details"]["errors"].as_array().expect("rows").clone();
             let named = format!("query.{name}");
-            assert!(fields.iter().any(|row| row["field"] == named.as_str()), "{id}: {fields:?}");
+            assert!(
+                fields.iter().any(|row| row["field"] == named.as_str()),
+                "{id}: {fields:?}"
+            );
         }
         if operation.path.contains('{') && operation.statuses().contains(&422) {
             let path = operation.path_with("%C3%A4%22");
-            let reply = call(&edge, operation, &path, Some(&root.access), operation.example().as_ref()).await;
+            let reply = call(
+                &edge,
+                operation,
+                &path,
+                Some(&root.access),
+                operation.example().as_ref(),
+            )
+            .await;
             is_error(&reply, 422, id);
         }
     }
@@ -189,7 +224,14 @@ async fn what_nobody_has_is_404_and_other_roles_are_403() {
         let names_user = body.as_ref().is_some_and(|_| operation.takes(&document, "user_id"));
         let query_user = operation.query().any(|parameter| parameter["name"] == "user_id");
         if names_user && statuses.contains(&403) {
-            let reply = call(&edge, operation, &operation.path_with(NOBODY), Some(&ada.access), body.map(other).as_ref()).await;
+            let reply = call(
+                &edge,
+                operation,
+                &operation.path_with(NOBODY),
+                Some(&ada.access),
+                body.map(other).as_ref(),
+            )
+            .await;
             is_error(&reply, 403, id);
             document.check(id, &reply);
         } else if query_user && statuses.contains(&403) {

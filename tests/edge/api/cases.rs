@@ -1,0 +1,296 @@
+//! What each operation promises, one case for each good answer, and for each error that is its own.
+
+use std::collections::BTreeSet;
+
+use kronos_testkit::HttpReply;
+use serde_json::{Value, json};
+
+use super::document::Document;
+use crate::harness::{Edge, PASSWORD, Pair};
+
+/// A server with something in it.
+struct World {
+    edge: Edge,
+    document: Document,
+    ada: Pair,
+    eve: Pair,
+    root: Pair,
+    /// Logs out.
+    leaver: Pair,
+    ada_id: String,
+    /// A user to delete.
+    doomed_id: String,
+    /// Of ada.
+    conversation: String,
+    /// Of ada, to delete.
+    doomed: String,
+}
+
+impl World {
+    async fn new() -> Self {
+        let edge = Edge::simulated().await;
+        let document = Document::of(&edge).await;
+        let (ada, eve, leaver, doomed) = (
+            edge.login("ada").await,
+            edge.login("eve").await,
+            edge.login("leaver").await,
+            edge.login("doomed").await,
+        );
+        let root = edge.superuser().await;
+        let id = async |pair: &Pair| {
+            let me = edge.get("/api/v1/auth/me", Some(&pair.access)).await.expect(200);
+            me["id"].as_str().expect("an id").to_owned()
+        };
+        let conversation = async || {
+            let body = json!({"message": "What is the capital of Switzerland?"});
+            let turn = edge
+                .post("/api/v1/chat/message", Some(&ada.access), body)
+                .await
+                .expect(200);
+            turn["conversation_id"].as_str().expect("an id").to_owned()
+        };
+        let (ada_id, doomed_id) = (id(&ada).await, id(&doomed).await);
+        let (conversation, doomed) = (conversation().await, conversation().await);
+        Self {
+            document,
+            ada,
+            eve,
+            root,
+            leaver,
+            ada_id,
+            doomed_id,
+            conversation,
+            doomed,
+            edge,
+        }
+    }
+
+    async fn run(&self, id: &str, ask: Ask) -> HttpReply {
+        let operation = self.document.operation(id);
+        let path = format!("{}{}", operation.path_with(&ask.path), ask.query);
+        let mut headers = ask.headers;
+        if let Some(token) = ask.token {
+            headers.push(("Authorization", format!("Bearer {token}")));
+        }
+        let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        self.edge
+            .call(&operation.method, &path, &headers, ask.body.as_ref())
+            .await
+    }
+}
+
+/// A request.
+#[derive(Default)]
+struct Ask {
+    token: Option<String>,
+    path: String,
+    query: &'static str,
+    body: Option<Value>,
+    headers: Vec<(&'static str, String)>,
+}
+
+fn anybody() -> Ask {
+    Ask::default()
+}
+
+fn by(pair: &Pair) -> Ask {
+    Ask {
+        token: Some(pair.access.clone()),
+        ..Ask::default()
+    }
+}
+
+impl Ask {
+    fn of(self, path: &str) -> Self {
+        Self {
+            path: path.to_owned(),
+            ..self
+        }
+    }
+
+    fn query(self, query: &'static str) -> Self {
+        Self { query, ..self }
+    }
+
+    fn body(self, body: Value) -> Self {
+        Self {
+            body: Some(body),
+            ..self
+        }
+    }
+
+    fn header(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.push((name, value.to_owned()));
+        self
+    }
+}
+
+type Case = (&'static str, u16, fn(&World) -> Ask);
+
+fn account(name: &str) -> Value {
+    json!({"username": name, "email": format!("{name}@example.com"), "password": PASSWORD})
+}
+
+/// In this order: what ends something comes last.
+const CASES: &[Case] = &[
+    ("openapi", 200, |_| anybody()),
+    ("auth_signup", 201, |_| anybody().body(account("newcomer"))),
+    ("auth_signup", 409, |_| anybody().body(account("ADA"))),
+    ("auth_login", 200, |_| {
+        anybody().body(json!({"username": "ada", "password": PASSWORD}))
+    }),
+    ("auth_login", 200, |_| {
+        anybody().body(json!({"email": "ada@example.com", "password": PASSWORD}))
+    }),
+    ("auth_login", 401, |_| {
+        anybody().body(json!({"username": "ada", "password": "wrong horse"}))
+    }),
+    ("auth_login", 401, |_| {
+        anybody().body(json!({"username": "nobody", "password": PASSWORD}))
+    }),
+    ("auth_refresh", 200, |w| {
+        anybody().body(json!({"refresh_token": w.leaver.refresh}))
+    }),
+    ("auth_refresh", 401, |_| {
+        anybody().body(json!({"refresh_token": "forged"}))
+    }),
+    ("auth_me", 200, |w| by(&w.ada)),
+    ("auth_ticket", 200, |w| by(&w.ada)),
+    ("users_list", 200, |w| by(&w.root).query("?skip=1&limit=2")),
+    ("users_create", 201, |w| by(&w.root).body(account("made"))),
+    ("users_create", 409, |w| by(&w.root).body(account("Ada"))),
+    ("users_show", 200, |w| by(&w.root).of(&w.ada_id)),
+    ("users_show", 200, |w| by(&w.ada).of(&w.ada_id)),
+    ("users_show", 403, |w| by(&w.eve).of(&w.ada_id)),
+    ("users_update", 200, |w| {
+        by(&w.ada).of(&w.ada_id).body(json!({"full_name": "Ada Lovelace"}))
+    }),
+    ("users_update", 403, |w| {
+        by(&w.ada).of(&w.ada_id).body(json!({"is_superuser": true}))
+    }),
+    ("users_update", 403, |w| {
+        by(&w.eve).of(&w.ada_id).body(json!({"full_name": "Eve"}))
+    }),
+    ("users_update", 409, |w| {
+        by(&w.ada).of(&w.ada_id).body(json!({"username": "eve"}))
+    }),
+    ("chat_message", 200, |w| {
+        by(&w.ada).body(json!({"message": "Hello!", "conversation_id": w.conversation}))
+    }),
+    ("chat_message", 404, |w| {
+        by(&w.eve).body(json!({"message": "Hello!", "conversation_id": w.conversation}))
+    }),
+    ("chat_conversation", 200, |w| {
+        by(&w.ada).body(json!({"messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Hello!", "timestamp": "2026-01-01T12:00:00Z"},
+            {"role": "assistant", "content": "Hello."},
+            {"role": "user", "content": "What is the capital of Switzerland?"},
+        ]}))
+    }),
+    ("chat_stream", 200, |w| by(&w.ada).body(json!({"message": "Hello!"}))),
+    ("chat_stream", 404, |w| {
+        by(&w.eve).body(json!({"message": "Hello!", "conversation_id": w.conversation}))
+    }),
+    ("chat_analyze", 200, |w| {
+        by(&w.ada).body(json!({"message": "I love this!", "analysis_type": "sentiment"}))
+    }),
+    ("chat_analyze", 200, |w| {
+        by(&w.ada).query("?message=Hello&analysis_type=topics")
+    }),
+    ("chat_list", 200, |w| by(&w.ada).query("?limit=1")),
+    ("chat_show", 200, |w| by(&w.ada).of(&w.conversation)),
+    ("chat_messages", 200, |w| {
+        by(&w.ada).of(&w.conversation).query("?limit=1")
+    }),
+    ("chat_rename", 200, |w| {
+        by(&w.ada).of(&w.conversation).body(json!({"title": "Capitals"}))
+    }),
+    ("chat_events", 200, |w| {
+        by(&w.ada).of(&w.conversation).header("Accept", "application/x-ndjson")
+    }),
+    ("chat_export", 200, |w| by(&w.ada).of(&w.conversation)),
+    ("chat_export", 200, |w| {
+        by(&w.ada).of(&w.conversation).query("?format=markdown")
+    }),
+    ("chat_export", 200, |w| {
+        by(&w.ada).of(&w.conversation).query("?format=recording")
+    }),
+    ("chat_unpark", 200, |w| by(&w.ada).of(&w.conversation)),
+    ("chat_delete", 204, |w| by(&w.ada).of(&w.doomed)),
+    ("chat_delete", 404, |w| by(&w.ada).of(&w.doomed)),
+    ("auth_logout", 200, |w| by(&w.leaver)),
+    ("auth_logout", 401, |w| by(&w.leaver)),
+    ("users_delete", 403, |w| by(&w.ada).of(&w.doomed_id)),
+    ("users_delete", 204, |w| by(&w.root).of(&w.doomed_id)),
+    ("users_delete", 404, |w| by(&w.root).of(&w.doomed_id)),
+];
+
+/// Errors that `every.rs` provokes for all operations that document them.
+const EVERYWHERE: &[u16] = &[401, 403, 404, 408, 413, 415, 422, 429];
+
+/// Errors that cannot be provoked from outside at every operation, and what shows them instead.
+const ELSEWHERE: &[(u16, &str)] = &[
+    (
+        500,
+        "a bug: src/edge/request.rs panics in a handler, in an extractor and in a body",
+    ),
+    (
+        503,
+        "a store that fails: tests/chaos/disk.rs; a model that fails: tests/it/upstream.rs and tests/edge/analyze.rs",
+    ),
+    (
+        504,
+        "a model that is silent: tests/it/upstream.rs and tests/edge/analyze.rs",
+    ),
+];
+
+#[actix_web::test]
+async fn each_operation_keeps_what_it_promises() {
+    let world = World::new().await;
+    for (id, status, make) in CASES {
+        let reply = world.run(id, make(&world)).await;
+        assert_eq!(reply.status, *status, "{id}: {}", reply.text());
+        world.document.check(id, &reply);
+    }
+    world.edge.finish().await;
+}
+
+#[actix_web::test]
+async fn what_is_somebody_elses_is_not_there() {
+    let world = World::new().await;
+    let mut tried = 0;
+    for (id, operation) in &world.document.operations {
+        if operation.path.starts_with("/api/v1/chat/{id}") {
+            let ask = by(&world.eve).of(&world.conversation);
+            let ask = match operation.example() {
+                Some(body) => ask.body(body),
+                None => ask,
+            };
+            let reply = world.run(id, ask).await;
+            assert_eq!(reply.status, 404, "{id}: {}", reply.text());
+            world.document.check(id, &reply);
+            tried += 1;
+        }
+    }
+    assert!(tried >= 7, "{tried}");
+    world.edge.finish().await;
+}
+
+#[actix_web::test]
+async fn no_operation_and_no_documented_answer_is_untested() {
+    let edge = Edge::start().await;
+    let document = Document::of(&edge).await;
+    let tested: BTreeSet<(&str, u16)> = CASES.iter().map(|(id, status, _)| (*id, *status)).collect();
+    let mut untested = Vec::new();
+    for (id, operation) in &document.operations {
+        for status in operation.statuses() {
+            let elsewhere = EVERYWHERE.contains(&status) || ELSEWHERE.iter().any(|(other, _)| *other == status);
+            if !tested.contains(&(id.as_str(), status)) && !elsewhere {
+                untested.push(format!("{id} {status}"));
+            }
+        }
+    }
+    assert!(untested.is_empty(), "no case for {untested:?}");
+    edge.finish().await;
+}
