@@ -2,7 +2,7 @@
 
 use kronos_protocol::ids::UserId;
 use secrecy::SecretString;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::edge::input::{Field, Fields, Input, Rule, field};
 

@@ -3,13 +3,15 @@
 use bytes::{Bytes, BytesMut};
 use kronos_actors::session::reader::Batch;
 use kronos_protocol::{entry::LogEntry, ids::EpochId, position::Cursor};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::sse::{write_event, write_json};
 
 /// An entry with what a frame would say around it.
-#[derive(Serialize)]
-struct Told<'a> {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Entry")]
+pub(super) struct Told<'a> {
     /// Only in lines: an event has it in its `id`.
     #[serde(skip_serializing_if = "Option::is_none")]
     epoch: Option<&'a EpochId>,

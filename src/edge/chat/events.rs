@@ -11,10 +11,10 @@ use kronos_protocol::{
     ids::{SessionId, UserId},
     position::{Cursor, Seq},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
-    entries::{as_events, as_lines},
+    entries::{Told, as_events, as_lines},
     pages::user_id,
     sse::{EVENT_STREAM, Opening, Source, Stop, head_only, respond, write_event},
 };
@@ -46,16 +46,17 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .query::<EventsQuery>()
             .header("Last-Event-ID", "As `after`, and before it: what a browser sends when it comes back")
             .header("Accept", "`text/event-stream`, or `application/x-ndjson` for what there is now")
-            .sends(200, "Entries of the log", EVENT_STREAM, EXAMPLE)
+            .streams::<Told<'static>>(200, "Entries of the log", example)
             .sends(200, "Entries of the log", NDJSON, LINE)
             .fails(&[ErrorCode::Overloaded]),
     ]
 }
 
-const EXAMPLE: &str = "\
-retry: 1000\n\n\
-id: e_01926f3e:3\ndata: {\"seq\":3,\"run\":\"r_01926f3e\",\"event\":{\"type\":\"TEXT_MESSAGE_CONTENT\",\"messageId\":\"a_01926f3e\",\"delta\":\"Bern\"}}\n\n\
-event: caught_up\ndata: {\"seq\":3}\n\n";
+fn example() -> Value {
+    json!({"id": "e_01926f3e:3",
+        "data": r#"{"seq":3,"run":"r_01926f3e","event":{"type":"TEXT_MESSAGE_CONTENT","messageId":"a_01926f3e","delta":"Bern"}}"#})
+}
+
 const LINE: &str = "\
 {\"epoch\":\"e_01926f3e\",\"seq\":3,\"run\":\"r_01926f3e\",\"event\":{\"type\":\"TEXT_MESSAGE_CONTENT\",\"messageId\":\"a_01926f3e\",\"delta\":\"Bern\"}}\n";
 

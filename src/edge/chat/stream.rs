@@ -20,6 +20,8 @@ use kronos_protocol::{
     position::Cursor,
 };
 
+use serde_json::{Value, json};
+
 use super::{
     sse::{EVENT_STREAM, Opening, Source, Stop, respond, write_event},
     turn::{self, TURN_FAILS, Taken, TurnBody},
@@ -47,14 +49,15 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
                  position in the session's log: `GET /chat/{id}/events` goes on after it.",
             )
             .body::<StreamBody>()
-            .sends(200, "The turn's events", EVENT_STREAM, EXAMPLE)
+            .streams::<Event>(200, "The turn's events", example)
             .fails(&TURN_FAILS),
     ]
 }
 
-const EXAMPLE: &str = "\
-id: e_01926f3e:2\ndata: {\"type\":\"TEXT_MESSAGE_START\",\"messageId\":\"a_01926f3e\"}\n\n\
-id: e_01926f3e:3\ndata: {\"type\":\"TEXT_MESSAGE_CONTENT\",\"messageId\":\"a_01926f3e\",\"delta\":\"Bern\"}\n\n";
+fn example() -> Value {
+    json!({"id": "e_01926f3e:3",
+        "data": r#"{"type":"TEXT_MESSAGE_CONTENT","messageId":"a_01926f3e","delta":"Bern"}"#})
+}
 
 /// A turn that is followed.
 #[derive(Debug)]
