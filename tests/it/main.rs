@@ -1,6 +1,8 @@
 //! The real server as its users see it: the real binary, real websockets, real HTTP, the simulator as upstream.
 
 #[cfg(test)]
+mod accounts;
+#[cfg(test)]
 mod auth;
 #[cfg(test)]
 mod bad_input;
@@ -18,6 +20,8 @@ mod fairness;
 mod faults;
 #[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod health;
 #[cfg(test)]
 mod inbox;
 #[cfg(test)]

@@ -150,6 +150,11 @@ impl StreamsRef {
         self.end(StreamEnd::Revoked, |open| open.user == *user)
     }
 
+    /// Ends streams by their user and login. Returns how many.
+    pub(super) fn end_where(&self, which: impl Fn(&UserId, Option<&str>) -> bool) -> usize {
+        self.end(StreamEnd::Revoked, |open| which(&open.user, open.login.as_deref()))
+    }
+
     /// Ends all streams, also those that come later.
     pub(super) fn end_all(&self) -> usize {
         self.0.lock().closing = true;

@@ -134,6 +134,11 @@ fn account(name: &str) -> Value {
 /// In this order: what ends something comes last.
 const CASES: &[Case] = &[
     ("openapi", 200, |_| anybody()),
+    ("asyncapi", 200, |_| anybody()),
+    ("docs", 200, |_| anybody()),
+    ("redoc", 200, |_| anybody()),
+    ("docs_asset", 200, |_| anybody().of("docs.js")),
+    ("docs_asset", 200, |_| anybody().of("docs.css")),
     ("auth_signup", 201, |_| anybody().body(account("newcomer"))),
     ("auth_signup", 409, |_| anybody().body(account("ADA"))),
     ("auth_login", 200, |_| {
