@@ -27,10 +27,11 @@ pub(super) fn read() -> anyhow::Result<String> {
 }
 
 fn ask(prompt: &str) -> anyhow::Result<String> {
+    // Quiet before it asks: whoever answers the question types unseen.
+    let _quiet = Quiet::begin()?;
     let mut stderr = io::stderr();
     // A terminal that cannot show the question may still take the answer.
     drop(stderr.write_all(prompt.as_bytes()).and_then(|()| stderr.flush()));
-    let _quiet = Quiet::begin()?;
     line().context("no password was typed")
 }
 

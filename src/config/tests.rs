@@ -236,6 +236,52 @@ fn settings_that_do_not_go_together_are_refused() {
 }
 
 #[test]
+fn an_identity_provider_needs_all_of_its_settings() {
+    let url = ("JWT_JWKS_URL", "https://id.example.com/jwks");
+    let (issuer, audience) = (("JWT_ISSUER", "https://id.example.com/"), ("JWT_AUDIENCE", "kronos"));
+    let algorithm = ("JWT_ALGORITHM", "RS256");
+    assert!(refusal(&[url, issuer, audience]).contains("JWT_ALGORITHM"));
+    assert!(refusal(&[algorithm]).contains("JWT_JWKS_URL"));
+    assert!(refusal(&[url, algorithm, audience]).contains("JWT_ISSUER"));
+    assert!(refusal(&[url, algorithm, issuer]).contains("JWT_AUDIENCE"));
+    let config = environment(&[url, algorithm, issuer, audience]).unwrap();
+    assert_eq!(config.auth.outside.algorithm.as_str(), "RS256");
+    let guarded = [
+        ("ENVIRONMENT", "staging"),
+        ("SECRET_KEY", "0123456789abcdef0123456789abcdef"),
+    ];
+    for (url, good) in [
+        ("http://id.example.com/jwks", false),
+        ("http://127.0.0.1:1/jwks", true),
+        ("http://[::1]/jwks", true),
+        ("https://id.example.com/jwks", true),
+    ] {
+        let rest = [algorithm, issuer, audience, ("JWT_JWKS_URL", url)];
+        assert_eq!(environment(&[&guarded[..], &rest].concat()).is_ok(), good, "{url}");
+    }
+}
+
+#[test]
+fn a_first_superuser_is_told_altogether_and_its_password_nowhere() {
+    let (name, email) = (
+        ("FIRST_SUPERUSER_USERNAME", "root"),
+        ("FIRST_SUPERUSER_EMAIL", "root@example.com"),
+    );
+    assert!(refusal(&[name]).contains("go together"));
+    assert!(refusal(&[name, email]).contains("go together"));
+    let refused = refusal(&[name, email, ("FIRST_SUPERUSER_PASSWORD", "too sho")]);
+    assert!(
+        refused.contains("8 to 128") && !refused.contains("too sho"),
+        "{refused}"
+    );
+    assert!(refusal(&[("FIRST_SUPERUSER_USERNAME", "a b")]).contains("letters"));
+    assert!(refusal(&[("FIRST_SUPERUSER_EMAIL", "root")]).contains("an e-mail address"));
+    let secret = "correct horse battery";
+    let config = environment(&[name, email, ("FIRST_SUPERUSER_PASSWORD", secret)]).unwrap();
+    assert!(!format!("{config:?} {} {}", config.table(), config.json()).contains(secret));
+}
+
+#[test]
 fn what_does_nothing_is_said() {
     let config = environment(&[("RELOAD", "true")]).unwrap();
     assert!(config.warnings.iter().any(|warning| warning.contains("RELOAD")));

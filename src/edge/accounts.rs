@@ -26,7 +26,7 @@ use self::{
     revoked::Revoked,
     ticket::Tickets,
     token::{Keys, Kind},
-    user::User,
+    user::{User, owner_of},
 };
 use super::error::ApiError;
 use crate::config::{AuthConfig, AuthMode};
@@ -221,6 +221,14 @@ impl Accounts {
         })
     }
 
+    /// Closes what a user has open, also what it opened as somebody else; all but that of one login.
+    fn close_all_of(&self, user: &UserId, keep: Option<&str>) {
+        self.0.connections.close_where(|whose, login| {
+            let owner = login.and_then(owner_of);
+            (whose == user || owner == Some(user.as_str())) && (keep.is_none() || login != keep)
+        });
+    }
+
     /// Returns the user of a login that counts still. `ids`: of the login, and of its token. There need not be a user where
     /// an outside provider vouches for it.
     async fn still(&self, id: &UserId, ids: &[&str]) -> Result<Option<User>, AuthError> {
@@ -240,7 +248,7 @@ impl Accounts {
         }
         let login = ids.first().copied().unwrap_or_default();
         // After the wait for the store: a login that ended meanwhile may have closed its websockets already.
-        let ended = ids.iter().any(|id| self.0.revoked.contains(id)) || !self.0.ended.admits(id, login);
+        let ended = ids.iter().any(|id| self.0.revoked.contains(id)) || !self.0.ended.admits(id.as_str(), login);
         if ended || user.as_ref().is_some_and(|user| !user.admits(login)) {
             return Err(AuthError::Revoked);
         }
@@ -259,6 +267,7 @@ impl Authenticator for Accounts {
     fn holds(&self, principal: &Principal) -> bool {
         let Some(login) = &principal.login else { return true };
         let expired = principal.expires_at_ms.is_some_and(|end| end <= self.0.clock.now_ms());
-        !expired && !self.0.revoked.contains(login) && self.0.ended.admits(&principal.user, login)
+        let owner = owner_of(login).unwrap_or(principal.user.as_str());
+        !expired && !self.0.revoked.contains(login) && self.0.ended.admits(owner, login)
     }
 }

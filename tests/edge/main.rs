@@ -18,3 +18,7 @@ mod harness;
 mod headers;
 #[cfg(test)]
 mod health;
+#[cfg(test)]
+mod outside;
+#[cfg(test)]
+mod users;

@@ -1,6 +1,8 @@
 //! The real server as its users see it: the real binary, real websockets, real HTTP, the simulator as upstream.
 
 #[cfg(test)]
+mod accounts;
+#[cfg(test)]
 mod auth;
 #[cfg(test)]
 mod bad_input;

@@ -170,10 +170,17 @@ impl ConnectionsRef {
         self.tell(|open| open.user.as_ref() == Some(user), revoked) + self.0.streams.end_user(user)
     }
 
-    /// Closes a user's connections but those of one login, with 4401. Returns how many were told.
-    pub fn close_others(&self, user: &UserId, keep: &str) -> usize {
-        let others = |open: &Open| open.user.as_ref() == Some(user) && open.login.as_deref() != Some(keep);
-        self.tell(others, revoked)
+    /// Closes connections by their user and login, with 4401, and ends such event streams. Returns how many were told.
+    pub fn close_where(&self, which: impl Fn(&UserId, Option<&str>) -> bool) -> usize {
+        let told = self.tell(
+            |open| {
+                open.user
+                    .as_ref()
+                    .is_some_and(|user| which(user, open.login.as_deref()))
+            },
+            revoked,
+        );
+        told + self.0.streams.end_where(which)
     }
 
     /// Tells every client to come back later: each after `after` and up to as long again, so that they come one by one.

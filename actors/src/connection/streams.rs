@@ -150,6 +150,11 @@ impl StreamsRef {
         self.end(StreamEnd::Revoked, |open| open.user == *user)
     }
 
+    /// Ends streams by their user and login. Returns how many.
+    pub(super) fn end_where(&self, which: impl Fn(&UserId, Option<&str>) -> bool) -> usize {
+        self.end(StreamEnd::Revoked, |open| which(&open.user, open.login.as_deref()))
+    }
+
     /// Ends all streams, also those that come later.
     pub(super) fn end_all(&self) -> usize {
         self.0.lock().closing = true;
@@ -158,8 +163,11 @@ impl StreamsRef {
 
     fn end(&self, why: StreamEnd, which: impl Fn(&Open) -> bool) -> usize {
         let state = self.0.lock();
-        let told = state.open.values().filter(|open| which(open));
-        told.map(|open| open.end.send_replace(Some(why))).count()
+        let told: Vec<_> = state.open.values().filter(|open| which(open)).collect();
+        for open in &told {
+            open.end.send_replace(Some(why));
+        }
+        told.len()
     }
 }
 

@@ -17,6 +17,8 @@ use crate::{
     store::service::{self, StoreRef, StoreService},
 };
 
+mod erasure;
+
 /// Makes a session panic.
 #[derive(Message)]
 #[rtype(result = "()")]

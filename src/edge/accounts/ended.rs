@@ -47,7 +47,7 @@ impl Ended {
     }
 
     /// Whether a login of a user counts still, as far as is known here.
-    pub(super) fn admits(&self, id: &UserId, login: &str) -> bool {
+    pub(super) fn admits(&self, id: &str, login: &str) -> bool {
         let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
         all.get(id)
             .is_none_or(|entry| entry.standing.as_ref().is_some_and(|standing| standing.admits(login)))

@@ -66,7 +66,7 @@ pub(crate) struct TokenPair {
 impl Accounts {
     /// Makes the first pair of a new login, and the write that begins it.
     pub(super) fn first_pair(&self, user: &User) -> Result<(DocumentWrite, TokenPair), ApiError> {
-        let id = login_id(&token::unguessable(), user.era);
+        let id = login_id(&token::unguessable(), &user.id, user.era);
         let (family, pair) = self.pair(&user.id, &id)?;
         Ok((
             write(FAMILY, key(&user.id, &id), Some(encode(&family)?), Expect::Absent),

@@ -320,11 +320,11 @@ impl Input for Login {
                 LOGIN_CHARS,
             ),
         );
-        let password = fields.required_text(field("password").example("correct horse battery"), 1, LOGIN_CHARS);
         let name = email.or(username);
         if name.is_none() {
             fields.refuse("username", "Field required", "missing");
         }
+        let password = fields.required_text(field("password").example("correct horse battery"), 1, LOGIN_CHARS);
         Some(Self {
             name: name?,
             password: password?.into(),

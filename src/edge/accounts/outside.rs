@@ -18,7 +18,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use self::jwks::Jwks;
-use super::user::OUTSIDE;
+use super::user::outside_login;
 use crate::config::OutsideConfig;
 
 mod jwks;
@@ -140,19 +140,20 @@ impl Outside {
             Some(Value::String(name)) => Some(name).filter(|name| is_name(name)),
             _ => None,
         };
+        let user = UserId::try_from(claims.sub).map_err(|_rule| AuthError::Invalid)?;
         Ok(Known {
-            user: UserId::try_from(claims.sub).map_err(|_rule| AuthError::Invalid)?,
             name: name(claims.preferred_username).or_else(|| name(claims.name)),
-            login: login_of(token),
+            login: outside_login(&hash_of(token), &user),
+            user,
             expires_at_ms,
         })
     }
 }
 
 /// What stands for a token: the hash of what was signed. Its signature may be written in more than one way.
-fn login_of(token: &str) -> String {
+fn hash_of(token: &str) -> String {
     let signed = token.rsplit_once('.').map_or(token, |(signed, _)| signed);
-    format!("{OUTSIDE}{}", URL_SAFE_NO_PAD.encode(Sha256::digest(signed)))
+    URL_SAFE_NO_PAD.encode(Sha256::digest(signed))
 }
 
 fn is_name(name: &str) -> bool {

@@ -47,7 +47,7 @@ impl Accounts {
         metrics::counter!(names::USERS_DELETED).increment(1);
         self.0.ended.deleted(id, self.0.clock.now_ms());
         self.0.tickets.end(id);
-        self.0.connections.close_user(id);
+        self.close_all_of(id, None);
         tracing::info!(user.id = %id, "user is deleted");
         let (accounts, id) = (self.clone(), id.clone());
         let work = actix_web::rt::spawn(async move { accounts.finish_removal(&id).await });

@@ -141,8 +141,23 @@ impl Standing {
 pub(super) const OUTSIDE: &str = "out:";
 
 /// Makes the id of a new login of a user's era.
-pub(super) fn login_id(secret: &str, era: u64) -> String {
-    format!("{secret}.{era}")
+pub(super) fn login_id(secret: &str, user: &str, era: u64) -> String {
+    format!("{secret}.{user}.{era}")
+}
+
+/// Makes the id of what stands for a login with an outside provider.
+pub(super) fn outside_login(token: &str, user: &UserId) -> String {
+    format!("{OUTSIDE}{token}.{user}")
+}
+
+/// Whose login it is: not always the user of a principal, for a superuser may act as others.
+pub(super) fn owner_of(login: &str) -> Option<&str> {
+    let (_, rest) = login.split_once('.')?;
+    if login.starts_with(OUTSIDE) {
+        Some(rest)
+    } else {
+        rest.rsplit_once('.').map(|(user, _)| user)
+    }
 }
 
 /// The era of its user in which a login began. An outside provider's logins know no era: they never end by it.
@@ -297,16 +312,23 @@ mod tests {
     #[test]
     fn logins_of_an_earlier_era_end_but_the_one_that_is_kept() {
         let mut user = User::new("ada", "ada@example.com", String::new(), 0);
-        let (first, second) = (login_id("a", user.era), login_id("b", user.era));
+        let (first, second) = (login_id("a", "u", user.era), login_id("b", "u", user.era));
         assert!(user.admits(&first) && user.admits("of-an-older-version"));
         user.end_logins(Some(&second));
         assert!(!user.admits(&first) && user.admits(&second) && !user.admits("of-an-older-version"));
-        let third = login_id("c", user.era);
+        let third = login_id("c", "u", user.era);
         assert!(user.admits(&third) && user.admits("out:abc"));
         user.end_logins(None);
         assert!(!user.admits(&second) && !user.admits(&third));
         user.is_active = false;
-        assert!(!user.admits(&login_id("d", user.era)) && !user.admits("out:abc"));
+        assert!(!user.admits(&login_id("d", "u", user.era)) && !user.admits("out:abc"));
+    }
+
+    #[test]
+    fn a_login_says_whose_it_is() {
+        assert_eq!(owner_of(&login_id("a", "u.v", 7)), Some("u.v"));
+        assert_eq!(owner_of(&outside_login("a", &"u.v".parse().unwrap())), Some("u.v"));
+        assert_eq!(owner_of("of-an-older-version"), None);
     }
 
     #[test]

@@ -120,10 +120,7 @@ impl Accounts {
         }
         let user = after.user_id();
         self.0.ended.note(&user, after, self.0.clock.now_ms());
-        match &after.kept_login {
-            Some(keep) => self.0.connections.close_others(&user, keep),
-            None => self.0.connections.close_user(&user),
-        };
+        self.close_all_of(&user, after.kept_login.as_deref());
         tracing::info!(user.id = %user, active = after.is_active, "logins of a user were ended");
     }
 }

@@ -17,7 +17,7 @@ use kronos_actors::{
     clock::{Clock, Millis},
     connection::streams::{StreamEnd, StreamPermit},
     metrics as names,
-    principal::Principal,
+    principal::{AuthError, Authenticator as _, Principal},
     session::message::SessionError,
 };
 use kronos_protocol::{error::ErrorCode, position::Cursor};
@@ -59,6 +59,10 @@ impl Opening {
                     .with_details(json!({"name": name, "limit": limit}))
             }
         })?;
+        // Now that it can be reached: a login that ended in between leaves nothing open.
+        if !state.accounts.holds(caller) {
+            return Err(AuthError::Revoked.into());
+        }
         Ok(Self {
             permit,
             socket: request.conn_data::<Socket>().copied(),
