@@ -12,6 +12,7 @@ use secrecy::SecretString;
 
 mod checks;
 mod layers;
+mod network;
 mod print;
 mod settings;
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod tests;
 mod value;
 
 pub use layers::{Layers, client_password, client_token};
+pub use network::Network;
 pub use print::reference;
 
 /// The effective configuration.
@@ -91,8 +93,24 @@ pub struct ServerConfig {
     pub allowed_hosts: Vec<String>,
     /// Largest body of a request, in bytes. Default 1 MiB.
     pub body_bytes: usize,
+    /// Proxies whose word counts about who asked. Default none.
+    pub trusted_proxies: Vec<Network>,
+    /// Requests of one user in a window; 0 for no limit. Default 6 000.
+    pub rate_limit_per_user: u32,
+    /// Requests from one address in a window; 0 for no limit. Default 12 000.
+    pub rate_limit_per_address: u32,
+    /// Logins, signups and refreshes from one address in a window; 0 for no limit. Default 60.
+    pub rate_limit_auth: u32,
+    /// The window of the limits. Default 60 s.
+    pub rate_limit_window: Duration,
+    /// Users and addresses that are counted at once. Default 1 000 000.
+    pub rate_limit_keys: usize,
     /// Time in which the head of a request must have come. Default 10 s.
     pub request_timeout: Duration,
+    /// Time in which the body of a request must have come. Default 30 s.
+    pub body_timeout: Duration,
+    /// Time in which a client must take the next part of its answer. Default 30 s.
+    pub answer_timeout: Duration,
     /// Time for which a closed HTTP connection may still take its answer.
     pub disconnect_timeout: Duration,
     /// Time for which an idle HTTP connection is kept. Default 75 s.
@@ -101,6 +119,8 @@ pub struct ServerConfig {
     pub backlog: u32,
     /// Time that active runs get when the server stops. Default 10 s.
     pub drain_deadline: Duration,
+    /// Pause between the probes of what the server needs; zero for none. Default 60 s.
+    pub health_probe_interval: Duration,
     /// Taken for compatibility; does nothing.
     pub reload: bool,
 }
@@ -115,11 +135,20 @@ impl Default for ServerConfig {
             workers: 0,
             allowed_hosts: Vec::new(),
             body_bytes: 1024 * 1024,
+            trusted_proxies: Vec::new(),
+            rate_limit_per_user: 6_000,
+            rate_limit_per_address: 12_000,
+            rate_limit_auth: 60,
+            rate_limit_window: Duration::from_secs(60),
+            rate_limit_keys: 1_000_000,
             request_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            answer_timeout: Duration::from_secs(30),
             disconnect_timeout: Duration::from_secs(1),
             keep_alive: Duration::from_secs(75),
             backlog: 8192,
             drain_deadline: Duration::from_secs(10),
+            health_probe_interval: Duration::from_secs(60),
             reload: false,
         }
     }

@@ -3,14 +3,16 @@
 //! No conversation rule and no upstream call belongs under here: a handler reads a request, asks the domain, and writes
 //! the answer.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU8, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
 };
 
 use actix_web::{
-    Handler, HttpResponse, Resource, Responder, Route, guard,
-    http::Method,
+    HttpResponse,
     web::{self, ServiceConfig},
 };
 use kronos_actors::clock::{Clock, Millis};
@@ -18,26 +20,32 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use self::{
     accounts::Accounts, docs::asyncapi::AsyncApi, endpoint::Endpoint, error::ApiError, headers::Origins,
-    openapi::OpenApi, ws::WsState,
+    health::Health, limits::Limits, openapi::OpenApi, ws::WsState,
 };
 use crate::{
-    config::{AuthMode, Config, Environment},
+    config::{AuthMode, Config, Environment, Network},
     wiring::Wiring,
 };
 
 pub mod accounts;
 mod analyze;
 mod auth;
+mod body;
 pub(crate) mod chat;
+mod compress;
 mod docs;
 pub(crate) mod endpoint;
 pub mod error;
 pub(crate) mod headers;
-mod health;
+pub(crate) mod health;
 mod input;
+mod later;
+pub(crate) mod limits;
 pub(crate) mod openapi;
+mod peer;
 pub(crate) mod request;
 mod socket;
+pub(crate) mod stream;
 mod users;
 pub mod ws;
 
@@ -53,6 +61,14 @@ pub struct EdgeState {
     pub(crate) readiness: Arc<Readiness>,
     /// Origins of browsers that may call.
     pub(crate) origins: Origins,
+    /// Proxies whose word counts.
+    pub(crate) trusted_proxies: Vec<Network>,
+    /// How many requests one may make.
+    pub(crate) limits: Limits,
+    /// What is known of the services behind.
+    pub(crate) health: Arc<Health>,
+    /// Time in which a body must have come.
+    pub(crate) body_timeout: Duration,
     /// Bounds of requests.
     pub(crate) bounds: input::Bounds,
     /// Rules of answers that go on.
@@ -67,15 +83,18 @@ pub struct EdgeState {
     pub(crate) environment: Environment,
 }
 
-/// Every endpoint of the server but the websocket.
+/// Every endpoint of the server.
 pub(crate) fn endpoints() -> Vec<Endpoint> {
     [
         openapi::endpoints(),
         docs::endpoints(),
+        health::endpoints(),
         auth::endpoints(),
         users::endpoints(),
         analyze::endpoints(),
         chat::endpoints(),
+        later::endpoints(),
+        socket::endpoints(),
     ]
     .into_iter()
     .flatten()
@@ -85,56 +104,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
 /// The route table.
 pub(crate) fn routes(app: &mut ServiceConfig) {
     endpoint::register(app, endpoints());
-    app.service(at(
-        ["/health", "/api/v1/health/", "/api/v1/health"],
-        [get(health::health)],
-    ))
-    .service(at(["/health/live"], [get(health::live)]))
-    .service(at(["/health/ready"], [get(health::ready)]))
-    .service(at(["/api/v1/health/detailed"], [get(health::detailed)]))
-    .service(at(["/api/v1/health/database"], [get(health::database)]))
-    .service(at(["/api/v1/health/gemini"], [get(health::gemini)]))
-    .service(at(["/api/v1/health/composio"], [get(health::composio)]))
-    .service(at(["/metrics"], [get(health::metrics)]))
-    .service(at(["/ws", "/api/v1/ws"], [get(socket::upgrade)]))
-    .default_service(web::to(not_found));
-}
-
-/// A resource with its methods; any other gets 405 with `Allow`.
-fn at<const P: usize, const M: usize>(paths: [&'static str; P], routes: [(Method, Route); M]) -> Resource {
-    let mut allowed = Vec::new();
-    let mut resource = Resource::new(paths.to_vec());
-    for (method, route) in routes {
-        if method == Method::GET {
-            resource = resource.route(route.guard(guard::Any(guard::Get()).or(guard::Head())));
-            allowed.extend([Method::GET, Method::HEAD]);
-        } else {
-            resource = resource.route(route.method(method.clone()));
-            allowed.push(method);
-        }
-    }
-    resource.default_service(web::to(move || {
-        let error = ApiError::method_not_allowed(&allowed);
-        async move { Err::<HttpResponse, _>(error) }
-    }))
-}
-
-fn get<F, Args>(handler: F) -> (Method, Route)
-where
-    F: Handler<Args>,
-    Args: actix_web::FromRequest + 'static,
-    F::Output: Responder + 'static,
-{
-    (Method::GET, Route::new().to(handler))
-}
-
-fn post<F, Args>(handler: F) -> (Method, Route)
-where
-    F: Handler<Args>,
-    Args: actix_web::FromRequest + 'static,
-    F::Output: Responder + 'static,
-{
-    (Method::POST, Route::new().to(handler))
+    app.default_service(web::to(not_found));
 }
 
 async fn not_found(request: actix_web::HttpRequest) -> Result<HttpResponse, ApiError> {

@@ -9,21 +9,10 @@
 //! # }
 //! ```
 
-use std::{any::Any, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use actix_web::{
-    App, HttpServer,
-    dev::Extensions,
-    middleware::{Compress, from_fn},
-    rt::net::TcpStream,
-    web,
-};
-use kronos_actors::{
-    clock::Clock,
-    config::{ConnectionConfig, RetentionConfig},
-    directory::DirectoryRef,
-    store::StoreError,
-};
+use actix_web::web;
+use kronos_actors::{clock::Clock, config::RetentionConfig, store::StoreError};
 
 use crate::{
     config::Config,
@@ -31,7 +20,8 @@ use crate::{
         EdgeState, Readiness,
         accounts::{Accounts, AccountsError, Reach},
         headers,
-        ws::WsState,
+        health::{Health, Prober},
+        limits::Limits,
     },
     wiring::{Wiring, WiringError},
 };
@@ -40,6 +30,7 @@ pub mod chat;
 pub mod cli;
 pub mod config;
 pub mod edge;
+mod listen;
 mod shutdown;
 pub mod telemetry;
 mod wiring;
@@ -48,12 +39,6 @@ pub use shutdown::Stop;
 
 /// How often expired tokens and logins are deleted.
 const SWEEP: Duration = Duration::from_secs(600);
-
-/// Seconds that requests get to end once the server stops; sockets are gone by then.
-const STOP_SECONDS: u64 = 1;
-
-/// Connections of a worker beyond its websockets: requests, probes.
-const SPARE_CONNECTIONS: usize = 1024;
 
 /// Why a server does not start. One line for an operator.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +75,7 @@ pub struct Server {
     workers: usize,
     drain_deadline: Duration,
     retention: RetentionConfig,
+    prober: Option<Prober>,
 }
 
 impl Server {
@@ -115,7 +101,7 @@ impl Server {
         let state = Self::state(&config, clock, wiring).await?;
         let readiness = Arc::clone(&state.readiness);
         let sockets = edge::sockets(&config, &state);
-        let (http, addr) = listen(&config, state.clone(), sockets)?;
+        let (http, addr) = listen::listen(&config, &state, &sockets)?;
         let (workers, drain_deadline) = (workers(&config), config.server.drain_deadline);
         Ok(Self {
             http,
@@ -124,6 +110,7 @@ impl Server {
             readiness,
             workers,
             drain_deadline,
+            prober: Prober::new(&config),
             retention: config.retention,
         })
     }
@@ -138,12 +125,17 @@ impl Server {
             AccountsError::Store(cause) => start_error(config, cause.into()),
             AccountsError::Hash(_) | AccountsError::Client(_) => StartError::Other(error.to_string()),
         })?;
+        let limits = Limits::new(&config.server, clock.clone());
         Ok(web::Data::new(EdgeState {
             clock,
             accounts,
             wiring,
             readiness: Arc::default(),
             origins: headers::Origins::new(&config.server.allowed_hosts),
+            trusted_proxies: config.server.trusted_proxies.clone(),
+            limits,
+            health: Health::new(&config.composio),
+            body_timeout: config.server.body_timeout,
             bounds: edge::bounds(config),
             streams: edge::chat::StreamRules::of(config),
             openapi: edge::openapi_document(config).into(),
@@ -171,12 +163,14 @@ impl Server {
             workers,
             drain_deadline,
             retention,
+            prober,
             ..
         } = self;
         let handle = http.handle();
         let housekeeping = actix_web::rt::spawn(housekeep(state.clone()));
         let retention = state.wiring.retention(retention, state.clock.clone());
         let retention = actix_web::rt::spawn(retention);
+        let probing = prober.map(|prober| actix_web::rt::spawn(prober.run(state.clone())));
         let starting = actix_web::rt::spawn(get_ready(state.clone(), Arc::clone(&readiness), workers));
         let mut serving = std::pin::pin!(http);
         let ended = tokio::select! {
@@ -185,6 +179,9 @@ impl Server {
         };
         starting.abort();
         retention.abort();
+        if let Some(probing) = probing {
+            probing.abort();
+        }
         let result = match ended {
             Some(result) => {
                 state.wiring.close().await;
@@ -210,73 +207,13 @@ fn start_error(config: &Config, error: WiringError) -> StartError {
     }
 }
 
-fn workers(config: &Config) -> usize {
+pub(crate) fn workers(config: &Config) -> usize {
     let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     if config.server.workers == 0 {
         cores()
     } else {
         config.server.workers
     }
-}
-
-fn listen(
-    config: &Config,
-    state: web::Data<EdgeState>,
-    sockets: web::Data<WsState>,
-) -> Result<(actix_web::dev::Server, SocketAddr), StartError> {
-    let server = &config.server;
-    let address = (server.host.trim_start_matches('[').trim_end_matches(']'), server.port);
-    let failed = |cause| StartError::Listen {
-        address: format!("{}:{}", server.host, server.port),
-        cause,
-    };
-    let tuning = config.connection.clone();
-    let http = HttpServer::new(move || {
-        App::new()
-            .app_data(state.clone())
-            .app_data(directory(&state))
-            .app_data(sockets.clone())
-            .configure(edge::routes)
-            .wrap(from_fn(headers::cors))
-            .wrap(from_fn(headers::keep_small))
-            .wrap(Compress::default())
-            .wrap(from_fn(edge::request::observe))
-    })
-    .on_connect(move |stream, data| tune(stream, data, &tuning))
-    .workers(workers(config))
-    .backlog(server.backlog)
-    .max_connections(config.connection.max_connections + config.connection.max_event_streams + SPARE_CONNECTIONS)
-    .keep_alive(server.keep_alive)
-    .client_request_timeout(server.request_timeout)
-    .client_disconnect_timeout(server.disconnect_timeout)
-    .tcp_nodelay(true)
-    .shutdown_timeout(STOP_SECONDS)
-    .disable_signals()
-    .bind(address)
-    .map_err(failed)?;
-    let addr = http
-        .addrs()
-        .first()
-        .copied()
-        .ok_or_else(|| failed(io::ErrorKind::AddrNotAvailable.into()))?;
-    Ok((http.run(), addr))
-}
-
-/// Makes this worker's thread a core, and returns what its handlers find sessions with.
-fn directory(state: &EdgeState) -> web::Data<DirectoryRef> {
-    state.wiring.directory.join();
-    web::Data::new(state.wiring.directory.clone())
-}
-
-fn tune(stream: &dyn Any, data: &mut Extensions, config: &ConnectionConfig) {
-    let Some(stream) = stream.downcast_ref::<TcpStream>() else {
-        return;
-    };
-    // The peer is gone already, mostly.
-    if let Err(error) = edge::ws::tune_socket(stream, config) {
-        tracing::debug!(%error, "socket not tuned");
-    }
-    data.insert(edge::ws::Socket::of(stream));
 }
 
 /// Says that the server is ready once every worker holds sessions, then takes up what was left unfinished.

@@ -35,14 +35,17 @@ const COUNTS: [f64; 13] = [
 
 /// What a level does not mean, unless a filter names it: the web framework tells of every start and stop of a worker, sled of
 /// every page (and at `trace` of every byte of what was said), the HTTP client of every connection that it keeps.
-const QUIET: &str = ",actix_server=warn,actix_http=warn,sled=warn,hyper_util=info,reqwest=info";
+const QUIET: &str = ",actix_server=warn,actix_http=warn,actix_http::h1=off,sled=warn,hyper_util=info,reqwest=info";
+
+/// What no level means: the HTTP parser writes an error for whatever a stranger sends; ours are written where they are made.
+const NEVER: &str = ",actix_http::h1=off";
 
 /// Completes a level; a filter is taken at its word, and a level that is as quiet needs nothing.
 fn filter_for(level: &str) -> String {
-    if matches!(level, "info" | "debug" | "trace") {
-        format!("{level}{QUIET}")
-    } else {
-        level.to_owned()
+    match level {
+        "info" | "debug" | "trace" => format!("{level}{QUIET}"),
+        "warn" | "error" => format!("{level}{NEVER}"),
+        _ => level.to_owned(),
     }
 }
 
@@ -102,8 +105,11 @@ mod tests {
 
     #[test]
     fn a_level_is_never_made_louder_by_what_it_does_not_mean() {
-        for level in ["off", "error", "warn", "info,sled=trace"] {
+        for level in ["off", "info,sled=trace"] {
             assert_eq!(filter_for(level), level);
+        }
+        for level in ["error", "warn"] {
+            assert_eq!(filter_for(level), format!("{level},actix_http::h1=off"));
         }
         for level in ["info", "debug", "trace"] {
             assert!(EnvFilter::try_new(filter_for(level)).is_ok() && filter_for(level).contains("sled=warn"));

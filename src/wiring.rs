@@ -9,7 +9,7 @@ use kronos_actors::{
     config::{RetentionConfig, StoreBackend},
     connection::{self, ConnectionDeps, metrics::ConnectionMetrics, registry::ConnectionsRef},
     directory::DirectoryRef,
-    gemini::{GeminiConfigError, GeminiHealth, GeminiShared},
+    gemini::{GeminiConfigError, GeminiHealth, GeminiProbe, GeminiShared},
     principal::Authenticator,
     retention,
     store::{
@@ -119,6 +119,13 @@ impl Wiring {
     /// Returns the model's state.
     pub(crate) fn gemini_health(&self) -> GeminiHealth {
         self.gemini.health()
+    }
+
+    /// Returns what asks the model's service something that costs nothing; `None` where there is nothing to ask.
+    pub(crate) fn gemini_probe(&self) -> Option<GeminiProbe> {
+        let probe = GeminiProbe::new(&self.gemini);
+        let probe = probe.inspect_err(|error| tracing::error!(%error, "no probe of the model's service"));
+        probe.ok().flatten()
     }
 
     /// Returns the time in which an analysis must be done.

@@ -106,6 +106,7 @@ fn request() -> Option<GenerateRequest> {
         temperature: None,
         max_tokens: None,
         deadline: Clock::default().instant() + Duration::from_secs(600),
+        response_schema: None,
     })
 }
 

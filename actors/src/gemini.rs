@@ -23,12 +23,14 @@ mod generation;
 mod metrics;
 mod outlet;
 mod permits;
+mod probe;
 mod shared;
 mod stream;
 mod typed;
 mod wire;
 
 pub use client::GeminiConfigError;
+pub use probe::{GeminiProbe, Probed};
 pub use shared::{GeminiHealth, GeminiShared, GeminiStatus};
 pub use typed::{MALFORMED, TypedRequest};
 

@@ -42,6 +42,7 @@ pub mod connection;
 pub mod directory;
 pub mod erasure;
 pub mod gemini;
+pub mod http;
 pub mod ids;
 pub mod metrics;
 pub mod principal;

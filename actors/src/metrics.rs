@@ -53,6 +53,12 @@ metrics! {
         "Requests that wait for their answer.";
     HTTP_PANICS = "kronos_http_panics_total", Counter, Count, [],
         "Requests whose handler panicked.";
+    HTTP_BODY_ERRORS = "kronos_http_broken_answers_total", Counter, Count, ["reason"],
+        "Answers that broke off after their head: panic, or error when their source failed.";
+    RATE_LIMIT_UNCOUNTED = "kronos_rate_limit_uncounted_total", Counter, Count, [],
+        "Requests that no rate limit counted because RATE_LIMIT_KEYS users and addresses were counted already.";
+    PROBES = "kronos_health_probes_total", Counter, Count, ["service", "result"],
+        "Probes of what the server needs, by service (database, gemini, composio): ok or failed.";
     LOGINS = "kronos_logins_total", Counter, Count, ["result"],
         "Logins: ok or refused.";
     REFRESHES = "kronos_refreshes_total", Counter, Count, ["result"],
@@ -145,7 +151,10 @@ metrics! {
 
 /// Names of the bounds whose refusals are counted: the values of the label of [`REFUSALS`].
 pub const BOUNDS: &[&str] = &[
+    "answer_timeout",
     "attachments",
+    "body_bytes",
+    "body_timeout",
     "commands_per_second",
     "connections",
     "connections_per_address",
@@ -161,6 +170,10 @@ pub const BOUNDS: &[&str] = &[
     "message_chars",
     "pending_commands",
     "pre_auth_frame_bytes",
+    "rate_limit_auth",
+    "rate_limit_per_address",
+    "rate_limit_per_user",
+    "request_timeout",
     "session_attachments",
     "session_mailbox",
     "store_pending_bytes",

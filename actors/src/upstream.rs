@@ -145,12 +145,12 @@ impl Breaker {
         }
     }
 
-    /// Returns what it does with calls now.
+    /// Returns what it does with calls now: half open, too, once the next call would be the one that finds out.
     pub fn state(&self) -> CircuitState {
         match *self.lock() {
             Circuit::Closed { .. } => CircuitState::Closed,
-            Circuit::Open { .. } => CircuitState::Open,
-            Circuit::HalfOpen => CircuitState::HalfOpen,
+            Circuit::Open { until } if until > self.clock.instant() => CircuitState::Open,
+            Circuit::Open { .. } | Circuit::HalfOpen => CircuitState::HalfOpen,
         }
     }
 
@@ -290,7 +290,11 @@ mod tests {
         assert_eq!(breaker.state(), CircuitState::HalfOpen);
         assert_eq!(breaker.enter().unwrap_err().after, OPEN);
         probe.fail();
-        assert_eq!(breaker.state(), CircuitState::Open);
+        assert_ne!(breaker.state(), CircuitState::Closed);
+        while breaker.refuses_for().is_some() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(breaker.state(), CircuitState::HalfOpen, "the next one may find out");
         wait_until_it_may_pass(&breaker).succeed();
         assert_eq!(breaker.state(), CircuitState::Closed);
     }

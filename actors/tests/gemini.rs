@@ -15,3 +15,7 @@ mod failures;
 #[cfg(test)]
 #[path = "gemini/bounds.rs"]
 mod bounds;
+
+#[cfg(test)]
+#[path = "gemini/probe.rs"]
+mod probe;

@@ -301,8 +301,10 @@ mod tests {
 
     #[test]
     fn no_token_is_recorded() {
-        let mut hello = Hello::default();
-        hello.token = Some("secret".to_owned());
+        let hello = Hello {
+            token: Some("secret".to_owned()),
+            ..Hello::default()
+        };
         let command = RecordedCommand::new(0, device(), frame(hello)).unwrap();
         assert!(!serde_json::to_string(&command).unwrap().contains("secret"));
         let token = frame(TokenUpdate::new("secret".to_owned()));

@@ -36,10 +36,12 @@ impl FromRequest for Caller {
     fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
         let state = request.app_data::<web::Data<EdgeState>>().cloned();
         let token = bearer(request);
+        let request = request.clone();
         Box::pin(async move {
             let state = state.ok_or_else(ApiError::internal)?;
             let token = token?;
             let principal = state.accounts.authenticate(token.clone()).await?;
+            state.limits.user(&request, &principal.user)?;
             Ok(Self { principal, token })
         })
     }

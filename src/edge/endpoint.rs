@@ -151,6 +151,8 @@ pub(crate) struct Operation {
     pub(crate) access: Access,
     /// Requests count against the rate limits.
     pub(crate) counted: bool,
+    /// It reads nothing of the request, so nothing of it can be wrong.
+    pub(crate) unbuilt: bool,
     pub(crate) path: Vec<PathParameter>,
     pub(crate) headers: Vec<HeaderParameter>,
     pub(crate) query: Option<Asked>,
@@ -166,6 +168,8 @@ pub(crate) struct Endpoint {
     pub(crate) paths: &'static [&'static str],
     pub(crate) method: Method,
     route: Box<dyn Fn() -> Route>,
+    /// Another document describes it.
+    pub(crate) elsewhere: bool,
     pub(crate) operation: Operation,
 }
 
@@ -194,6 +198,7 @@ impl Endpoint {
             about: "",
             access: Access::Caller,
             counted: true,
+            unbuilt: false,
             path: Vec::new(),
             headers: Vec::new(),
             query: None,
@@ -205,8 +210,15 @@ impl Endpoint {
             paths,
             method,
             route,
+            elsewhere: false,
             operation,
         }
+    }
+
+    /// Another document than OpenAPI's describes it.
+    pub(crate) fn elsewhere(mut self) -> Self {
+        self.elsewhere = true;
+        self
     }
 
     /// Its `operationId`, its tag, and what it does in a few words.
@@ -242,6 +254,12 @@ impl Endpoint {
     /// Requests do not count against the rate limits.
     pub(crate) fn uncounted(mut self) -> Self {
         self.operation.counted = false;
+        self
+    }
+
+    /// It is not part of this version: it answers what `fails` names, whatever the request says.
+    pub(crate) fn unbuilt(mut self) -> Self {
+        self.operation.unbuilt = true;
         self
     }
 

@@ -168,6 +168,20 @@ impl ApiError {
             .with_details(json!({"limit": limit}))
     }
 
+    /// A request that did not come in time; its connection ends.
+    pub fn request_timeout(message: &str) -> Self {
+        Self {
+            name: "REQUEST_TIMEOUT",
+            status: StatusCode::REQUEST_TIMEOUT,
+            ..Self::new(ErrorCode::Validation, message)
+        }
+    }
+
+    /// Something that this server has not been given what it needs for; `config_key` names the setting.
+    pub fn not_configured(message: &str, config_key: &str) -> Self {
+        Self::new(ErrorCode::NotConfigured, message).with_details(json!({ "config_key": config_key }))
+    }
+
     /// A path that exists for other methods only.
     pub fn method_not_allowed(allowed: &[Method]) -> Self {
         let names: Vec<&str> = allowed.iter().map(Method::as_str).collect();
@@ -201,6 +215,7 @@ impl ApiError {
             StatusCode::PAYLOAD_TOO_LARGE => Self::new(ErrorCode::TooLarge, "The body is too large"),
             StatusCode::METHOD_NOT_ALLOWED => Self::method_not_allowed(&[]),
             StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::unsupported_media_type(),
+            StatusCode::REQUEST_TIMEOUT => Self::request_timeout("The request did not come in time"),
             StatusCode::UNAUTHORIZED => AuthError::Invalid.into(),
             StatusCode::FORBIDDEN => Self::new(ErrorCode::Forbidden, "Forbidden"),
             status if status.is_client_error() => {

@@ -3,20 +3,14 @@
 use std::collections::HashSet;
 
 use actix_web::{
-    Error, HttpResponse,
-    body::{BodySize, EitherBody, MessageBody},
-    dev::{ServiceRequest, ServiceResponse},
+    dev::ServiceRequest,
     http::{
         Method,
         header::{self, HeaderMap, HeaderName, HeaderValue},
     },
-    middleware::Next,
-    web,
 };
 
-use super::EdgeState;
-
-/// Sets the security headers. A handler's own `Content-Security-Policy` (a page's) stays.
+/// Sets the security headers. A handler's own `Content-Security-Policy` (a page's) and `Cache-Control` stay.
 pub(crate) fn secure(map: &mut HeaderMap, hsts: bool) {
     const FIXED: [(HeaderName, &str); 4] = [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -30,12 +24,9 @@ pub(crate) fn secure(map: &mut HeaderMap, hsts: bool) {
     for (name, value) in FIXED {
         map.insert(name, HeaderValue::from_static(value));
     }
-    // The mark of `keep_small` has done its work.
-    if map
-        .get(header::CONTENT_ENCODING)
-        .is_some_and(|value| value == "identity")
-    {
-        map.remove(header::CONTENT_ENCODING);
+    // What a handler says about caches stays: pages and documents say it.
+    if !map.contains_key(header::CACHE_CONTROL) {
+        map.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
     if !map.contains_key(header::CONTENT_SECURITY_POLICY) {
         let policy = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -86,81 +77,88 @@ impl Origins {
     }
 }
 
-/// Answers preflights and marks what other origins may read. Requests without an `Origin` pass untouched.
-pub(crate) async fn cors<B: MessageBody + 'static>(
-    request: ServiceRequest,
-    next: Next<B>,
-) -> Result<ServiceResponse<EitherBody<B>>, Error> {
-    let Some(origin) = request.headers().get(header::ORIGIN).cloned() else {
-        return Ok(next.call(request).await?.map_into_left_body());
-    };
-    let allowed = request.app_data::<web::Data<EdgeState>>().is_some_and(|state| {
-        origin
-            .to_str()
-            .is_ok_and(|origin| state.origins.allow(origin, request.connection_info().host()))
-    });
-    let preflight =
-        request.method() == Method::OPTIONS && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-    if preflight {
-        let mut response = request.into_response(HttpResponse::NoContent().finish());
-        if allowed {
-            permit(response.headers_mut(), origin);
+/// What another origin may do with the answer to a request.
+///
+/// No credentials are allowed along: callers are known by their bearer token, and no cookie counts for anything here.
+pub(crate) struct Cors {
+    /// The page's origin, when it may read the answer.
+    origin: Option<HeaderValue>,
+    preflight: bool,
+}
+
+impl Cors {
+    /// Looks at a request; `host` is what its client calls this server.
+    pub(crate) fn read(request: &ServiceRequest, origins: Option<&Origins>, host: &str) -> Self {
+        let headers = request.headers();
+        let mut given = headers.get_all(header::ORIGIN);
+        let origin = given.next().filter(|_| given.next().is_none());
+        let allowed = |origin: &&HeaderValue| {
+            let text = origin.to_str().ok();
+            text.zip(origins)
+                .is_some_and(|(text, origins)| origins.allow(text, host))
+        };
+        Self {
+            origin: origin.filter(allowed).cloned(),
+            preflight: request.method() == Method::OPTIONS
+                && headers.contains_key(header::ORIGIN)
+                && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD),
         }
-        return Ok(response.map_into_right_body());
     }
-    let mut response = next.call(request).await?.map_into_left_body();
-    response
-        .headers_mut()
-        .append(header::VARY, HeaderValue::from_static("Origin"));
-    if allowed {
-        expose(response.headers_mut(), origin);
+
+    /// Whether a browser only asks what it may do. It is told for every path: whether there is one, the request itself shows.
+    pub(crate) fn is_preflight(&self) -> bool {
+        self.preflight
     }
-    Ok(response)
+
+    /// Marks the answer.
+    pub(crate) fn apply(self, map: &mut HeaderMap) {
+        vary(map, self.preflight);
+        let Some(origin) = self.origin else { return };
+        map.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        if !self.preflight {
+            map.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
+            return;
+        }
+        for (name, value) in [
+            (
+                header::ACCESS_CONTROL_ALLOW_METHODS,
+                "GET, HEAD, POST, PUT, PATCH, DELETE",
+            ),
+            (header::ACCESS_CONTROL_ALLOW_HEADERS, ACCEPTED),
+            (header::ACCESS_CONTROL_MAX_AGE, "600"),
+        ] {
+            map.insert(name, HeaderValue::from_static(value));
+        }
+    }
 }
 
-/// Below this many bytes compression costs more than it saves.
-const SMALL: u64 = 1024;
+/// Headers that pages of other origins may send.
+const ACCEPTED: &str = "accept, authorization, content-type, last-event-id, x-request-id";
 
-/// Marks what is not to be compressed, for the compressor around it: small bodies, event streams.
-pub(crate) async fn keep_small<B: MessageBody + 'static>(
-    request: ServiceRequest,
-    next: Next<B>,
-) -> Result<ServiceResponse<B>, Error> {
-    let mut response = next.call(request).await?;
-    let small = matches!(response.response().body().size(), BodySize::Sized(bytes) if bytes < SMALL);
-    let content_type = response
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
-    let stream = content_type.is_some_and(|content_type| content_type.starts_with("text/event-stream"));
-    if small || stream {
-        response
-            .headers_mut()
-            .insert(header::CONTENT_ENCODING, HeaderValue::from_static("identity"));
+/// Headers of answers that pages of other origins may read.
+const EXPOSED: &str = "x-request-id, x-process-time, retry-after, ratelimit-limit, ratelimit-remaining, \
+    ratelimit-reset, ratelimit-policy, www-authenticate, allow, content-disposition, location";
+
+/// Says to caches what the answer depends on, whatever it is this time.
+fn vary(map: &mut HeaderMap, preflight: bool) {
+    let mut names = vec!["Origin".to_owned(), "Accept-Encoding".to_owned()];
+    if preflight {
+        names.push("Access-Control-Request-Method".to_owned());
     }
-    Ok(response)
-}
-
-fn permit(map: &mut HeaderMap, origin: HeaderValue) {
-    const FIXED: [(HeaderName, &str); 4] = [
-        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PUT, PATCH, DELETE"),
-        (
-            header::ACCESS_CONTROL_ALLOW_HEADERS,
-            "authorization, content-type, last-event-id, x-request-id",
-        ),
-        (header::ACCESS_CONTROL_MAX_AGE, "600"),
-        (header::VARY, "Origin"),
-    ];
-    for (name, value) in FIXED {
-        map.insert(name, HeaderValue::from_static(value));
+    let more: Vec<String> = map
+        .get_all(header::VARY)
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','))
+        .map(|name| name.trim().to_owned())
+        .collect();
+    for name in more {
+        if !name.is_empty() && !names.iter().any(|known| known.eq_ignore_ascii_case(&name)) {
+            names.push(name);
+        }
     }
-    map.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-}
-
-fn expose(map: &mut HeaderMap, origin: HeaderValue) {
-    map.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    let exposed = "x-request-id, x-process-time, retry-after";
-    map.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed));
+    if let Ok(value) = HeaderValue::from_str(&names.join(", ")) {
+        map.insert(header::VARY, value);
+    }
 }
 
 #[cfg(test)]

@@ -103,7 +103,7 @@ struct Document {
 impl Document {
     fn paths(&mut self, endpoints: &[Endpoint]) -> Map<String, Value> {
         let mut paths = Map::new();
-        for endpoint in endpoints {
+        for endpoint in endpoints.iter().filter(|endpoint| !endpoint.elsewhere) {
             let mut known: Vec<&str> = Vec::new();
             for path in endpoint.paths {
                 // With and without the last slash is the same resource: one is enough to know.
@@ -271,10 +271,10 @@ impl Document {
         if operation.access == Access::Superuser || names("user_id") {
             codes.push(ErrorCode::Forbidden);
         }
-        if operation.body.is_some() || operation.query.is_some() || !operation.path.is_empty() {
+        if !operation.unbuilt && (operation.body.is_some() || operation.query.is_some() || !operation.path.is_empty()) {
             codes.push(ErrorCode::Validation);
         }
-        if !operation.path.is_empty() {
+        if !operation.unbuilt && !operation.path.is_empty() {
             codes.push(ErrorCode::NotFound);
         }
         if operation.counted {

@@ -1,23 +1,36 @@
-//! What happens to every request: its id, its span, its metrics, its headers, and what a panic becomes.
+//! What happens to every request: its id, its span, its metrics, its headers, its limits, and what a panic becomes.
 //!
 //! Reads no body and logs none.
 
-use std::{panic::AssertUnwindSafe, time::Duration};
+use std::{panic::AssertUnwindSafe, rc::Rc, time::Duration};
 
 use actix_web::{
     Error, HttpResponse, ResponseError,
-    body::MessageBody,
+    body::{BodySize, BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     error::InternalError,
-    http::header::{HeaderMap, HeaderName, HeaderValue},
+    http::{
+        ConnectionType, Method, StatusCode,
+        header::{ContentEncoding, HeaderMap, HeaderName, HeaderValue},
+    },
     middleware::Next,
     web,
 };
+use bytes::Bytes;
 use futures_util::FutureExt;
 use kronos_actors::{clock::Clock, ids, metrics as names};
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
-use super::{EdgeState, error::ApiError, headers};
+use super::{
+    EdgeState,
+    body::{Fate, Incoming, Outgoing},
+    compress,
+    error::ApiError,
+    headers::{self, Cors},
+    limits::{self, Counted},
+    peer::Peer,
+    stream::Link,
+};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_PROCESS_TIME: HeaderName = HeaderName::from_static("x-process-time");
@@ -34,45 +47,76 @@ pub(crate) fn current_id() -> Option<String> {
     REQUEST_ID.try_with(Clone::clone).ok()
 }
 
+/// Runs `work` for the request with this id.
+pub(crate) fn with_id<T>(id: &str, work: impl FnOnce() -> T) -> T {
+    REQUEST_ID.sync_scope(id.to_owned(), work)
+}
+
+/// Makes an id.
+pub(crate) fn new_id() -> String {
+    ids::run().as_str().replacen("r_", "req_", 1)
+}
+
+/// What is known of a request while it is answered, apart from itself.
+struct Call {
+    id: String,
+    /// At a level that every filter lets through: a line of the request without its id would be worth little.
+    span: Span,
+    method: &'static str,
+    head_only: bool,
+    accepted: ContentEncoding,
+    cors: Cors,
+    counted: Counted,
+    incoming: Incoming,
+    link: Option<Rc<Link>>,
+    body_bytes: usize,
+    hsts: bool,
+}
+
 /// The outermost middleware.
 pub(crate) async fn observe<B: MessageBody + 'static>(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<B>,
-) -> Result<ServiceResponse<B>, Error> {
-    let id = request_id(request.headers());
-    let (clock, hsts) = match request.app_data::<web::Data<EdgeState>>() {
-        Some(state) => (state.clock.clone(), state.hsts),
-        None => (Clock::default(), false),
-    };
+) -> Result<ServiceResponse<Outgoing>, Error> {
+    let state = request.app_data::<web::Data<EdgeState>>().cloned();
+    let clock = state.as_ref().map_or_else(Clock::default, |state| state.clock.clone());
     let started = clock.instant();
-    let method = method_label(&request);
-    let span = tracing::info_span!("request", id = %id, method, path = request.path());
+    let (call, refused) = Call::begin(&mut request, state.as_deref().map(AsRef::as_ref));
+    let serving = call.link.as_ref().map(Link::serve);
     let active = metrics::gauge!(names::HTTP_ACTIVE);
     active.increment(1.0);
     // The request moves on: whatever comes back tells by itself which route it took.
-    let serve = AssertUnwindSafe(async { next.call(request).await }).catch_unwind();
-    let outcome = REQUEST_ID.scope(id.clone(), serve).instrument(span.clone()).await;
-    active.decrement(1.0);
-    let taken = started.elapsed();
-    let result = match outcome {
-        Ok(Ok(mut response)) => {
-            finish(response.response_mut().headers_mut(), &id, taken, hsts);
-            let route = response
-                .request()
-                .match_pattern()
-                .unwrap_or_else(|| "unmatched".to_owned());
-            record(method, route, response.status().as_u16(), taken);
-            return Ok(response);
-        }
-        Ok(Err(error)) => REQUEST_ID.sync_scope(id.clone(), || as_ours(&error)),
-        Err(_panic) => {
-            metrics::counter!(names::HTTP_PANICS).increment(1);
-            span.in_scope(|| tracing::error!("handler panicked"));
-            REQUEST_ID.sync_scope(id.clone(), || ApiError::internal().error_response())
+    let serve = async {
+        match refused {
+            Some(early) => Ok(request.into_response(early).map_into_right_body()),
+            None => next.call(request).await.map(ServiceResponse::map_into_left_body),
         }
     };
-    record(method, "unmatched".to_owned(), result.status().as_u16(), taken);
-    Err(with_headers(result, &id, taken, hsts))
+    let serve = AssertUnwindSafe(serve).catch_unwind();
+    let outcome = REQUEST_ID
+        .scope(call.id.clone(), serve)
+        .instrument(call.span.clone())
+        .await;
+    active.decrement(1.0);
+    let taken = started.elapsed();
+    match outcome {
+        Ok(Ok(response)) => {
+            let route = response.request().match_pattern();
+            let (request, response) = response.into_parts();
+            let response = call.finish(response, serving, route, taken);
+            Ok(ServiceResponse::new(request, response))
+        }
+        Ok(Err(error)) => {
+            let response = with_id(&call.id, || as_ours(&error));
+            Err(as_error(call.finish(response, serving, None, taken)))
+        }
+        Err(_panic) => {
+            metrics::counter!(names::HTTP_PANICS).increment(1);
+            call.span.in_scope(|| tracing::error!("handler panicked"));
+            let response = with_id(&call.id, || ApiError::internal().error_response());
+            Err(as_error(call.finish(response, serving, None, taken)))
+        }
+    }
 }
 
 /// Brings an error that a library made into our shape.
@@ -83,22 +127,151 @@ fn as_ours(error: &Error) -> HttpResponse {
     }
 }
 
-fn with_headers(mut response: HttpResponse, id: &str, taken: Duration, hsts: bool) -> Error {
-    finish(response.headers_mut(), id, taken, hsts);
-    InternalError::from_response("answered", response).into()
+fn as_error(response: HttpResponse<Outgoing>) -> Error {
+    InternalError::from_response("answered", response.map_into_boxed_body()).into()
 }
 
-fn finish(map: &mut HeaderMap, id: &str, taken: Duration, hsts: bool) {
+impl Call {
+    /// Looks at a request, and returns the answer when it is not to be served.
+    fn begin(request: &mut ServiceRequest, state: Option<&EdgeState>) -> (Self, Option<HttpResponse>) {
+        let id = request_id(request.headers());
+        let method = method_label(request);
+        let span = tracing::error_span!("request", id = %id, method, path = request.path());
+        let trusted = state.map_or(&[][..], |state| &state.trusted_proxies);
+        let peer = Peer::note(request, trusted);
+        let head_only = request.method() == Method::HEAD;
+        let mut call = Self {
+            id,
+            span,
+            method,
+            head_only,
+            // What a body would be like compressed is only known when it is.
+            accepted: if head_only {
+                ContentEncoding::Identity
+            } else {
+                compress::accepted(request.headers())
+            },
+            cors: Cors::read(request, state.map(|state| &state.origins), &peer.host),
+            counted: Counted::default(),
+            incoming: Incoming::default(),
+            link: request.conn_data::<Rc<Link>>().cloned(),
+            body_bytes: state.map_or(usize::MAX, |state| state.bounds.body_bytes),
+            hsts: state.is_some_and(|state| state.hsts),
+        };
+        if call.cors.is_preflight() {
+            return (call, Some(HttpResponse::NoContent().finish()));
+        }
+        let Some(state) = state else {
+            return (call, None);
+        };
+        let refused = state.limits.address(request, peer.address, &call.counted).err();
+        // A websocket reads what comes for itself.
+        if !limits::is_websocket(request.match_info().as_str()) {
+            call.incoming = Incoming::bound(request, call.body_bytes, state.body_timeout);
+            call.read_body(call.incoming.fate() == Fate::Open);
+        }
+        let refused = refused.or_else(|| call.refusal());
+        let answer = refused.map(|error| with_id(&call.id, || error.error_response()));
+        (call, answer)
+    }
+
+    fn read_body(&self, body: bool) {
+        if let Some(link) = &self.link {
+            link.read_body(body);
+        }
+    }
+
+    /// What is wrong with the body of the request, whatever its handler made of it.
+    fn refusal(&self) -> Option<ApiError> {
+        match self.incoming.fate() {
+            Fate::TooLarge => Some(ApiError::too_large(self.body_bytes)),
+            Fate::TooSlow => Some(ApiError::request_timeout(
+                "The body of the request did not come in time",
+            )),
+            Fate::None | Fate::Open | Fate::Whole => None,
+        }
+    }
+
+    /// Makes the answer complete.
+    fn finish<B: MessageBody + 'static>(
+        self,
+        response: HttpResponse<B>,
+        serving: Option<super::stream::Serving>,
+        route: Option<String>,
+        taken: Duration,
+    ) -> HttpResponse<Outgoing> {
+        self.read_body(false);
+        let mut response = match self.refusal() {
+            Some(error) => {
+                names::refused(if error.status == StatusCode::PAYLOAD_TOO_LARGE {
+                    "body_bytes"
+                } else {
+                    "body_timeout"
+                });
+                with_id(&self.id, || error.error_response())
+            }
+            None => compress::compress(response, self.accepted),
+        };
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            self.link.iter().for_each(|link| link.upgrade());
+        } else if !matches!(self.incoming.fate(), Fate::None | Fate::Whole) {
+            // Nobody reads the rest: the next request would begin somewhere in it (RFC 9112, section 9.3).
+            response.head_mut().set_connection_type(ConnectionType::Close);
+            self.link.iter().for_each(|link| link.end());
+        }
+        record(
+            self.method,
+            route.unwrap_or_else(|| "unmatched".to_owned()),
+            response.status().as_u16(),
+            taken,
+        );
+        let headers = response.headers_mut();
+        self.counted.tell(headers);
+        self.cors.apply(headers);
+        identify(headers, &self.id, taken);
+        headers::secure(headers, self.hsts);
+        let made_by = Some((&self.span, self.id.as_str()));
+        response.map_body(|_, body| {
+            let body = if self.head_only {
+                BoxBody::new(HeadOnly(body.size()))
+            } else {
+                body
+            };
+            Outgoing::new(body, serving, made_by)
+        })
+    }
+}
+
+/// The body of an answer to HEAD: as long as it would be, and not there.
+struct HeadOnly(BodySize);
+
+impl MessageBody for HeadOnly {
+    type Error = std::convert::Infallible;
+
+    fn size(&self) -> BodySize {
+        self.0
+    }
+
+    fn poll_next(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Bytes, Self::Error>>> {
+        std::task::Poll::Ready(None)
+    }
+}
+
+/// Sets what names the request, and how long it took.
+pub(crate) fn identify(map: &mut HeaderMap, id: &str, taken: Duration) {
     if let Ok(value) = HeaderValue::from_str(id) {
         map.insert(X_REQUEST_ID, value);
     }
     if let Ok(value) = HeaderValue::from_str(&format!("{:.6}", taken.as_secs_f64())) {
         map.insert(X_PROCESS_TIME, value);
     }
-    headers::secure(map, hsts);
 }
 
-fn record(method: &'static str, route: String, status: u16, taken: Duration) {
+/// Counts an answer.
+pub(crate) fn record(method: &'static str, route: String, status: u16, taken: Duration) {
     let status = match status / 100 {
         1 => "1xx",
         2 => "2xx",
@@ -129,7 +302,7 @@ fn request_id(headers: &HeaderMap) -> String {
     let given = headers.get(X_REQUEST_ID).and_then(|value| value.to_str().ok());
     match given {
         Some(id) if is_sane(id) => id.to_owned(),
-        _ => ids::run().as_str().replacen("r_", "req_", 1),
+        _ => new_id(),
     }
 }
 

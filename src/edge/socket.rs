@@ -6,6 +6,7 @@ use kronos_actors::principal::{AuthError, Principal};
 
 use super::{
     accounts::Accounts,
+    endpoint::{Endpoint, get},
     error::ApiError,
     ws::{self, TicketTaker, WsState},
 };
@@ -17,8 +18,12 @@ impl TicketTaker for Accounts {
     }
 }
 
-/// Answers `GET /ws`.
-pub(super) async fn upgrade(
+/// The websocket: `/asyncapi.json` describes it.
+pub(super) fn endpoints() -> Vec<Endpoint> {
+    vec![get(&["/ws", "/api/v1/ws"], upgrade).uncounted().elsewhere()]
+}
+
+async fn upgrade(
     request: HttpRequest,
     payload: web::Payload,
     state: web::Data<WsState>,

@@ -29,6 +29,8 @@ use serde::Deserialize;
 use serde_json::json;
 use socket2::SockRef;
 
+use super::peer::Peer;
+
 /// The one version of the websocket protocol (RFC 6455).
 const VERSION: &str = "13";
 /// What a client waits when there is no place for its connection.
@@ -126,13 +128,14 @@ pub async fn upgrade(
     state: web::Data<WsState>,
 ) -> Result<HttpResponse, UpgradeError> {
     let mut response = handshake(&request)?;
-    check_origin(request.headers(), &state.origins)?;
+    let peer = Peer::of(&request);
+    check_origin(request.headers(), &peer.host, &state.origins)?;
     let codec = negotiate(request.headers())?;
     let credentials = credentials(&request, &state).await;
     let proven = credentials.as_ref().ok().and_then(Option::as_ref);
     let permit = state
         .connections
-        .admit(proven, request.peer_addr().map(|peer| peer.ip()))
+        .admit(proven, peer.address)
         .map_err(|full| UpgradeError {
             retry_after: Some(FULL_RETRY_SECONDS),
             ..UpgradeError::new(StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", full.to_string())
@@ -185,13 +188,9 @@ fn handshake(request: &HttpRequest) -> Result<HttpResponseBuilder, UpgradeError>
 }
 
 /// Lets pass what is no browser, and pages of allowed origins.
-fn check_origin(headers: &HeaderMap, rule: &OriginRule) -> Result<(), UpgradeError> {
+fn check_origin(headers: &HeaderMap, host: &str, rule: &OriginRule) -> Result<(), UpgradeError> {
     let mut origins = headers.get_all(header::ORIGIN);
     let Some(origin) = origins.next() else { return Ok(()) };
-    let host = headers
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok())
-        .unwrap_or_default();
     match origin.to_str() {
         Ok(origin) if origins.next().is_none() && rule(origin, host) => Ok(()),
         _ => Err(UpgradeError::new(
@@ -380,11 +379,11 @@ mod tests {
     fn only_browsers_are_asked_for_their_origin() {
         let rule: OriginRule = Arc::new(|origin, host| origin == format!("https://{host}"));
         let check = |origins: &[&'static str]| {
-            let request = request().insert_header((header::HOST, "kronos.test"));
-            let request = origins.iter().fold(request, |request, origin| {
+            let request = origins.iter().fold(request(), |request, origin| {
                 request.append_header((header::ORIGIN, *origin))
             });
-            check_origin(request.to_http_request().headers(), &rule).map_err(|error| error.status.as_u16())
+            check_origin(request.to_http_request().headers(), "kronos.test", &rule)
+                .map_err(|error| error.status.as_u16())
         };
         assert_eq!(check(&[]), Ok(()));
         assert_eq!(check(&["https://kronos.test"]), Ok(()));

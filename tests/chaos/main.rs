@@ -11,4 +11,6 @@ mod idle;
 #[cfg(test)]
 mod kill9;
 #[cfg(test)]
+mod slow_http;
+#[cfg(test)]
 mod storm;

@@ -46,6 +46,8 @@ impl Edge {
         let mut config = Config::default();
         config.server.port = 0;
         config.server.workers = 1;
+        // Tests count what upstreams are asked.
+        config.server.health_probe_interval = Duration::ZERO;
         config.server.drain_deadline = Duration::from_millis(200);
         config.store.backend = StoreBackend::Memory;
         config.auth.secret_key = Some(SECRET.into());

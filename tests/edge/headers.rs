@@ -93,14 +93,84 @@ async fn large_bodies_are_compressed_and_small_ones_are_not() {
             .header("content-encoding"),
         None
     );
-    for _ in 0..3 {
-        edge.get("/health", None).await;
+    for (accepted, coding) in [
+        ("gzip", Some("gzip")),
+        ("br", Some("br")),
+        ("gzip, deflate, br, zstd", Some("br")),
+        ("br;q=0.1, gzip", Some("gzip")),
+        ("identity;q=0", None),
+        ("*;q=0", None),
+        ("zstd", None),
+    ] {
+        let reply = edge
+            .call("GET", "/openapi.json", &[("Accept-Encoding", accepted)], None)
+            .await;
+        assert_eq!(
+            (reply.status, reply.header("content-encoding")),
+            (200, coding),
+            "{accepted}"
+        );
+        assert_eq!(reply.header("vary"), Some("Origin, Accept-Encoding"));
     }
-    assert_eq!(
-        edge.call("GET", "/metrics", &headers, None)
-            .await
-            .header("content-encoding"),
-        Some("gzip")
-    );
     edge.finish().await;
+}
+
+#[actix_web::test]
+async fn browsers_of_other_origins_see_all_that_they_need() {
+    let edge = Edge::with(|config| config.server.allowed_hosts = vec!["https://app.example.com".to_owned()]).await;
+    let origin = ("Origin", "https://app.example.com");
+    for path in ["/api/v1/auth/me", "/nope"] {
+        let reply = edge.call("GET", path, &[origin], None).await;
+        let exposed = reply.header("access-control-expose-headers").expect("exposed headers");
+        for name in [
+            "x-request-id",
+            "x-process-time",
+            "retry-after",
+            "ratelimit-limit",
+            "ratelimit-remaining",
+            "ratelimit-reset",
+        ] {
+            assert!(exposed.contains(name), "{name}");
+        }
+        assert_eq!(reply.header("access-control-allow-credentials"), None);
+        assert_eq!(reply.header("cache-control"), Some("no-store"));
+    }
+    let asked = [origin, ("Access-Control-Request-Method", "DELETE")];
+    let reply = edge.call("OPTIONS", "/nowhere/at/all", &asked, None).await;
+    assert_eq!(reply.status, 204);
+    let methods = reply.header("access-control-allow-methods").expect("methods");
+    assert!(methods.contains("DELETE") && methods.contains("PATCH"), "{methods}");
+    let headers = reply.header("access-control-allow-headers").expect("headers");
+    assert!(
+        headers.contains("authorization") && headers.contains("last-event-id"),
+        "{headers}"
+    );
+    assert!(
+        reply
+            .header("vary")
+            .is_some_and(|vary| vary.contains("Access-Control-Request-Method"))
+    );
+    // Without the question of a preflight it is a method like any other.
+    assert_eq!(edge.call("OPTIONS", "/health", &[origin], None).await.status, 405);
+    edge.finish().await;
+}
+
+#[actix_web::test]
+async fn a_page_cannot_say_that_it_is_the_servers_own() {
+    let edge = Edge::start().await;
+    let headers = [
+        ("Origin", "https://evil.example.com"),
+        ("X-Forwarded-Host", "evil.example.com"),
+        ("Forwarded", "host=evil.example.com"),
+    ];
+    let reply = edge.call("GET", "/nope", &headers, None).await;
+    assert_eq!(reply.header("access-control-allow-origin"), None);
+    edge.finish().await;
+    let behind = Edge::with(|config| {
+        config.server.trusted_proxies = vec![kronos::config::Network::read("127.0.0.1").expect("a network")];
+    })
+    .await;
+    let reply = behind.call("GET", "/nope", &headers, None).await;
+    assert!(reply.header("access-control-allow-origin").is_some());
+    behind.finish().await;
 }

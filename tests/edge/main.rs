@@ -19,6 +19,14 @@ mod headers;
 #[cfg(test)]
 mod health;
 #[cfg(test)]
+mod later;
+#[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod outside;
 #[cfg(test)]
+mod slow;
+#[cfg(test)]
 mod users;
+#[cfg(test)]
+mod wire;

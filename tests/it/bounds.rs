@@ -91,6 +91,32 @@ async fn connections_of_an_address() {
 }
 
 #[tokio::test]
+async fn connections_of_an_address_behind_a_proxy() {
+    for (trusted, second) in [(r#"["127.0.0.1"]"#, 101), ("[]", 503)] {
+        let env = [("MAX_CONNECTIONS_PER_ADDRESS", "1"), ("TRUSTED_PROXIES", trusted)];
+        let kronos = kronos_with(100.0, &env).await;
+        let from = async |address: &str| {
+            let mut socket = RawWs::connect(kronos.server.address(), LIMIT).await.unwrap();
+            let headers = [
+                ("Host", "kronos.test"),
+                ("Upgrade", "websocket"),
+                ("Connection", "Upgrade"),
+                ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+                ("Sec-WebSocket-Version", "13"),
+                ("X-Forwarded-For", address),
+            ];
+            let answer = socket.handshake("/ws?user=ann", &headers).await.unwrap();
+            (socket, answer.status)
+        };
+        let (_first, status) = from("192.0.2.1").await;
+        assert_eq!(status, 101);
+        let (_second, status) = from("192.0.2.2").await;
+        assert_eq!(status, second, "{trusted}");
+        assert_eq!(from("203.0.113.7, 192.0.2.1").await.1, 503, "{trusted}");
+    }
+}
+
+#[tokio::test]
 async fn commands_per_second() {
     let kronos = kronos_with(100.0, &[("COMMANDS_PER_SECOND", "1"), ("COMMANDS_BURST", "5")]).await;
     let mut client = kronos.client("ann").await;

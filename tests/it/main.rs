@@ -21,6 +21,8 @@ mod faults;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod health;
+#[cfg(test)]
 mod inbox;
 #[cfg(test)]
 mod lifecycle;
@@ -34,6 +36,8 @@ mod restart;
 mod rfc6455;
 #[cfg(test)]
 mod slow_readers;
+#[cfg(test)]
+mod streams;
 #[cfg(test)]
 mod terminal;
 #[cfg(test)]

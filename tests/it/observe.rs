@@ -16,7 +16,12 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// Families that nothing in these tests touches: what they count did not happen.
 const UNTOUCHED: &[&str] = &[
+    "kronos_event_streams",
+    "kronos_event_streams_ended_total",
     "kronos_http_panics_total",
+    "kronos_http_broken_answers_total",
+    "kronos_rate_limit_uncounted_total",
+    "kronos_health_probes_total",
     "kronos_sessions_parked",
     "kronos_session_passivations_total",
     "kronos_session_restarts_total",
@@ -495,4 +500,24 @@ async fn the_default_log_says_each_turn_in_one_line_and_nothing_of_the_framework
     }
     assert!(output.lines().count() <= 12, "{output}");
     assert!(!output.contains('\u{1b}'), "colours in a pipe: {output}");
+}
+
+#[tokio::test]
+async fn a_request_keeps_its_id_and_strangers_write_no_log_lines() {
+    let kronos = kronos_with(0.0, &[("LOG_LEVEL", "warn"), ("LOG_FORMAT", "json")]).await;
+    let headers = [("X-Request-ID", "the-id-of-this-request")];
+    let body = json!({"message": "[[503]] a", "user_id": "ann"});
+    let reply = kronos.server.post("/api/v1/chat/message", &headers, &body).await;
+    assert_eq!(reply.header("x-request-id"), Some("the-id-of-this-request"));
+    // Strangers cannot fill the log with what they send.
+    for text in ["nonsense\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"] {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let mut stream = tokio::net::TcpStream::connect(kronos.server.address()).await.unwrap();
+        stream.write_all(text.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    }
+    let output = kronos.server.output();
+    assert!(!output.contains("stream error"), "{output}");
 }

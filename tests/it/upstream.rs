@@ -222,7 +222,7 @@ async fn a_model_that_is_gone_is_left_alone_until_one_call_has_found_it_again() 
             assert_eq!(gemini.requests().len(), probes - 1, "the model is left alone");
         }
         assert_eq!(gemini.requests().len(), probes);
-        assert_eq!(health(&server).await["circuit"], "open", "the probe failed");
+        assert_ne!(health(&server).await["circuit"], "closed", "the probe failed");
     }
     assert!(refused >= 2, "{refused}");
 

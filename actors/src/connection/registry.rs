@@ -293,8 +293,9 @@ impl Permit {
     }
 }
 
-/// What counts as one remote address: of IPv6 the network of one site, because a host may take any address in it.
-fn network(address: IpAddr) -> IpAddr {
+/// Returns what counts as one remote address: of IPv6 the network of one site, because a host may take any address in it.
+#[must_use]
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();

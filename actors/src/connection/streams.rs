@@ -163,11 +163,12 @@ impl StreamsRef {
 
     fn end(&self, why: StreamEnd, which: impl Fn(&Open) -> bool) -> usize {
         let state = self.0.lock();
-        let told: Vec<_> = state.open.values().filter(|open| which(open)).collect();
-        for open in &told {
+        let mut told = 0;
+        for open in state.open.values().filter(|open| which(open)) {
             open.end.send_replace(Some(why));
+            told += 1;
         }
-        told.len()
+        told
     }
 }
 

@@ -5,16 +5,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
-use reqwest::{Certificate, Client, Response, Url, redirect};
+use reqwest::{Client, Response, Url};
 use secrecy::ExposeSecret;
 
 use super::GenerateRequest;
 use super::failure::Failure;
 use super::wire::{self, GenerationConfig, RequestBody, SystemInstruction, TextPart, ThinkingConfig};
 use crate::config::GeminiConfig;
+use crate::http;
 
-/// How long an unused connection is kept.
-const IDLE_CONNECTION: Duration = Duration::from_secs(90);
 /// Most bytes of a key or of a model's name that make sense.
 const LONGEST_NAME: usize = 128;
 
@@ -86,29 +85,14 @@ impl Endpoint {
     }
 
     /// Makes a client with connections of its own.
-    ///
-    /// There is no time-out for a whole answer (a long one is not a fault) and no redirect (the key would travel along).
-    /// HTTP/1.1, because each generation then has a connection for itself: over HTTP/2 the answers that slow sessions do
-    /// not read would use up the window that all share, and beyond 100 streams the rest would wait unseen.
     pub(crate) fn client(&self) -> Result<Client, GeminiConfigError> {
-        let builder = Client::builder()
-            .user_agent(concat!("kronos/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(self.connect_timeout)
-            .pool_idle_timeout(IDLE_CONNECTION)
-            .redirect(redirect::Policy::none())
-            .http1_only()
-            .tcp_nodelay(true);
-        // Whoever was first to install a provider is right: any of them can make these connections.
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let builder = if self.tls {
-            // The machine's own roots may include a company's; the built-in ones are for images that have none.
-            let built_in = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
-            let built_in = built_in.filter_map(|certificate| Certificate::from_der(certificate).ok());
-            builder.https_only(true).tls_certs_merge(built_in)
-        } else {
-            builder.no_proxy().tls_certs_only([])
-        };
-        builder.build().map_err(GeminiConfigError::Client)
+        http::client(self.tls, self.connect_timeout).map_err(GeminiConfigError::Client)
+    }
+
+    /// Asks what a model is, which costs nothing, and returns when the head of the answer is there.
+    pub(crate) async fn describe(&self, client: &Client, path: &str) -> reqwest::Result<Response> {
+        let url = format!("{}/{path}", self.models);
+        client.get(url).headers(self.headers.clone()).send().await
     }
 
     /// Sends a request and returns when the head of the answer is there.

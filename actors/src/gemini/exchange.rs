@@ -218,7 +218,7 @@ impl Silence {
 }
 
 /// Reads why a request was refused.
-async fn refusal(mut response: Response) -> Failure {
+pub(super) async fn refusal(mut response: Response) -> Failure {
     let status = response.status().as_u16();
     let header = response
         .headers()

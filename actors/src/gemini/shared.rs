@@ -3,15 +3,16 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use kronos_protocol::error::RunErrorCode;
 use serde::Serialize;
 
 use super::client::{self, Endpoint, GeminiConfigError};
 use super::failure::{self, Failure};
 use super::metrics::handles;
 use super::permits::{Bounds, Counts, Permits};
-use crate::clock::Clock;
+use crate::clock::{Clock, Millis};
 use crate::config::GeminiConfig;
 use crate::upstream::{Backoff, Breaker, CircuitState, RetryBudget};
 
@@ -39,6 +40,12 @@ pub struct GeminiHealth {
     /// What ails the upstream, if the last request showed something. Safe to show.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// When a request last succeeded, or a probe.
+    #[serde(skip)]
+    pub last_success_ms: Option<Millis>,
+    /// When one last failed through the upstream's fault or an operator's, and how.
+    #[serde(skip)]
+    pub last_failure: Option<(Millis, RunErrorCode)>,
     /// What the circuit breaker does.
     pub circuit: CircuitState,
     /// Generations that hold a permit.
@@ -109,12 +116,19 @@ impl GeminiShared {
     pub fn health(&self) -> GeminiHealth {
         let configured = self.is_configured();
         let circuit = self.breaker.state();
-        let trouble = *self.traffic.lock();
+        let Seen {
+            trouble,
+            success_ms,
+            failure,
+            ..
+        } = *self.traffic.lock();
         let status = match trouble {
             _ if self.config.simulated => GeminiStatus::Simulated,
             _ if !configured => GeminiStatus::NotConfigured,
             Some(Trouble { lasting: true, .. }) => GeminiStatus::Unhealthy,
-            _ if circuit != CircuitState::Closed => GeminiStatus::Unhealthy,
+            _ if circuit == CircuitState::Open => GeminiStatus::Unhealthy,
+            // A probe may have succeeded meanwhile: then the next request will.
+            Some(_) if circuit == CircuitState::HalfOpen => GeminiStatus::Unhealthy,
             _ => GeminiStatus::Healthy,
         };
         let Counts {
@@ -127,6 +141,8 @@ impl GeminiShared {
             configured,
             latency_ms: self.traffic.latency_ms(),
             error: trouble.map(|trouble| trouble.message.to_owned()),
+            last_success_ms: success_ms,
+            last_failure: failure,
             circuit,
             running,
             limit,
@@ -163,7 +179,42 @@ impl GeminiShared {
             // It is this request's fault: says nothing about the upstream, but that it answers.
             Some(_) | None => None,
         };
-        *self.traffic.lock() = trouble;
+        self.note(failure, trouble);
+    }
+
+    /// Notes how a probe ended. Nobody tries again after it: a failure counts until something succeeds.
+    pub(super) fn note_probe(&self, result: Result<Duration, &Failure>) {
+        match result {
+            Ok(after) => {
+                self.note_first_byte(after);
+                self.note(None, None);
+            }
+            Err(failure) => {
+                let trouble = Trouble {
+                    message: failure.message,
+                    lasting: !failure.pushes_back() || failure.outage,
+                };
+                self.note(Some(failure), Some(trouble));
+            }
+        }
+    }
+
+    /// Returns for how long nothing was heard of the upstream; `None` when nothing ever was.
+    pub(super) fn silent_for(&self) -> Option<Duration> {
+        let told = self.traffic.lock().told?;
+        Some(self.clock.instant().saturating_duration_since(told))
+    }
+
+    fn note(&self, failure: Option<&Failure>, trouble: Option<Trouble>) {
+        let (now_ms, now) = (self.clock.now_ms(), self.clock.instant());
+        let mut seen = self.traffic.lock();
+        seen.told = Some(now);
+        seen.trouble = trouble;
+        match failure {
+            None => seen.success_ms = Some(now_ms),
+            Some(failure) if trouble.is_some() => seen.failure = Some((now_ms, failure.code)),
+            Some(_) => {}
+        }
     }
 }
 
@@ -180,7 +231,16 @@ impl fmt::Debug for GeminiShared {
 struct Traffic {
     /// A moving average; 0 before the first answer.
     latency_ms: AtomicU64,
-    trouble: Mutex<Option<Trouble>>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    trouble: Option<Trouble>,
+    success_ms: Option<Millis>,
+    failure: Option<(Millis, RunErrorCode)>,
+    /// When anything was last heard of the upstream.
+    told: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -206,7 +266,7 @@ impl Traffic {
         Some(self.latency_ms.load(Ordering::Relaxed)).filter(|ms| *ms > 0)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Trouble>> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

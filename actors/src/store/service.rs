@@ -6,6 +6,7 @@
 use std::{
     sync::{Arc, atomic::Ordering},
     thread,
+    time::Duration,
 };
 
 use ::bytes::Bytes;
@@ -55,6 +56,9 @@ pub struct StoreStats {
     pub requests: u64,
     /// Commits that failed as a whole.
     pub failed: u64,
+    /// Time of the last commit that succeeded, its sync included; `None` before the first.
+    #[serde(skip)]
+    pub latency: Option<Duration>,
     /// Bytes that wait for their commit or are in it.
     pub pending_bytes: usize,
     /// The last failure, also when commits succeed again.
@@ -267,6 +271,7 @@ impl StoreRef {
             commits: health.commits.load(Ordering::Relaxed),
             requests: health.requests.load(Ordering::Relaxed),
             failed: health.failed.load(Ordering::Relaxed),
+            latency: health.latency(),
             pending_bytes: self.service.queue.pending_bytes(),
             last_error: health.last_error().map(|error| error.to_string()),
         }

@@ -5,7 +5,7 @@ use super::{
     rows::{KIB, MIB, MINUTE, MS, SECOND, bytes, integer, span, word},
     size,
 };
-use crate::config::{Environment, LogFormat, value::Kind};
+use crate::config::{Environment, LogFormat, Network, value::Kind};
 
 pub(super) static SETTINGS: &[Setting] = &[
     Setting::new(
@@ -62,11 +62,74 @@ pub(super) static SETTINGS: &[Setting] = &[
         "Largest body of a request.",
     ),
     Setting::new(
+        "server.trusted_proxies",
+        "TRUSTED_PROXIES",
+        "[]",
+        Kind::Other {
+            allowed: r#"a JSON list of addresses and networks such as ["10.0.0.0/8", "::1"]"#,
+            read: |c, v| {
+                Network::read_list(v)
+                    .map(|list| c.server.trusted_proxies = list)
+                    .is_some()
+            },
+        },
+        "Proxies in front of the server: only their X-Forwarded-For, Forwarded and X-Forwarded-Host count.",
+    ),
+    Setting::new(
+        "server.rate_limit_per_user",
+        "RATE_LIMIT_PER_USER",
+        "6000",
+        integer(0, 1_000_000_000, |c, v| c.server.rate_limit_per_user = narrow(v)),
+        "Requests of one user in RATE_LIMIT_WINDOW; 0 for no limit.",
+    ),
+    Setting::new(
+        "server.rate_limit_per_address",
+        "RATE_LIMIT_PER_ADDRESS",
+        "12000",
+        integer(0, 1_000_000_000, |c, v| c.server.rate_limit_per_address = narrow(v)),
+        "Requests from one address (of IPv6 from one /64) in RATE_LIMIT_WINDOW; 0 for no limit.",
+    ),
+    Setting::new(
+        "server.rate_limit_auth",
+        "RATE_LIMIT_AUTH",
+        "60",
+        integer(0, 1_000_000_000, |c, v| c.server.rate_limit_auth = narrow(v)),
+        "Logins, signups and refreshes from one address in RATE_LIMIT_WINDOW; 0 for no limit of their own.",
+    ),
+    Setting::new(
+        "server.rate_limit_window",
+        "RATE_LIMIT_WINDOW",
+        "60s",
+        span(SECOND, 60 * MINUTE, |c, v| c.server.rate_limit_window = v),
+        "Sliding window of the rate limits.",
+    ),
+    Setting::new(
+        "server.rate_limit_keys",
+        "RATE_LIMIT_KEYS",
+        "1000000",
+        integer(1, 100_000_000, |c, v| c.server.rate_limit_keys = size(v)),
+        "Users and addresses that are counted in one window; who comes beyond is served uncounted.",
+    ),
+    Setting::new(
         "server.request_timeout",
         "REQUEST_TIMEOUT",
         "10s",
-        span(SECOND, 10 * 60 * SECOND, |c, v| c.server.request_timeout = v),
+        span(100 * MS, 10 * MINUTE, |c, v| c.server.request_timeout = v),
         "Time in which the head of a request must have come.",
+    ),
+    Setting::new(
+        "server.body_timeout",
+        "BODY_TIMEOUT",
+        "30s",
+        span(100 * MS, 10 * MINUTE, |c, v| c.server.body_timeout = v),
+        "Time in which the body of a request must have come.",
+    ),
+    Setting::new(
+        "server.answer_timeout",
+        "ANSWER_TIMEOUT",
+        "30s",
+        span(100 * MS, 10 * MINUTE, |c, v| c.server.answer_timeout = v),
+        "Time in which a client must take 32 KiB of its answer, or what is left of it.",
     ),
     Setting::new(
         "server.disconnect_timeout",
@@ -95,6 +158,13 @@ pub(super) static SETTINGS: &[Setting] = &[
         "10s",
         span(100 * MS, 60 * MINUTE, |c, v| c.server.drain_deadline = v),
         "Time that active runs get to finish when the server stops.",
+    ),
+    Setting::new(
+        "server.health_probe_interval",
+        "HEALTH_PROBE_INTERVAL",
+        "60s",
+        span(0, 24 * 60 * MINUTE, |c, v| c.server.health_probe_interval = v),
+        "Pause between probes of the store, the model and Composio that traffic has not told about meanwhile; 0 for none.",
     ),
     Setting::new(
         "server.reload",

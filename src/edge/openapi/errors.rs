@@ -177,7 +177,12 @@ pub(super) fn error_schema() -> Value {
 /// References to the headers of an answer.
 pub(super) fn headers(counted: bool) -> Value {
     let always = ["X-Request-ID", "X-Process-Time"];
-    let limits = ["RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"];
+    let limits = [
+        "RateLimit-Limit",
+        "RateLimit-Remaining",
+        "RateLimit-Reset",
+        "RateLimit-Policy",
+    ];
     let names = always.iter().chain(limits.iter().filter(|_| counted));
     let references = names.map(|name| {
         (
@@ -198,6 +203,7 @@ pub(super) fn header_components() -> Value {
         "RateLimit-Limit": header("Requests of a window; absent where nothing is limited.", count()),
         "RateLimit-Remaining": header("Requests that are left.", count()),
         "RateLimit-Reset": header("Seconds until there are more.", count()),
+        "RateLimit-Policy": header("The limit and its window in seconds: `6000;w=60`.", json!({"type": "string"})),
         "Retry-After": header("Seconds after which another try may succeed.", count()),
         "WWW-Authenticate": header("How to authenticate: `Bearer`.", json!({"type": "string"})),
     })

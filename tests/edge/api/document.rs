@@ -105,7 +105,7 @@ impl Document {
     pub(crate) fn check_examples(&self, id: &str) {
         let operation = &self.operation(id).about;
         let mut contents: Vec<&Value> = Vec::new();
-        let mut of = |holder: &'_ Value| {
+        let of = |holder: &'_ Value| {
             holder["content"]
                 .as_object()
                 .map(|map| map.values().cloned().collect::<Vec<_>>())

@@ -304,6 +304,8 @@ impl KronosProc {
             .env("DATABASE_URL", format!("sled://{}", self.data_dir().display()))
             .env("ENVIRONMENT", "development")
             .env("LOG_FORMAT", "json")
+            // Tests count what the model is asked.
+            .env("HEALTH_PROBE_INTERVAL", "0")
             .envs(self.options.env.iter().map(|(name, value)| (name, value)))
             .current_dir(self.dir.path())
             .stdin(Stdio::null())

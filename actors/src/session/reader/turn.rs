@@ -136,11 +136,13 @@ impl TurnReader {
                     self.will_retry = false;
                 }
             }
-            Event::Custom(event) if entry.run.is_none() && event.name == MESSAGE_UNQUEUED => {
-                if event.value.get("messageId").and_then(Value::as_str) == Some(self.message.as_str()) {
-                    let error = SessionError::new(ErrorCode::Conflict, "the message was taken back");
-                    return Err(error.with_details(json!({"resource": "Message", "field": "id"})));
-                }
+            Event::Custom(event)
+                if entry.run.is_none()
+                    && event.name == MESSAGE_UNQUEUED
+                    && event.value.get("messageId").and_then(Value::as_str) == Some(self.message.as_str()) =>
+            {
+                let error = SessionError::new(ErrorCode::Conflict, "the message was taken back");
+                return Err(error.with_details(json!({"resource": "Message", "field": "id"})));
             }
             _ => {}
         }

@@ -35,6 +35,8 @@ pub(super) struct Health {
     pub(super) failed: AtomicU64,
     healthy: AtomicBool,
     size: AtomicU64,
+    /// Microseconds of the last commit that succeeded; 0 before the first.
+    latency_us: AtomicU64,
     last_error: Mutex<Option<StoreError>>,
 }
 
@@ -46,6 +48,7 @@ impl Health {
             failed: AtomicU64::new(0),
             healthy: AtomicBool::new(true),
             size: AtomicU64::new(UNKNOWN_SIZE),
+            latency_us: AtomicU64::new(0),
             last_error: Mutex::new(None),
         }
     }
@@ -56,6 +59,11 @@ impl Health {
 
     pub(super) fn size(&self) -> Option<u64> {
         Some(self.size.load(Ordering::Relaxed)).filter(|size| *size != UNKNOWN_SIZE)
+    }
+
+    pub(super) fn latency(&self) -> Option<Duration> {
+        let us = self.latency_us.load(Ordering::Relaxed);
+        (us > 0).then(|| Duration::from_micros(us))
     }
 
     pub(super) fn last_error(&self) -> Option<StoreError> {
@@ -220,7 +228,11 @@ impl Committer {
         self.health.commits.fetch_add(1, Ordering::Relaxed);
         self.health.requests.fetch_add(requests.len() as u64, Ordering::Relaxed);
         match &committed {
-            Ok(_) => self.health.works(),
+            Ok(_) => {
+                let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
+                self.health.latency_us.store(us, Ordering::Relaxed);
+                self.health.works();
+            }
             Err(error) => {
                 self.health.fails(error);
                 // One damaged session is no reason to take nothing from the others.
