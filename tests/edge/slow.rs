@@ -250,7 +250,7 @@ async fn a_client_that_does_not_read_its_answer_is_cut() {
 
 #[actix_web::test]
 async fn answers_to_head_have_a_length_and_no_body() {
-    let edge = impatient(|_| {}).await;
+    let edge = Edge::open().await;
     for path in ["/health", "/api/v1/auth/me", "/nope", "/openapi.json"] {
         let mut wire = Wire::open(edge.addr).await;
         wire.send(format!(
