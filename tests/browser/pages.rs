@@ -1,7 +1,7 @@
 //! `/docs` and `/redoc`.
 
 use kronos_testkit::KronosProc;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::chromium::{Page, find};
 
@@ -77,11 +77,45 @@ async fn swagger_ui_shows_the_routes_and_calls_them() {
     )
     .await;
     page.keep_picture("docs").await;
-    let health = try_out(&mut page, "get", "/health").await;
-    assert!(health.as_str().unwrap().contains("healthy"), "{health}");
     let answer = try_out(&mut page, "post", "/api/v1/chat/message").await;
     assert!(answer.as_str().unwrap().contains("conversation_id"), "{answer}");
+    let list = try_out(&mut page, "get", "/api/v1/chat/").await;
+    assert!(list.as_str().unwrap().contains("items"), "{list}");
     page.keep_picture("docs-tried").await;
+    check(&page, &server);
+}
+
+#[tokio::test]
+async fn swagger_ui_calls_with_the_token_that_it_was_given() {
+    let Some((server, mut page)) = start().await else {
+        return;
+    };
+    let login = json!({"username": "demo", "password": "demo"});
+    let login = kronos_testkit::request(server.address(), "POST", "/api/v1/auth/login", &[], Some(&login)).await;
+    let token = login.unwrap().expect(200)["access_token"].as_str().unwrap().to_owned();
+    page.go(&format!("{}/docs", server.http_url())).await;
+    page.until(
+        "tokens can be given",
+        "document.querySelector('.btn.authorize') !== null",
+    )
+    .await;
+    page.value("document.querySelector('.btn.authorize').click()").await;
+    page.until("it asks", "document.querySelector('.modal-ux input') !== null")
+        .await;
+    // As typing does: the page's framework hears of it.
+    page.value(&format!(
+        "(field => {{ Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').set.call(field, '{token}'); \
+         field.dispatchEvent(new Event('input', {{bubbles: true}})); }})(document.querySelector('.modal-ux input'))"
+    ))
+    .await;
+    page.value("document.querySelector('.modal-ux .btn.modal-btn.auth.authorize').click()")
+        .await;
+    page.until("it has it", "document.querySelector('.modal-ux input') === null")
+        .await;
+    page.value("document.querySelector('.modal-ux .btn-done').click()")
+        .await;
+    let me = try_out(&mut page, "get", "/api/v1/auth/me").await;
+    assert!(me.as_str().unwrap().contains("\"demo\""), "{me}");
     check(&page, &server);
 }
 

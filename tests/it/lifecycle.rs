@@ -458,3 +458,22 @@ fn help_and_version_need_nothing() {
     let wrong = run(dir.path(), &["sevre"], &[]);
     assert_eq!(wrong.status.code(), Some(2));
 }
+
+#[test]
+fn asyncapi_prints_the_document_with_the_bounds_in_effect() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let output = run(
+        dir.path(),
+        &["asyncapi"],
+        &[("MAX_MESSAGE_CHARS", "77"), ("PORT", "9001")],
+    );
+    assert!(output.status.success());
+    let document: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+    assert_eq!(document["asyncapi"], "3.0.0");
+    assert_eq!(document["channels"]["ws"]["x-limits"]["message_chars"]["limit"], 77);
+    assert_eq!(
+        document["servers"]["root"]["variables"]["host"]["default"],
+        "127.0.0.1:9001"
+    );
+    refused(&run(dir.path(), &["asyncapi"], &[("PORT", "99999")]));
+}

@@ -4,28 +4,21 @@ use std::sync::OnceLock;
 
 use actix_web::{HttpResponse, web};
 use bytes::Bytes;
-use kronos_actors::{
-    config::{ConnectionConfig, SessionConfig},
-    connection::limits,
-};
-use kronos_protocol::{
-    client::Op,
-    close::CloseCode,
-    codec::Codec,
-    error::{ErrorCode, RunErrorCode},
-    limits::PARTS,
-    server::ServerOp,
-    version::PROTOCOL_VERSION,
-};
+use kronos_actors::config::{ConnectionConfig, SessionConfig};
+use kronos_protocol::{client::Op, codec::Codec, server::ServerOp, version::PROTOCOL_VERSION};
 use serde_json::{Map, Value, json};
 
-use self::messages::{Messages, for_command, for_events, message_of_frame, message_of_ok};
+use self::{
+    messages::{Messages, for_command, for_events, message_of_frame, message_of_ok},
+    tables::{bounds, close_codes, error_codes, run_error_codes},
+};
 use crate::{
     config::{AuthMode, Config, Environment},
     edge::EdgeState,
 };
 
 mod messages;
+mod tables;
 
 const INTRODUCTION: &str = "\
 The realtime side of Kronos: one websocket, on which a client follows any number of conversations. A conversation is a log of \
@@ -181,7 +174,7 @@ fn channel(about: &About, messages: Map<String, Value>) -> Value {
         "x-close-codes": close_codes(),
         "x-error-codes": error_codes(),
         "x-run-error-codes": run_error_codes(),
-        "x-limits": bounds(about),
+        "x-limits": bounds(&about.connection, &about.session),
     })
 }
 
@@ -210,110 +203,6 @@ fn headers() -> Value {
             "Sec-WebSocket-Version": {"type": "string", "const": "13", "description": "Another one: 426."},
         },
     })
-}
-
-/// Every close code, with what clients should do about it.
-fn close_codes() -> Vec<Value> {
-    let row = |code: &CloseCode| json!({"code": code.code(), "name": code.as_str(), "retry": code.retry(), "description": code.about()});
-    CloseCode::ALL.iter().map(row).collect()
-}
-
-fn error_codes() -> Vec<Value> {
-    let row = |code: &ErrorCode| json!({"code": code, "retry": code.retry(), "description": code.about()});
-    ErrorCode::ALL.iter().map(row).collect()
-}
-
-fn run_error_codes() -> Vec<Value> {
-    let row = |code: &RunErrorCode| json!({"code": code, "retry": code.retry(), "description": code.about()});
-    RunErrorCode::ALL.iter().map(row).collect()
-}
-
-/// The bounds in effect.
-fn bounds(about: &About) -> Value {
-    let (connection, session) = (&about.connection, &about.session);
-    let told = limits(connection, session);
-    let rows: [(&str, usize, &str); 12] = [
-        (
-            "frame_bytes",
-            told.frame_bytes,
-            "One message in either direction; over it: close 1009.",
-        ),
-        (
-            "pre_auth_frame_bytes",
-            connection.pre_auth_frame_bytes,
-            "One message before `hello` was answered; over it: close 1009.",
-        ),
-        (
-            "message_chars",
-            told.message_chars,
-            "The text of one user message; over it: `too_large`.",
-        ),
-        ("parts", PARTS, "The parts of one user message; over it: `too_large`."),
-        ("title_chars", told.title_chars, "A title; over it: `too_large`."),
-        (
-            "attachments",
-            told.attachments,
-            "Sessions that one connection follows at once; over it: `overloaded`.",
-        ),
-        (
-            "pending_commands",
-            told.pending_commands,
-            "Commands of one connection that wait for their reply; over it: `overloaded`.",
-        ),
-        (
-            "commands_per_second",
-            connection.commands_per_second,
-            "Commands of one connection, on average; over it: `rate_limited`.",
-        ),
-        (
-            "commands_burst",
-            connection.commands_burst,
-            "Commands of one connection at once; over it: `rate_limited`.",
-        ),
-        (
-            "unread_bytes",
-            connection.unread_bytes,
-            "Sent beyond the last ping that was answered; the rest waits.",
-        ),
-        (
-            "queued_messages",
-            session.inbox_messages,
-            "Messages that wait behind a run; over it: `overloaded`.",
-        ),
-        (
-            "connections_per_user",
-            connection.max_connections_per_user,
-            "Connections of one user; over it: close 1013.",
-        ),
-    ];
-    let mut bounds: Map<String, Value> = rows
-        .into_iter()
-        .map(|(name, limit, text)| (name.to_owned(), json!({"limit": limit, "description": text})))
-        .collect();
-    let times = [
-        (
-            "hello_seconds",
-            connection.hello_timeout,
-            "Time until `hello` must have come; else close 4408.",
-        ),
-        (
-            "ping_seconds",
-            connection.ping_interval,
-            "Time between pings; a peer silent for two of them is gone.",
-        ),
-        (
-            "unread_seconds",
-            connection.write_timeout,
-            "Time in which something of what was sent must be read; else close 4450.",
-        ),
-    ];
-    for (name, time, text) in times {
-        bounds.insert(
-            name.to_owned(),
-            json!({"limit": time.as_secs_f64(), "description": text}),
-        );
-    }
-    Value::Object(bounds)
 }
 
 /// The operations: one for each command, and one for each kind of frame that comes by itself.
