@@ -77,6 +77,8 @@ async fn swagger_ui_shows_the_routes_and_calls_them() {
     )
     .await;
     page.keep_picture("docs").await;
+    let health = try_out(&mut page, "get", "/health").await;
+    assert!(health.as_str().unwrap().contains("healthy"), "{health}");
     let answer = try_out(&mut page, "post", "/api/v1/chat/message").await;
     assert!(answer.as_str().unwrap().contains("conversation_id"), "{answer}");
     let list = try_out(&mut page, "get", "/api/v1/chat/").await;
