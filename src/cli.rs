@@ -132,7 +132,7 @@ async fn serve(settings: SettingFlags) -> anyhow::Result<ExitCode> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let max_connections = config.connection.max_connections;
+    let max_connections = config.connection.max_connections + config.connection.max_event_streams;
     let stop = Stop::default();
     stop.on_signals()?;
     let banner = Banner::of(&config);
@@ -156,7 +156,7 @@ fn raise_open_files(max_connections: usize) {
             tracing::info!(
                 granted,
                 wanted,
-                "the system grants fewer open files than MAX_CONNECTIONS may need"
+                "the system grants fewer open files than MAX_CONNECTIONS and MAX_EVENT_STREAMS may need"
             );
         }
         Ok(_) => {}

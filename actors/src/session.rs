@@ -168,6 +168,8 @@ pub struct Session {
     sleepers: Vec<Sleeper>,
     on_idle: Vec<tokio::sync::oneshot::Sender<()>>,
     finishing: bool,
+    /// Its deletion is on its way to the store.
+    deleting: bool,
 }
 
 impl Session {
@@ -208,6 +210,7 @@ impl Session {
             sleepers,
             on_idle: Vec::new(),
             finishing: false,
+            deleting: false,
             id,
             origin,
             deps,
@@ -483,7 +486,10 @@ impl Handler<SessionCall> for Session {
             Life::Live => {}
             // The mailbox waits while the log is read; whoever comes through all the same is to ask again.
             Life::Loading => return reply.send(Err(SessionError::closed())),
-            Life::Missing => return reply.send(Err(SessionError::not_found(&self.wire))),
+            Life::Missing => {
+                reply.send(Err(SessionError::not_found(&self.wire)));
+                return self.tell_may_stop(ctx);
+            }
             Life::Unavailable(_) if caller.superuser && matches!(command, SessionCommand::Erase) => {
                 return self.erase(reply, ctx);
             }

@@ -11,6 +11,7 @@ use kronos_actors::{
     clock::Clock,
     connection::registry::ConnectionsRef,
     directory::DirectoryRef,
+    metrics as names,
     principal::{AuthError, Authenticator, Principal, REMOVED},
     store::{StoreError, service::StoreRef},
 };
@@ -186,9 +187,12 @@ impl Accounts {
 
     /// Makes a ticket for a caller.
     pub(super) fn ticket(&self, principal: Principal) -> Result<Ticket, ApiError> {
-        let full = || ApiError {
-            after_ms: Some(1000),
-            ..ApiError::new(ErrorCode::Overloaded, "Too many tickets are waiting")
+        let full = || {
+            names::refused("max_tickets");
+            ApiError {
+                after_ms: Some(1000),
+                ..ApiError::new(ErrorCode::Overloaded, "Too many tickets are waiting")
+            }
         };
         let ticket = self.0.tickets.issue(principal).ok_or_else(full)?;
         let expires_in = self.0.config.ticket_expire.as_secs();

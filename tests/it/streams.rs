@@ -197,13 +197,13 @@ async fn a_reader_that_is_cut_again_and_again_gets_the_exact_same_text() {
             let mut reader = open(&kronos, "GET", &events_of(&id), last_id.as_deref(), None).await;
             for _ in 0..4 {
                 all.extend(reader.next().await);
+                let ends = all.iter().filter(|event| event.kind() == "RUN_FINISHED").count();
+                if ends == 2 {
+                    return (all, cuts);
+                }
             }
             last_id = reader.last_id.clone().or(last_id);
             cuts += 1;
-            let ends = all.iter().filter(|event| event.kind() == "RUN_FINISHED").count();
-            if ends == 2 {
-                return (all, cuts);
-            }
         }
     };
     let ((all, cuts), streamed) = tokio::join!(reading, own.rest());
@@ -263,10 +263,10 @@ async fn long(kronos: &Kronos) -> String {
     made["conversation_id"].as_str().unwrap().to_owned()
 }
 
-/// Asks for a stream and reads nothing of it.
-async fn dead_reader(kronos: &Kronos, path: &str) -> TcpStream {
+/// Asks for a stream and reads nothing of it; the kernel takes `buffer` bytes for it.
+async fn dead_reader(kronos: &Kronos, path: &str, buffer: u32) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
+    socket.set_recv_buffer_size(buffer).unwrap();
     let mut stream = socket.connect(kronos.server.address()).await.unwrap();
     let head = format!("GET {path} HTTP/1.1\r\nHost: kronos\r\nAccept-Encoding: identity\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -275,7 +275,7 @@ async fn dead_reader(kronos: &Kronos, path: &str) -> TcpStream {
 
 #[tokio::test]
 async fn a_reader_that_takes_nothing_is_cut_and_a_slow_one_is_not() {
-    let kronos = kronos_with(0.0, &[("WRITE_TIMEOUT", "2s"), ("SSE_HEARTBEAT", "500ms")]).await;
+    let kronos = kronos_with(0.0, &[("WRITE_TIMEOUT", "3s"), ("SSE_HEARTBEAT", "500ms")]).await;
     let id = long(&kronos).await;
     let mut dead = Vec::new();
     for path in [
@@ -283,17 +283,19 @@ async fn a_reader_that_takes_nothing_is_cut_and_a_slow_one_is_not() {
         format!("/api/v1/chat/{id}/export?user_id=ann&format=recording"),
         format!("/api/v1/chat/{id}/export?user_id=ann&format=json"),
     ] {
-        dead.push(dead_reader(&kronos, &path).await);
+        dead.push(dead_reader(&kronos, &path, 4096).await);
     }
-    let mut slow = dead_reader(&kronos, &format!("/api/v1/chat/{id}/export?user_id=ann")).await;
+    let path = format!("/api/v1/chat/{id}/export?user_id=ann");
+    let mut slow = dead_reader(&kronos, &path, 32 * 1024).await;
+    let begun = tokio::time::Instant::now();
     let reading = async {
-        let (mut all, mut bytes) = (Vec::new(), vec![0; 8192]);
+        let (mut all, mut bytes) = (Vec::new(), vec![0; 4096]);
         while !all.ends_with(b"]}\r\n0\r\n\r\n") {
             let count = slow.read(&mut bytes).await.unwrap();
             assert!(count > 0, "cut after {} bytes", all.len());
             all.extend_from_slice(&bytes[..count]);
-            // Half a megabyte in some six seconds: three times the time-out.
-            tokio::time::sleep(Duration::from_millis(80)).await;
+            // The pace of the reader: what it reads of takes longer than two time-outs.
+            tokio::time::sleep(Duration::from_millis(60)).await;
         }
         all.len()
     };
@@ -303,6 +305,10 @@ async fn a_reader_that_takes_nothing_is_cut_and_a_slow_one_is_not() {
     };
     let (read, ()) = tokio::join!(reading, cut);
     assert!(read > 16 * 31_000, "{read}");
+    assert!(
+        begun.elapsed() > Duration::from_secs(6),
+        "not slow enough to show anything"
+    );
     let gone = || async { kronos.series("kronos_event_streams").await == 0 };
     eventually(LIMIT, "their places are free", gone).await;
     for mut stream in dead {

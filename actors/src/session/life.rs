@@ -14,6 +14,8 @@ const MAX_REFOLD_DELAY: Duration = Duration::from_secs(5);
 
 /// The pause before a session tries again to hand its events to a store that has no room.
 const FULL_PAUSE: Duration = Duration::from_millis(20);
+/// How long a session that does not exist waits for whoever asked for it.
+const LINGER: Duration = Duration::from_secs(1);
 /// The pause before the log is read again after a second panic; doubled each time.
 const PANIC_PAUSE: Duration = Duration::from_millis(50);
 /// The longest such pause.
@@ -55,8 +57,9 @@ impl Session {
                 Origin::Stored => {
                     self.life = Life::Missing;
                     self.readers.end_all(&SessionError::not_found(&self.wire));
-                    self.tell_may_stop(ctx);
                     self.wake_readers();
+                    // Whoever asked for it is about to be answered: then it leaves at once.
+                    ctx.run_later(LINGER, |act, ctx| act.tell_may_stop(ctx));
                 }
                 Origin::New(meta) | Origin::Held(meta) => {
                     self.settings = serde_json::from_str(&meta.settings).unwrap_or_default();
@@ -360,8 +363,8 @@ impl Session {
         let quiet = self.deps.clock.instant().duration_since(self.last_input) >= self.deps.config.idle_timeout;
         match self.life {
             Life::Loading => false,
-            // One that is being deleted stays until its readers were told.
-            Life::Missing => self.readers.all.is_empty(),
+            // One that is being deleted stays until its readers were told, and whoever deleted it.
+            Life::Missing => self.readers.all.is_empty() && !self.deleting,
             Life::Unavailable(_) => true,
             Life::Live => {
                 quiet

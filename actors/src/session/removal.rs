@@ -18,6 +18,7 @@ impl Session {
         let gone = SessionError::not_found(&self.wire);
         self.reset(&gone, ctx);
         self.life = Life::Missing;
+        self.deleting = true;
         self.beat();
         let request = Request {
             delete: Some(self.id.clone()),
@@ -72,6 +73,7 @@ impl Handler<Deleted> for Session {
 
     fn handle(&mut self, deleted: Deleted, ctx: &mut Self::Context) {
         let current = deleted.incarnation == self.incarnation;
+        self.deleting = false;
         match deleted.result {
             Ok(()) => {
                 self.readers.end_all(&SessionError::not_found(&self.wire));

@@ -4,8 +4,8 @@ use kronos_protocol::{entry::LogEntry, error::RunErrorCode, message::UserContent
 use kronos_sim::{GeminiSim, SimConfig, SimHandle};
 
 use super::{
-    message::{Page, Submit},
-    reader::{SessionReader, ask},
+    message::{Import, Page, Past, Submit},
+    reader::{SessionReader, TurnReader, ask},
     *,
 };
 use crate::{
@@ -490,6 +490,111 @@ async fn a_panic_on_the_way_to_the_model_ends_the_run_as_internal_and_the_next_t
     assert_eq!(codes(&seen), [internal, internal, "finished"]);
     let observed = session.addr().send(Observe).await.unwrap();
     assert_eq!(observed.incarnation, 0, "the session itself is well");
+}
+
+#[actix::test]
+async fn a_prepared_conversation_is_stored_with_its_history_or_not_at_all() {
+    let store = StoreConfig {
+        backend: StoreBackend::Memory,
+        ..StoreConfig::default()
+    };
+    let store = StoreService::start(service::open(&store).unwrap(), &store, Clock::default()).unwrap();
+    let (directory, _sim) = directory_over(SessionConfig::default(), store.clone());
+    let session = directory.prepare(&ann(), SessionSettings::default()).await.unwrap();
+    let import = |text: &str| {
+        let past = Past {
+            id: "p_1".parse().unwrap(),
+            role: kronos_protocol::event::TextRole::Assistant,
+            text: text.to_owned(),
+            at_ms: Some(5),
+        };
+        let submit = Submit {
+            id: "m_1".parse().unwrap(),
+            content: UserContent::Text("[[tokens 3]] hi".to_owned()),
+            mode: kronos_protocol::SendMode::Queue,
+            run: kronos_protocol::RunOptions::default(),
+        };
+        SessionCommand::Import(Import {
+            history: vec![past],
+            submit,
+        })
+    };
+    let refused = ask(&session, &ann(), import("")).await;
+    assert_eq!(refused.unwrap_err().code, ErrorCode::Validation);
+    session.addr().send(Observe).await.unwrap();
+    assert_eq!(
+        store.meta(session.id()).await.unwrap(),
+        None,
+        "nothing is stored before"
+    );
+    let taken = ask(&session, &ann(), import("Hello.")).await;
+    assert!(
+        matches!(taken, Ok(SessionReply::Sent { duplicate: false, .. })),
+        "{taken:?}"
+    );
+    let stored = store.load(session.id()).await.unwrap().unwrap();
+    assert!(stored.records.len() >= 6, "the history and its turn");
+    let again = ask(&session, &ann(), import("Hello.")).await;
+    assert!(
+        matches!(again, Ok(SessionReply::Sent { duplicate: true, .. })),
+        "{again:?}"
+    );
+    let feed = directory.feed(&ann().user).await.unwrap();
+    for command in [
+        import("Hello."),
+        SessionCommand::Rename {
+            title: "mine".to_owned(),
+        },
+    ] {
+        let refused = ask(&feed, &ann(), command).await;
+        assert_eq!(refused.unwrap_err().code, ErrorCode::Unsupported);
+    }
+}
+
+#[actix::test]
+async fn a_turn_is_followed_over_a_history_that_begins_anew() {
+    for durability in [Durability::Commit, Durability::Relaxed] {
+        let (directory, _sim) = directory(SessionConfig {
+            durability,
+            ..SessionConfig::default()
+        });
+        let session = directory
+            .create(&ann(), None, SessionSettings::default())
+            .await
+            .unwrap();
+        say(&session, "m_1", "[[tokens 60]] tell me a story").await;
+        let message = "m_1".parse().unwrap();
+        let mut turn = TurnReader::attach(&directory, &session, &ann(), &message, 1)
+            .await
+            .unwrap();
+        let (mut verifier, mut text, mut runs) = (kronos_protocol::Verifier::new(), String::new(), 0);
+        while !turn.ended() {
+            let next = tokio::time::timeout(Duration::from_secs(20), turn.next()).await;
+            for entry in next.expect("in time").unwrap() {
+                verifier.accept(&entry.event).expect("what a client takes");
+                match &entry.event {
+                    Event::RunStarted(_) => {
+                        runs += 1;
+                        text.clear();
+                    }
+                    Event::TextMessageContent(content) => text.push_str(&content.delta),
+                    _ => {}
+                }
+            }
+            if runs == 1 && text.len() > 20 {
+                assert_eq!(session.addr().send(Bomb).await, Err(MailboxError::Closed));
+                text.clear();
+            }
+        }
+        assert_eq!(runs, 2, "{durability:?}");
+        let Ok(SessionReply::View(view)) = ask(&session, &ann(), SessionCommand::View(Page::last(1))).await else {
+            panic!("a view");
+        };
+        let (_, kronos_protocol::Message::Assistant(answer)) = &view.messages[0] else {
+            panic!("an answer");
+        };
+        assert_eq!(answer.content.as_deref(), Some(text.as_str()), "{durability:?}");
+    }
 }
 
 #[actix::test]

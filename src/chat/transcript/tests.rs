@@ -255,3 +255,23 @@ fn notices_and_cut_off_answers_are_told_and_the_rest_is_ignored() {
         "what is not known has a position too"
     );
 }
+
+#[test]
+fn what_was_said_elsewhere_is_shown_by_who_said_it() {
+    let mut transcript = attached();
+    let told = |id: &str, role: &str, text: &str| {
+        vec![
+            json!({"type": "TEXT_MESSAGE_START", "messageId": id, "role": role}),
+            json!({"type": "TEXT_MESSAGE_CONTENT", "messageId": id, "delta": text}),
+            json!({"type": "TEXT_MESSAGE_END", "messageId": id}),
+        ]
+    };
+    let mut events = vec![json!({"type": "RUN_STARTED", "threadId": "s", "runId": "r"})];
+    events.extend(told("p_1", "system", "Be brief."));
+    events.extend(told("p_2", "user", "Capital of France?"));
+    events.extend(told("p_3", "assistant", "Paris."));
+    events.push(json!({"type": "RUN_FINISHED", "threadId": "s", "runId": "r"}));
+    let news = transcript.events(frame(numbered(1, &events), false)).unwrap();
+    assert_eq!(said(&news), ["Capital of France?"]);
+    assert_eq!(text(&news), "Paris.");
+}

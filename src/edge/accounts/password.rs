@@ -54,7 +54,10 @@ impl Passwords {
             after_ms: Some(1000),
             ..ApiError::new(ErrorCode::Overloaded, "Too many logins are waiting")
         };
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_full| busy())?;
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_full| {
+            names::refused("password_waiting");
+            busy()
+        })?;
         let waiting = metrics::gauge!(names::PASSWORD_WAITING);
         waiting.increment(1.0);
         let permit = Arc::clone(&self.running).acquire_owned().await;

@@ -30,6 +30,8 @@ use crate::edge::{EdgeState, error::ApiError, ws::Socket};
 
 /// The content type of server-sent events.
 pub(super) const EVENT_STREAM: &str = "text/event-stream";
+/// Bytes that are handed over at once: a slow reader is only asked to take so many within the time-out.
+const PIECE: usize = 8 * 1024;
 /// Says nothing, so that proxies and readers see that the stream lives.
 const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
 /// When there may be a place again, in milliseconds.
@@ -269,12 +271,17 @@ impl Line {
         }
     }
 
-    /// Hands a chunk over when the one before was taken; cuts a reader that takes nothing.
-    async fn send(&mut self, chunk: Bytes) -> Result<(), Stop> {
-        // An empty chunk would be the end of the body.
-        if chunk.is_empty() {
-            return Ok(());
+    /// Hands a chunk over, piece by piece, each when the one before was taken; cuts a reader that takes nothing.
+    async fn send(&mut self, mut chunk: Bytes) -> Result<(), Stop> {
+        // An empty piece would be the end of the body.
+        while !chunk.is_empty() {
+            let piece = chunk.split_to(chunk.len().min(PIECE));
+            self.send_piece(piece).await?;
         }
+        Ok(())
+    }
+
+    async fn send_piece(&mut self, piece: Bytes) -> Result<(), Stop> {
         // Twice the half: a process that stood still finds one half over, and its readers had no time.
         let half = self.opening.rules.write_timeout / 2;
         let tx = self.tx.clone();
@@ -286,7 +293,7 @@ impl Line {
             };
             match waited {
                 Ok(Ok(room)) => {
-                    room.send(Ok(chunk));
+                    room.send(Ok(piece));
                     return Ok(());
                 }
                 Ok(Err(_closed)) => return Err(Stop::Left),

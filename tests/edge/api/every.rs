@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::document::{Document, Operation};
-use crate::harness::{Edge, rooted};
+use crate::harness::{Answer as _, Edge, rooted};
 
 /// An id that nobody has.
 const NOBODY: &str = "0192aaaa-0000-7000-8000-000000000000";
@@ -145,6 +145,46 @@ async fn bodies_that_cannot_be_read_are_refused_in_one_shape() {
         let bytes = b"{\"a\":\"\xff\xfe\"}";
         let headers = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", bytes.len());
         is_error(&raw(&edge, operation, &root.access, &headers, bytes).await, 422, id);
+    }
+    edge.finish().await;
+}
+
+#[actix_web::test]
+async fn bodies_that_do_not_come_are_408() {
+    let edge = Edge::with(|config| {
+        config.server.body_timeout = Duration::from_millis(200);
+        rooted(config);
+    })
+    .await;
+    let document = Document::of(&edge).await;
+    let root = edge.superuser().await;
+    for (id, operation) in &document.operations {
+        let documented = operation.statuses().contains(&408);
+        assert_eq!(documented, operation.example().is_some(), "{id}");
+        if documented {
+            let headers = "Content-Type: application/json\r\nContent-Length: 10\r\n";
+            let reply = raw(&edge, operation, &root.access, headers, b"{").await;
+            is_error(&reply, 408, id);
+            document.check(id, &reply);
+        }
+    }
+    edge.finish().await;
+}
+
+#[actix_web::test]
+async fn too_many_requests_are_429() {
+    let edge = Edge::with(|config| config.server.rate_limit_per_address = 1).await;
+    let document = Document::of(&edge).await;
+    edge.get("/api/v1/auth/me", None).await.is(401);
+    for (id, operation) in &document.operations {
+        let path = operation.path_with(NOBODY);
+        let reply = call(&edge, operation, &path, None, operation.example().as_ref()).await;
+        if operation.statuses().contains(&429) {
+            is_error(&reply, 429, id);
+            document.check(id, &reply);
+        } else {
+            assert_ne!(reply.status, 429, "{id}");
+        }
     }
     edge.finish().await;
 }

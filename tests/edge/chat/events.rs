@@ -153,7 +153,7 @@ async fn lines_are_what_there_is_now() {
     }
     assert_eq!(all.last().expect("lines")["event"]["type"], "RUN_FINISHED");
     let epoch = all[0]["epoch"].as_str().expect("the epoch");
-    assert_eq!(lines(&format!("?after={epoch}:{last}")).await, [json!(0); 0]);
+    assert!(lines(&format!("?after={epoch}:{last}")).await.is_empty());
     assert_eq!(lines(&format!("?after={epoch}:{}", last - 1)).await.len(), 1);
     assert_eq!(lines("?after=e_foreign:1").await.len(), 3, "a snapshot");
     edge.finish().await;

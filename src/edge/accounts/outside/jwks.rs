@@ -246,6 +246,7 @@ impl Inner {
         let mut body = BytesMut::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             if body.len() + chunk.len() > self.bytes {
+                names::refused("jwks_bytes");
                 return Err(FetchError::Large(self.bytes));
             }
             body.extend_from_slice(&chunk);
