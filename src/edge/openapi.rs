@@ -311,3 +311,29 @@ impl Document {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_but_the_websocket_is_in_it() {
+        let endpoints = crate::edge::endpoints();
+        let about = About {
+            bounds: Bounds::default(),
+            takes_guests: false,
+        };
+        let document = document(&endpoints, about);
+        for endpoint in &endpoints {
+            let path = &document["paths"][endpoint.paths[0]];
+            let method = endpoint.method.as_str().to_ascii_lowercase();
+            let is_websocket = endpoint.paths.contains(&"/ws");
+            assert_eq!(
+                path[&method].is_object(),
+                !is_websocket,
+                "{method} {:?}",
+                endpoint.paths
+            );
+        }
+    }
+}
