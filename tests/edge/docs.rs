@@ -103,7 +103,11 @@ async fn a_vendored_file_is_compressed_for_those_who_take_it_and_sent_once() {
         }
         // Who takes another packing only gets it unpacked, and packed on the way.
         let other = edge.call("GET", &path, &[("Accept-Encoding", "br")], None).await;
-        assert_eq!((other.status, other.header("content-encoding") == Some("gzip")), (200, false), "{file}");
+        assert_eq!(
+            (other.status, other.header("content-encoding") == Some("gzip")),
+            (200, false),
+            "{file}"
+        );
         let head = edge.call("HEAD", &path, &[("Accept-Encoding", "gzip")], None).await;
         assert_eq!((head.status, head.body.len()), (200, 0), "{file}");
     }
