@@ -22,19 +22,16 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .named("docs", Tag::Docs, "Swagger UI")
             .about("A page for browsers: every route, to read and to try out.")
             .public()
-            .uncounted()
             .sends(200, "The page", "text/html", "<!DOCTYPE html>"),
         get(&["/redoc", "/redoc/"], redoc)
             .named("redoc", Tag::Docs, "ReDoc")
             .about("A page for browsers: every route, to read.")
             .public()
-            .uncounted()
             .sends(200, "The page", "text/html", "<!DOCTYPE html>"),
         get(&["/docs/assets/{file}"], asset)
             .named("docs_asset", Tag::Docs, "A file of these pages")
             .about("What `/docs` and `/redoc` load, and the licences of it. Compressed when the caller takes gzip.")
             .public()
-            .uncounted()
             .path::<AssetName>("file", "Name of the file")
             .sends(200, "The file", "text/javascript", "\"use strict\";")
             .sends(200, "The file", "text/css", "body {}")
@@ -44,7 +41,6 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .named("asyncapi", Tag::Docs, "The AsyncAPI document")
             .about("AsyncAPI 3.0 of the websocket `/ws`: every command, frame, event and code.")
             .public()
-            .uncounted()
             .returns::<Map<String, Value>>(200, "The document", || json!({"asyncapi": "3.0.0"})),
     ]
 }

@@ -325,9 +325,21 @@ mod tests {
         }
     }
 
+    struct Bomb;
+
+    impl actix_web::FromRequest for Bomb {
+        type Error = Error;
+        type Future = std::future::Ready<Result<Self, Error>>;
+
+        fn from_request(_: &actix_web::HttpRequest, _: &mut actix_web::dev::Payload) -> Self::Future {
+            panic!("secret")
+        }
+    }
+
     async fn answer(path: &str) -> HttpResponse {
         let app = actix_web::App::new()
             .route("/panic", web::to(async || -> HttpResponse { panic!("secret") }))
+            .route("/extractor", web::to(async |_bomb: Bomb| HttpResponse::Ok().finish()))
             .wrap(actix_web::middleware::from_fn(refuse))
             .wrap(actix_web::middleware::from_fn(observe));
         let service = actix_web::test::init_service(app).await;
@@ -345,6 +357,7 @@ mod tests {
         request: ServiceRequest,
         next: Next<impl MessageBody + 'static>,
     ) -> Result<ServiceResponse<impl MessageBody>, Error> {
+        assert!(request.path() != "/middleware", "secret");
         if request.path() == "/refused" {
             return Err(actix_web::error::ErrorForbidden("secret"));
         }
@@ -355,6 +368,8 @@ mod tests {
     async fn panics_and_refusals_of_middleware_have_the_one_shape() {
         for (path, status, code) in [
             ("/panic", 500, "INTERNAL_SERVER_ERROR"),
+            ("/extractor", 500, "INTERNAL_SERVER_ERROR"),
+            ("/middleware", 500, "INTERNAL_SERVER_ERROR"),
             ("/refused", 403, "AUTHORIZATION_ERROR"),
         ] {
             let response = answer(path).await;

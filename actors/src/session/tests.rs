@@ -552,49 +552,56 @@ async fn a_prepared_conversation_is_stored_with_its_history_or_not_at_all() {
 }
 
 #[actix::test]
+async fn a_turn_is_followed_over_an_interruption() {
+    follow_over_a_panic(Durability::Commit).await;
+}
+
+#[actix::test]
 async fn a_turn_is_followed_over_a_history_that_begins_anew() {
-    for durability in [Durability::Commit, Durability::Relaxed] {
-        let (directory, _sim) = directory(SessionConfig {
-            durability,
-            ..SessionConfig::default()
-        });
-        let session = directory
-            .create(&ann(), None, SessionSettings::default())
-            .await
-            .unwrap();
-        say(&session, "m_1", "[[tokens 60]] tell me a story").await;
-        let message = "m_1".parse().unwrap();
-        let mut turn = TurnReader::attach(&directory, &session, &ann(), &message, 1)
-            .await
-            .unwrap();
-        let (mut verifier, mut text, mut runs) = (kronos_protocol::Verifier::new(), String::new(), 0);
-        while !turn.ended() {
-            let next = tokio::time::timeout(Duration::from_secs(20), turn.next()).await;
-            for entry in next.expect("in time").unwrap() {
-                verifier.accept(&entry.event).expect("what a client takes");
-                match &entry.event {
-                    Event::RunStarted(_) => {
-                        runs += 1;
-                        text.clear();
-                    }
-                    Event::TextMessageContent(content) => text.push_str(&content.delta),
-                    _ => {}
+    follow_over_a_panic(Durability::Relaxed).await;
+}
+
+async fn follow_over_a_panic(durability: Durability) {
+    let (directory, _sim) = directory(SessionConfig {
+        durability,
+        ..SessionConfig::default()
+    });
+    let session = directory
+        .create(&ann(), None, SessionSettings::default())
+        .await
+        .unwrap();
+    say(&session, "m_1", "[[tokens 60]] tell me a story").await;
+    let message = "m_1".parse().unwrap();
+    let mut turn = TurnReader::attach(&directory, &session, &ann(), &message, 1)
+        .await
+        .unwrap();
+    let (mut verifier, mut text, mut runs) = (kronos_protocol::Verifier::new(), String::new(), 0);
+    while !turn.ended() {
+        let next = tokio::time::timeout(Duration::from_secs(20), turn.next()).await;
+        for entry in next.expect("in time").unwrap() {
+            verifier.accept(&entry.event).expect("what a client takes");
+            match &entry.event {
+                Event::RunStarted(_) => {
+                    runs += 1;
+                    text.clear();
                 }
-            }
-            if runs == 1 && text.len() > 20 {
-                assert_eq!(session.addr().send(Bomb).await, Err(MailboxError::Closed));
-                text.clear();
+                Event::TextMessageContent(content) => text.push_str(&content.delta),
+                _ => {}
             }
         }
-        assert_eq!(runs, 2, "{durability:?}");
-        let Ok(SessionReply::View(view)) = ask(&session, &ann(), SessionCommand::View(Page::last(1))).await else {
-            panic!("a view");
-        };
-        let (_, kronos_protocol::Message::Assistant(answer)) = &view.messages[0] else {
-            panic!("an answer");
-        };
-        assert_eq!(answer.content.as_deref(), Some(text.as_str()), "{durability:?}");
+        if runs == 1 && text.len() > 20 {
+            assert_eq!(session.addr().send(Bomb).await, Err(MailboxError::Closed));
+            text.clear();
+        }
     }
+    assert_eq!(runs, 2, "{durability:?}");
+    let Ok(SessionReply::View(view)) = ask(&session, &ann(), SessionCommand::View(Page::last(1))).await else {
+        panic!("a view");
+    };
+    let (_, kronos_protocol::Message::Assistant(answer)) = &view.messages[0] else {
+        panic!("an answer");
+    };
+    assert_eq!(answer.content.as_deref(), Some(text.as_str()), "{durability:?}");
 }
 
 #[actix::test]

@@ -50,8 +50,9 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 }
 
 /// How a turn may fail beyond what every route may.
-pub(super) const TURN_FAILS: [ErrorCode; 5] = [
+pub(super) const TURN_FAILS: [ErrorCode; 6] = [
     ErrorCode::NotFound,
+    ErrorCode::Conflict,
     ErrorCode::Overloaded,
     ErrorCode::NotConfigured,
     ErrorCode::Upstream,

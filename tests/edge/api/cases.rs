@@ -263,6 +263,25 @@ const ELSEWHERE: &[(u16, &str)] = &[
     ),
 ];
 
+/// Errors that need more than one request, and what shows them.
+const APART: &[(&str, u16, &str)] = &[
+    (
+        "chat_message",
+        409,
+        "a message that waits and is taken back: chat/turns.rs",
+    ),
+    (
+        "chat_stream",
+        409,
+        "a message that waits and is taken back: chat/turns.rs",
+    ),
+    (
+        "chat_conversation",
+        409,
+        "a message that waits and is taken back: chat/turns.rs",
+    ),
+];
+
 #[actix_web::test]
 async fn each_operation_keeps_what_it_promises() {
     let world = World::new().await;
@@ -304,7 +323,8 @@ async fn no_operation_and_no_documented_answer_is_untested() {
     for (id, operation) in &document.operations {
         for status in operation.statuses() {
             let elsewhere = EVERYWHERE.contains(&status) || ELSEWHERE.iter().any(|(other, _)| *other == status);
-            if !tested.contains(&(id.as_str(), status)) && !elsewhere {
+            let apart = APART.iter().any(|(other, code, _)| other == id && *code == status);
+            if !tested.contains(&(id.as_str(), status)) && !elsewhere && !apart {
                 untested.push(format!("{id} {status}"));
             }
         }
