@@ -49,6 +49,11 @@ pub(crate) struct Pace {
     pub(crate) rest: Duration,
 }
 
+/// The pace of a socket is that of the machine, whatever time the clock of the domain shows.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 /// What the socket and the requests on it tell each other.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -64,11 +69,10 @@ pub(crate) struct Link {
     upgraded: Cell<bool>,
     /// The answer said that the connection ends here.
     ends: Cell<bool>,
-    clock: Clock,
 }
 
 impl Link {
-    fn new(clock: Clock) -> Rc<Self> {
+    fn new() -> Rc<Self> {
         Rc::new(Self {
             serving: Cell::new(0),
             head_since: Cell::new(None),
@@ -76,7 +80,6 @@ impl Link {
             body: Cell::new(false),
             upgraded: Cell::new(false),
             ends: Cell::new(false),
-            clock,
         })
     }
 
@@ -114,7 +117,7 @@ impl Drop for Serving {
         link.serving.set(link.serving.get().saturating_sub(1));
         if link.ends.get() && link.serving.get() == 0 {
             // The parser may wait for the rest of a body: not for ever.
-            link.head_since.set(Some(link.clock.instant()));
+            link.head_since.set(Some(now()));
         }
     }
 }
@@ -125,7 +128,6 @@ pub(crate) struct Watched {
     socket: Option<TcpStream>,
     link: Rc<Link>,
     pace: Pace,
-    clock: Clock,
     bare: Bare,
     /// One for all time-outs; armed late, and left to run when it comes too early.
     timer: Option<Pin<Box<Sleep>>>,
@@ -151,12 +153,11 @@ pub(crate) struct Watched {
 
 impl Watched {
     pub(crate) fn new(socket: TcpStream, pace: Pace, clock: Clock, hsts: bool) -> Self {
-        let bare = Bare::new(clock.clone(), hsts);
+        let bare = Bare::new(clock, hsts);
         Self {
             socket: Some(socket),
-            link: Link::new(clock.clone()),
+            link: Link::new(),
             pace,
-            clock,
             bare,
             timer: None,
             instead: None,
@@ -202,11 +203,11 @@ impl Watched {
             (Some(one), None) | (None, Some(one)) => one,
             (Some(one), Some(other)) => one.min(other),
         };
-        let now = self.clock.instant();
-        if answer.is_some_and(|at| at <= now) {
+        let time = now();
+        if answer.is_some_and(|at| at <= time) {
             return Some(Late::Answer);
         }
-        if head.is_some_and(|at| at <= now) {
+        if head.is_some_and(|at| at <= time) {
             return Some(Late::Head);
         }
         let next = tokio::time::Instant::from_std(next);
@@ -218,7 +219,7 @@ impl Watched {
         }
         while timer.as_mut().poll(cx).is_ready() {
             timer.as_mut().reset(next);
-            if tokio::time::Instant::from_std(self.clock.instant()) >= next {
+            if tokio::time::Instant::from_std(now()) >= next {
                 // It is now, to the millisecond: the next poll sees it.
                 cx.waker().wake_by_ref();
                 break;
@@ -296,8 +297,7 @@ impl Watched {
         if self.link.upgraded.get() {
             return Poll::Pending;
         }
-        let now = self.clock.instant();
-        self.stalled.get_or_insert((now, 0));
+        self.stalled.get_or_insert_with(|| (now(), 0));
         match self.poll_pace(cx) {
             Some(Late::Answer) => {
                 names::refused("answer_timeout");
@@ -342,7 +342,7 @@ impl AsyncRead for Watched {
             return Poll::Ready(Ok(()));
         }
         if !std::mem::replace(&mut this.begun, true) {
-            this.link.head_since.set(Some(this.clock.instant()));
+            this.link.head_since.set(Some(now()));
         }
         if this.link.upgraded.get() {
             this.timer = None;
@@ -352,7 +352,7 @@ impl AsyncRead for Watched {
         if matches!(read, Poll::Ready(Ok(1..))) {
             (this.unread, this.fresh) = (true, true);
             if this.link.serving.get() == 0 && this.link.head_since.get().is_none() {
-                this.link.head_since.set(Some(this.clock.instant()));
+                this.link.head_since.set(Some(now()));
             }
         }
         let read = read.map_ok(drop);
@@ -393,7 +393,7 @@ impl AsyncWrite for Watched {
                 if let Some((since, taken)) = &mut this.stalled {
                     *taken += count;
                     if *taken >= LEAST_BYTES {
-                        (*since, *taken) = (this.clock.instant(), 0);
+                        (*since, *taken) = (now(), 0);
                     }
                 }
                 Poll::Ready(Ok(count))

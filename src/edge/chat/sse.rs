@@ -198,11 +198,11 @@ async fn pump<S: Source>(line: &mut Line, source: &mut S, heartbeat: Duration) -
             Err(stop) => return stop,
         };
         match next {
-            Ok(Some(chunk)) => {
-                if let Err(stop) = line.send(chunk).await {
-                    return stop;
-                }
-            }
+            Ok(Some(chunk)) => match line.send(chunk).await {
+                Ok(()) => {}
+                Err(Stop::Restart) => return last_events(line, source).await,
+                Err(stop) => return stop,
+            },
             Ok(None) => return Stop::Finished,
             Err(error) => return Stop::Failed(error),
         }
@@ -276,19 +276,44 @@ impl Line {
         // An empty piece would be the end of the body.
         while !chunk.is_empty() {
             let piece = chunk.split_to(chunk.len().min(PIECE));
-            self.send_piece(piece).await?;
+            if let Err((stop, unsent)) = self.send_piece(piece).await {
+                return Err(self.wind_up(stop, unsent, chunk).await);
+            }
         }
         Ok(())
     }
 
-    async fn send_piece(&mut self, piece: Bytes) -> Result<(), Stop> {
+    /// A chunk is told to its end before a last word follows, or its reader could not tell the one from the other.
+    async fn wind_up(&self, stop: Stop, unsent: Bytes, mut rest: Bytes) -> Stop {
+        if matches!(stop, Stop::Left | Stop::NotReading) {
+            return self.cut(stop);
+        }
+        let told = async {
+            let mut piece = unsent;
+            while self.hand_over(piece).await {
+                if rest.is_empty() {
+                    return true;
+                }
+                piece = rest.split_to(rest.len().min(PIECE));
+            }
+            false
+        };
+        match actix_web::rt::time::timeout(LAST_WORDS, told).await {
+            Ok(true) => stop,
+            Ok(false) => Stop::Left,
+            Err(_elapsed) => self.cut(stop),
+        }
+    }
+
+    /// Hands one piece over; what ends the stream meanwhile comes back with the piece.
+    async fn send_piece(&mut self, piece: Bytes) -> Result<(), (Stop, Bytes)> {
         // Twice the half: a process that stood still finds one half over, and its readers had no time.
         let half = self.opening.rules.write_timeout / 2;
         let tx = self.tx.clone();
         let mut room = pin!(tx.reserve());
         for _ in 0..2 {
             let waited = tokio::select! {
-                stop = self.ended() => return Err(self.cut(stop)),
+                stop = self.ended() => return Err((stop, piece)),
                 waited = actix_web::rt::time::timeout(half, &mut room) => waited,
             };
             match waited {
@@ -296,11 +321,11 @@ impl Line {
                     room.send(Ok(piece));
                     return Ok(());
                 }
-                Ok(Err(_closed)) => return Err(Stop::Left),
+                Ok(Err(_closed)) => return Err((Stop::Left, piece)),
                 Err(_elapsed) => {}
             }
         }
-        Err(self.cut(Stop::NotReading))
+        Err((Stop::NotReading, piece))
     }
 
     /// The same near the end: whether it went.
