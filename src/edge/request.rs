@@ -2,16 +2,17 @@
 //!
 //! Reads no body and logs none.
 
-use std::{panic::AssertUnwindSafe, rc::Rc, time::Duration};
+use std::{convert::Infallible, panic::AssertUnwindSafe, rc::Rc, time::Duration};
 
+use actix_http::ResponseHead;
 use actix_web::{
     Error, HttpResponse, ResponseError,
-    body::{BodySize, BoxBody, MessageBody},
+    body::{self, BodySize, BodyStream, BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     error::InternalError,
     http::{
         ConnectionType, Method, StatusCode,
-        header::{ContentEncoding, HeaderMap, HeaderName, HeaderValue},
+        header::{self, ContentEncoding, HeaderMap, HeaderName, HeaderValue},
     },
     middleware::Next,
     web,
@@ -231,9 +232,9 @@ impl Call {
         identify(headers, &self.id, taken);
         headers::secure(headers, self.hsts);
         let made_by = Some((&self.span, self.id.as_str()));
-        response.map_body(|_, body| {
+        response.map_body(|head, body| {
             let body = if self.head_only {
-                BoxBody::new(HeadOnly(body.size()))
+                without_body(head, &body)
             } else {
                 body
             };
@@ -242,22 +243,22 @@ impl Call {
     }
 }
 
-/// The body of an answer to HEAD: as long as it would be, and not there.
-struct HeadOnly(BodySize);
-
-impl MessageBody for HeadOnly {
-    type Error = std::convert::Infallible;
-
-    fn size(&self) -> BodySize {
-        self.0
+/// The body of an answer to HEAD: none, but the head says how long it would be.
+///
+/// actix would leave the body out by itself, but forgets that it was HEAD when another request waits behind it already.
+fn without_body(head: &mut ResponseHead, body: &BoxBody) -> BoxBody {
+    match body.size() {
+        BodySize::None => return BoxBody::new(body::None::new()),
+        BodySize::Sized(length) => {
+            head.headers_mut()
+                .insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        BodySize::Stream => {}
     }
-
-    fn poll_next(
-        self: std::pin::Pin<&mut Self>,
-        _: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<Bytes, Self::Error>>> {
-        std::task::Poll::Ready(None)
-    }
+    head.no_chunking(true);
+    BoxBody::new(BodyStream::new(
+        futures_util::stream::empty::<Result<Bytes, Infallible>>(),
+    ))
 }
 
 /// Sets what names the request, and how long it took.
