@@ -276,12 +276,14 @@ mod tests {
 
     #[test]
     fn a_window_slides() {
-        let bench = bench(100);
-        let passed = (0..6000)
-            .filter(|n| bench.passed("a", 60, f64::from(*n) / 10.0))
-            .count();
-        // Ten minutes of ten a second: the first sixty at once, then one a second on average.
-        assert!((600..=720).contains(&passed), "{passed}");
+        // Ten minutes of ten a second: the first sixty at once, then one a second on average, wherever its windows begin.
+        for _ in 0..50 {
+            let bench = self::bench(100);
+            let passed = (0..6000)
+                .filter(|n| bench.passed("a", 60, f64::from(*n) / 10.0))
+                .count();
+            assert!((570..=720).contains(&passed), "{passed}");
+        }
         // Never more than the limit and its half in any minute.
         let bench = self::bench(100);
         let times: Vec<f64> = (0..6000)
