@@ -110,6 +110,8 @@ pub(crate) struct PathParameter {
 pub(crate) struct HeaderParameter {
     pub(crate) name: &'static str,
     pub(crate) doc: &'static str,
+    /// What it must look like: ECMA 262, anchored.
+    pub(crate) pattern: Option<&'static str>,
 }
 
 /// What a good answer carries.
@@ -271,8 +273,8 @@ impl Endpoint {
     }
 
     /// A header that it reads.
-    pub(crate) fn header(mut self, name: &'static str, doc: &'static str) -> Self {
-        self.operation.headers.push(HeaderParameter { name, doc });
+    pub(crate) fn header(mut self, name: &'static str, doc: &'static str, pattern: Option<&'static str>) -> Self {
+        self.operation.headers.push(HeaderParameter { name, doc, pattern });
         self
     }
 

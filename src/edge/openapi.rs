@@ -170,8 +170,11 @@ impl Document {
                 "schema": (parameter.schema)()})
         });
         let headers = operation.headers.iter().map(|header| {
-            json!({"name": header.name, "in": "header", "required": false, "description": header.doc,
-                "schema": {"type": "string"}})
+            let mut schema = json!({"type": "string"});
+            if let Some(pattern) = header.pattern {
+                schema["pattern"] = json!(pattern);
+            }
+            json!({"name": header.name, "in": "header", "required": false, "description": header.doc, "schema": schema})
         });
         let body = operation.body.filter(|(how, _)| *how == BodyUse::OrQuery);
         let asked = operation.query.iter().copied().chain(body.map(|(_, asked)| asked));

@@ -79,12 +79,17 @@ def before_call(context, case, kwargs):
     # An event stream has no end: read what there is.
     if path.endswith("/events"):
         case.headers["Accept"] = "application/x-ndjson"
+    body = case.body
+    # Which models there are is the upstream's to say: one that does not exist is a failure of it.
+    if isinstance(body, dict) and isinstance(body.get("model"), str):
+        del body["model"]
     if not is_positive(case):
         return
-    # What a schema cannot say: two fields that must be equal, and places that this server must have named.
-    body = case.body
+    # What a schema cannot say: two fields that must be equal, who speaks last, and places that this server must have named.
     if isinstance(body, dict) and isinstance(body.get("confirm_password"), str):
         body["confirm_password"] = body.get("password")
+    if path.endswith("/chat/conversation") and isinstance(body, dict) and body.get("messages"):
+        body["messages"][-1]["role"] = "user"
     if case.query:
         for place in ("after", "before", "cursor"):
             case.query.pop(place, None)

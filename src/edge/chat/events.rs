@@ -44,8 +44,8 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             )
             .path::<SessionId>("id", "The conversation")
             .query::<EventsQuery>()
-            .header("Last-Event-ID", "As `after`, and before it: what a browser sends when it comes back")
-            .header("Accept", "`text/event-stream`, or `application/x-ndjson` for what there is now")
+            .header("Last-Event-ID", "As `after`, and before it: what a browser sends when it comes back", Some(r"^([!#-&(-\[\]-~]{1,64}:[0-9]{1,19})?$"))
+            .header("Accept", "`text/event-stream`, or `application/x-ndjson` for what there is now", None)
             .streams::<Told<'static>>(200, "Entries of the log", example)
             .sends(200, "Entries of the log", NDJSON, LINE)
             .fails(&[ErrorCode::Overloaded]),
