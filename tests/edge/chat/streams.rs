@@ -23,7 +23,11 @@ fn check(events: &[SseEvent]) {
     let mut last = 0;
     for event in events {
         assert_eq!(event.event, None);
-        let id = event.id.as_ref().expect("an id");
+        // What the server says by itself, when the log could not in time, is no event of it.
+        let Some(id) = event.id.as_ref() else {
+            assert_eq!(event.json()["code"], "shutting_down");
+            continue;
+        };
         let seq: u64 = id.rsplit_once(':').expect("epoch and seq").1.parse().expect("a number");
         assert!(seq > last, "{id} after {last}");
         last = seq;
@@ -190,6 +194,8 @@ async fn streams_have_bounds_for_a_user_and_for_the_server() {
         let (edge, _sim) = simulated(0.0, |config| {
             config.connection.max_event_streams_per_user = per_user;
             config.connection.max_event_streams = all;
+            // Only writing shows that a reader has left.
+            config.connection.sse_heartbeat = Duration::from_millis(100);
         })
         .await;
         let pair = edge.login("ada").await;
@@ -241,8 +247,6 @@ async fn a_server_that_goes_away_ends_the_stream_of_a_turn_as_a_run() {
     events.extend(rest);
     check(&events);
     let end = events.last().expect("an end").json();
-    assert_eq!(
-        (&end["type"], &end["code"]),
-        (&json!("RUN_ERROR"), &json!("interrupted"))
-    );
+    assert_eq!(end["type"], "RUN_ERROR");
+    assert!(end["code"] == "interrupted" || end["code"] == "shutting_down", "{end}");
 }
