@@ -418,6 +418,8 @@ impl Session {
             max_tokens: options.max_tokens,
             deadline: ends,
             response_schema: None,
+            functions: std::sync::Arc::default(),
+            calling: crate::gemini::Calling::Auto,
         };
         let timer = run.clone();
         self.deadline = Some(ctx.run_later(self.deps.config.run_deadline, move |act, ctx| {
