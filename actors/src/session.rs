@@ -525,6 +525,15 @@ impl Handler<SessionCall> for Session {
                 self.delete(reply, ctx);
             }
             SessionCommand::Erase => self.erase(reply, ctx),
+            SessionCommand::Resume(_)
+            | SessionCommand::Edit(_)
+            | SessionCommand::Regenerate { .. }
+            | SessionCommand::Configure(_)
+            | SessionCommand::SelectBranch { .. }
+            | SessionCommand::Run { .. }
+            | SessionCommand::Connected { .. } => {
+                reply.send(Err(SessionError::new(ErrorCode::Unsupported, "not yet")));
+            }
             SessionCommand::Notify { name, value } => self.drive(Input::Notify(name, value), reply, ctx),
         }
     }
