@@ -31,6 +31,7 @@ const UNTOUCHED: &[&str] = &[
     "kronos_store_commit_errors_total",
     "kronos_store_restarts_total",
     "kronos_retention_deleted_total",
+    "kronos_gemini_functions_left_out_total",
     "kronos_refreshes_total",
     "kronos_retention_deleted_total",
     "kronos_store_restarts_total",
