@@ -71,6 +71,7 @@ impl Wiring {
             config.session.clone(),
             store.clone(),
             Arc::clone(&gemini),
+            tools.clone(),
             clock.clone(),
         );
         directory.load_parked().await?;
