@@ -1,7 +1,5 @@
 //! Replays the recorded requests of Composio's SDKs: the same request gets an answer of the same shape.
 
-#![expect(clippy::unwrap_used, reason = "the functions beside the tests are tests, too")]
-
 use std::collections::BTreeSet;
 use std::path::Path;
 
