@@ -22,7 +22,6 @@ mod finish;
 mod generation;
 mod metrics;
 mod outlet;
-mod permits;
 mod probe;
 mod shared;
 mod stream;
