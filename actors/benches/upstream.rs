@@ -107,6 +107,8 @@ fn request() -> Option<GenerateRequest> {
         max_tokens: None,
         deadline: Clock::default().instant() + Duration::from_secs(600),
         response_schema: None,
+        functions: Arc::default(),
+        calling: kronos_actors::gemini::Calling::Auto,
     })
 }
 

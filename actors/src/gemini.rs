@@ -19,6 +19,7 @@ mod client;
 mod exchange;
 mod failure;
 mod finish;
+mod function;
 mod generation;
 mod metrics;
 mod outlet;
@@ -29,6 +30,7 @@ mod typed;
 mod wire;
 
 pub use client::GeminiConfigError;
+pub use function::{Calling, Function, FunctionCall, calls_of, function_response};
 pub use probe::{GeminiProbe, Probed};
 pub use shared::{GeminiHealth, GeminiShared, GeminiStatus};
 pub use typed::{MALFORMED, TypedRequest};
@@ -63,6 +65,10 @@ pub struct GenerateRequest {
     pub deadline: std::time::Instant,
     /// The JSON schema that the answer is to have; `None`: free text.
     pub response_schema: Option<Arc<Value>>,
+    /// What the model may call; empty: nothing is declared.
+    pub functions: Arc<[Function]>,
+    /// Whether it may or must call.
+    pub calling: Calling,
 }
 
 /// One turn as Gemini reads it.
@@ -140,6 +146,12 @@ pub enum Progress {
         /// The text.
         text: String,
     },
+    /// The model asks for a call. Comes as soon as it was read, whole, in its order with the text; several may come in one
+    /// answer, each once.
+    ///
+    /// It is news, not yet an order: an answer that was cut off at the token bound, or that fails, makes no calls. What is
+    /// to be called is what [`calls_of`] finds in [`Finished::parts`].
+    Call(FunctionCall),
     /// The answer is complete.
     Finished(Finished),
     /// The generation failed; what was shown stays.
@@ -155,7 +167,7 @@ pub struct Finished {
     pub truncated: bool,
     /// Tokens used.
     pub usage: Usage,
-    /// The model's parts to send back in later turns: consecutive unsigned text merged, signed parts as they came.
+    /// The model's parts to send back in later turns: consecutive unsigned text merged, calls and signed parts as they came.
     pub parts: Vec<Value>,
     /// What Gemini called the model.
     pub model: String,

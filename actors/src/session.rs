@@ -418,6 +418,8 @@ impl Session {
             max_tokens: options.max_tokens,
             deadline: ends,
             response_schema: None,
+            functions: std::sync::Arc::default(),
+            calling: crate::gemini::Calling::Auto,
         };
         let timer = run.clone();
         self.deadline = Some(ctx.run_later(self.deps.config.run_deadline, move |act, ctx| {
@@ -523,6 +525,15 @@ impl Handler<SessionCall> for Session {
                 self.delete(reply, ctx);
             }
             SessionCommand::Erase => self.erase(reply, ctx),
+            SessionCommand::Resume(_)
+            | SessionCommand::Edit(_)
+            | SessionCommand::Regenerate { .. }
+            | SessionCommand::Configure(_)
+            | SessionCommand::SelectBranch { .. }
+            | SessionCommand::Run { .. }
+            | SessionCommand::Connected { .. } => {
+                reply.send(Err(SessionError::new(ErrorCode::Unsupported, "not yet")));
+            }
             SessionCommand::Notify { name, value } => self.drive(Input::Notify(name, value), reply, ctx),
         }
     }

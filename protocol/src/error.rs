@@ -114,6 +114,8 @@ words! {
         StreamBroken = "stream_broken",
         /// The provider ended normally without text or calls.
         EmptyAnswer = "empty_answer",
+        /// The model called functions in a way that cannot be read or was not offered, and did not mend it.
+        MalformedCall = "malformed_call",
         /// The server had no permit for the run in time.
         Overloaded = "overloaded",
         /// The run took longer than a run may.
@@ -136,6 +138,7 @@ impl RunErrorCode {
             | Self::UpstreamTimeout
             | Self::StreamBroken
             | Self::EmptyAnswer
+            | Self::MalformedCall
             | Self::Overloaded
             | Self::Deadline
             | Self::Internal

@@ -359,6 +359,7 @@ pub fn from_run(error: &TurnError) -> ApiError {
         | RunErrorCode::UpstreamAuth
         | RunErrorCode::StreamBroken
         | RunErrorCode::EmptyAnswer
+        | RunErrorCode::MalformedCall
         | RunErrorCode::Continuation
         | RunErrorCode::Blocked => ErrorCode::Upstream,
         RunErrorCode::NotConfigured => ErrorCode::NotConfigured,

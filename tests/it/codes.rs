@@ -170,6 +170,7 @@ fn of_run(code: RunErrorCode, kronos: &Rc<Kronos>) -> Proof {
         RunErrorCode::UpstreamAuth => word("403"),
         RunErrorCode::StreamBroken => word("cut"),
         RunErrorCode::EmptyAnswer => word("empty"),
+        RunErrorCode::MalformedCall => word("malformed"),
         RunErrorCode::NotConfigured => by(a_run_without_a_key()),
         RunErrorCode::Overloaded => by(a_run_without_a_place()),
         RunErrorCode::Deadline => by(a_run_that_takes_too_long()),

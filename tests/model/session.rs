@@ -385,6 +385,8 @@ fn a_message_may_have_exactly_as_many_characters_as_the_bound() {
             content: UserContent::Text("ä".repeat(usize::try_from(bound + extra).unwrap())),
             mode: SendMode::Queue,
             run: RunOptions::default(),
+            context: None,
+            client_tools: Vec::new(),
         };
         assert_eq!(case.world.refused(submit), (!taken).then_some(ErrorCode::TooLarge));
     }

@@ -291,6 +291,7 @@ fn read_tool(value: &Value) -> Option<KitTool> {
     let input = Arc::new(input);
     let parameters = schema::parameters(&input).is_some().then(|| Arc::clone(&input));
     let offered = schema::is_offerable(&input) && !value.truth("is_deprecated");
+    let read_only = tagged("readOnlyHint") && !tagged("destructiveHint");
     Some(KitTool {
         title: value.text("name").unwrap_or_else(|| slug.clone()),
         words: choose::words(&slug.replace('_', " ")),
@@ -306,7 +307,10 @@ fn read_tool(value: &Value) -> Option<KitTool> {
             parameters,
             toolkit,
             version: value.text("version"),
-            read_only: tagged("readOnlyHint") && !tagged("destructiveHint"),
+            read_only,
+            asks: !read_only,
+            // Composio promises nothing about keys.
+            repeatable: read_only,
         },
     })
 }

@@ -123,6 +123,8 @@ mod tests {
             toolkit: toolkit.to_owned(),
             version: Some("20251027_00".to_owned()),
             read_only: false,
+            asks: true,
+            repeatable: false,
         };
         KitTool {
             words: words(&name.replace('_', " ")),

@@ -218,6 +218,8 @@ mod tests {
             max_tokens: None,
             deadline: crate::clock::Clock::default().instant(),
             response_schema: None,
+            functions: Arc::default(),
+            calling: super::super::Calling::Auto,
         }
     }
 

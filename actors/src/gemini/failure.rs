@@ -15,6 +15,8 @@ pub(crate) enum Retry {
     Never,
     /// Once in a generation: it may have been chance.
     Once,
+    /// Not by the same request: whoever asked may ask otherwise.
+    Otherwise,
     /// As long as there are attempts: the upstream said or showed that it is temporary.
     Always,
 }

@@ -223,7 +223,7 @@ impl Generation {
             return None;
         }
         match failure.retry {
-            Retry::Never => return None,
+            Retry::Never | Retry::Otherwise => return None,
             Retry::Once if !std::mem::take(&mut self.second_chance) => return None,
             Retry::Once | Retry::Always => {}
         }

@@ -82,6 +82,8 @@ fn request(model: Option<&str>) -> GenerateRequest {
         max_tokens: None,
         deadline: Clock::default().instant() + Duration::from_secs(600),
         response_schema: None,
+        functions: std::sync::Arc::default(),
+        calling: crate::gemini::Calling::Auto,
     }
 }
 

@@ -16,6 +16,8 @@ use super::{Content, Role, Usage};
 pub(super) const SIGNATURE: &str = "thoughtSignature";
 /// The key of a part that asks for a tool.
 pub(super) const FUNCTION_CALL: &str = "functionCall";
+/// The key of a part that brings the result of one.
+pub(super) const FUNCTION_RESPONSE: &str = "functionResponse";
 
 /// Body of `streamGenerateContent`.
 #[derive(Debug, Serialize)]

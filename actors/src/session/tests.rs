@@ -105,6 +105,8 @@ async fn say(session: &SessionRef, id: &str, text: &str) {
         content: UserContent::Text(text.to_owned()),
         mode: kronos_protocol::SendMode::Queue,
         run: kronos_protocol::RunOptions::default(),
+        context: None,
+        client_tools: Vec::new(),
     };
     ask(session, &ann(), SessionCommand::Submit(submit)).await.unwrap();
 }
@@ -477,6 +479,8 @@ async fn a_panic_on_the_way_to_the_model_ends_the_run_as_internal_and_the_next_t
             content: UserContent::Text("hi".to_owned()),
             mode: kronos_protocol::SendMode::Queue,
             run,
+            context: None,
+            client_tools: Vec::new(),
         };
         ask(&session, &ann(), SessionCommand::Submit(submit)).await.unwrap();
         let before = seen.len();
@@ -513,6 +517,8 @@ async fn a_prepared_conversation_is_stored_with_its_history_or_not_at_all() {
             content: UserContent::Text("[[tokens 3]] hi".to_owned()),
             mode: kronos_protocol::SendMode::Queue,
             run: kronos_protocol::RunOptions::default(),
+            context: None,
+            client_tools: Vec::new(),
         };
         SessionCommand::Import(Import {
             history: vec![past],

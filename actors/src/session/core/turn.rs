@@ -30,7 +30,7 @@ pub(super) fn advance(
 ) -> Decision {
     let mut decision = Decision::default();
     match progress {
-        Progress::Started { .. } => {}
+        Progress::Started { .. } | Progress::Call(_) => {}
         Progress::Waiting => {
             let message = "Many answers are being written; this one begins when it is its turn.";
             let value = json!({"code": "waiting", "message": message});
