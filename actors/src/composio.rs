@@ -91,8 +91,8 @@ pub struct NewConnection {
 /// What became of a connection that a browser came back from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Returned {
-    /// The account as it is now; `None`: nobody here knows it.
-    pub account: Option<Account>,
+    /// How the account is now; `None`: nobody here knows it.
+    pub status: Option<AccountStatus>,
     /// Where the client that began wants the browser.
     pub redirect: Option<String>,
 }

@@ -6,6 +6,7 @@
 use super::{Config, value::Kind};
 
 mod auth;
+mod composio;
 mod connection;
 mod gemini;
 mod retention;
@@ -67,6 +68,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
         retention::SETTINGS,
         connection::SETTINGS,
         gemini::SETTINGS,
+        composio::SETTINGS,
     ]
     .into_iter()
     .flatten()

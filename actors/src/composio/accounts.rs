@@ -52,6 +52,9 @@ pub(super) struct Record {
     pub(super) changes: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) labels: Vec<String>,
+    /// Where the client that began it wants the browser.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) redirect: Option<String>,
 }
 
 /// A record, and the bytes that it was read from.
@@ -276,6 +279,7 @@ impl Service {
                     since_ms: self.shared.clock.now_ms(),
                     changes: 0,
                     labels: Vec::new(),
+                    redirect: None,
                 };
                 match self.commit(making(&account.id, &record)?).await {
                     Ok(()) => {}

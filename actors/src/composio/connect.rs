@@ -48,8 +48,6 @@ pub(super) struct Pending {
     /// That time has passed, and the user was told.
     #[serde(default)]
     pub(super) told_late: bool,
-    /// Where the client wants the browser.
-    pub(super) redirect: Option<String>,
     /// The session for which it is made.
     pub(super) session: Option<SessionId>,
     /// The account that it replaces.
@@ -202,6 +200,7 @@ impl Service {
             since_ms: now,
             changes: 0,
             labels: new.labels,
+            redirect: new.redirect,
         };
         let pending = Pending {
             user: user.clone(),
@@ -210,7 +209,6 @@ impl Service {
             watch_until_ms: now.saturating_add(closely),
             expires_ms: linked.expires_ms,
             told_late: false,
-            redirect: new.redirect,
             session: new.session,
             replaces,
         };
@@ -284,7 +282,7 @@ impl Service {
     /// A browser came back from Composio.
     pub(super) async fn returned(&self, id: &str) -> Result<Returned, ComposioError> {
         let nobody = Returned {
-            account: None,
+            status: None,
             redirect: None,
         };
         if !client::is_word(id) {
@@ -293,14 +291,22 @@ impl Service {
         let Some(stored) = self.stored(id).await? else {
             return Ok(nobody);
         };
-        let redirect = self.pending(id).await?.and_then(|pending| pending.redirect);
-        let account = match self.look(&stored.record.user, id).await {
-            Ok(account) => Some(account),
+        let record = stored.record;
+        let redirect = record.redirect;
+        if !record.status.is_pending() {
+            // Known already: whoever comes by here again costs Composio nothing.
+            return Ok(Returned {
+                status: Some(record.status),
+                redirect,
+            });
+        }
+        let status = match self.look(&record.user, id).await {
+            Ok(account) => Some(account.status),
             Err(error) if error.kind == ComposioErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
         self.nudge(id);
-        Ok(Returned { account, redirect })
+        Ok(Returned { status, redirect })
     }
 }
 
