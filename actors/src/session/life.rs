@@ -389,7 +389,7 @@ impl Session {
                     && self.waiting.is_empty()
                     && !self.log.has_pending()
                     && self.state.run.is_none()
-                    && (self.state.queue.is_empty() || self.draining())
+                    && (self.state.queue.is_empty() || self.draining() || self.state.waits())
             }
         }
     }
