@@ -32,6 +32,7 @@ mod analyze;
 mod auth;
 mod body;
 pub(crate) mod chat;
+pub(crate) mod composio;
 mod compress;
 mod docs;
 pub(crate) mod endpoint;
@@ -72,6 +73,8 @@ pub struct EdgeState {
     pub(crate) body_timeout: Duration,
     /// Bounds of requests.
     pub(crate) bounds: input::Bounds,
+    /// Where browsers may be sent back to.
+    pub(crate) redirects: composio::Redirects,
     /// Rules of answers that go on.
     pub(crate) streams: chat::StreamRules,
     /// What the server tells about itself.
@@ -95,6 +98,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         memories::endpoints(),
         analyze::endpoints(),
         chat::endpoints(),
+        composio::endpoints(),
         later::endpoints(),
         socket::endpoints(),
     ]

@@ -23,7 +23,6 @@ mod function;
 mod generation;
 mod metrics;
 mod outlet;
-mod permits;
 mod probe;
 mod shared;
 mod stream;

@@ -17,6 +17,11 @@ pub fn user() -> UserId {
     UserId::from_trusted(v7().hyphenated().to_string())
 }
 
+/// Mints the id of a request to an upstream, `q_…`.
+pub(crate) fn upstream_request() -> String {
+    format!("q_{}", v7().simple())
+}
+
 macro_rules! mint {
     ($(#[$doc:meta])* $name:ident -> $id:ident, $prefix:literal) => {
         $(#[$doc])*

@@ -6,6 +6,7 @@
 use super::{Config, value::Kind};
 
 mod auth;
+mod composio;
 mod connection;
 mod gemini;
 mod retention;
@@ -69,6 +70,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
         connection::SETTINGS,
         gemini::SETTINGS,
         tools::SETTINGS,
+        composio::SETTINGS,
     ]
     .into_iter()
     .flatten()
