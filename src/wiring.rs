@@ -101,6 +101,7 @@ impl Wiring {
             awake: awake(&directory),
         })
         .await?;
+        tools.set_composio(Some(composio.clone()));
         Ok(Self {
             store,
             connections,
@@ -173,6 +174,8 @@ impl Wiring {
 
     /// Commits what is pending and closes the store.
     pub(crate) async fn close(&self) {
+        // Composio tells feeds, and sessions ask Composio: neither would ever end.
+        self.tools.set_composio(None);
         self.store.close().await;
     }
 }

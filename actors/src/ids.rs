@@ -18,7 +18,7 @@ pub fn user() -> UserId {
 }
 
 /// Mints the id of a request to an upstream, `q_…`.
-pub(crate) fn request() -> String {
+pub(crate) fn upstream_request() -> String {
     format!("q_{}", v7().simple())
 }
 

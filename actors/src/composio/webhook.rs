@@ -365,13 +365,11 @@ impl Service {
             }
         }
         all.sort();
-        let mut gone = Vec::new();
-        let mut seen = self.seen.borrow_mut();
-        for (at_ms, id) in all {
-            gone.extend(seen.add(id, at_ms));
-        }
-        drop(seen);
-        let gone: Vec<_> = gone.into_iter().map(|id| delete(EVENT, id)).collect();
+        let gone: Vec<_> = {
+            let mut seen = self.seen.borrow_mut();
+            let gone = all.into_iter().flat_map(|(at_ms, id)| seen.add(id, at_ms));
+            gone.map(|id| delete(EVENT, id)).collect()
+        };
         if !gone.is_empty()
             && let Err(error) = self.commit(gone).await
         {
