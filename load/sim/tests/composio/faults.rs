@@ -73,6 +73,20 @@ async fn an_answer_may_never_come_or_break() {
 }
 
 #[tokio::test]
+async fn a_tool_ends_its_work_for_a_client_that_has_gone() {
+    let sim = start(|_| {});
+    sim.connect("anna", "github").unwrap();
+    let asked = request(&sim, ISSUE, "k", &issue("[[slow 400]] x")).timeout(Duration::from_millis(100));
+    assert!(asked.send().await.unwrap_err().is_timeout());
+    let done = async {
+        while counts(&sim).is_empty() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), done).await.expect("the effect");
+}
+
+#[tokio::test]
 async fn a_limit_is_told_in_three_ways() {
     let sim = start(|_| {});
     for (word, after, limits, code) in [
