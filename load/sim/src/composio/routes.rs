@@ -26,6 +26,7 @@ use super::triggers;
 use super::uploads;
 use super::webhooks;
 use crate::directive::{self, Word};
+use crate::random;
 use crate::record::{RecordedRequest, Ticket};
 
 /// Largest request body.
@@ -174,6 +175,11 @@ impl Exchange {
                 }
             }
         };
+        let chance = random::mix(self.config.seed ^ random::mix(self.ticket.id()));
+        let kind = random::pick(&self.config.fault_kinds, chance);
+        if let Some(kind) = kind.filter(|_| executes && random::unit(chance) < self.config.fault_rate) {
+            apply(&directive::parse_list(kind), "");
+        }
         for text in texts {
             apply(&directive::in_text(text), text);
         }

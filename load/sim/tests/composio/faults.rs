@@ -153,3 +153,20 @@ async fn a_script_meets_the_requests_that_fit() {
         "a scripted result counts, a fault before does not"
     );
 }
+
+#[tokio::test]
+async fn chance_meets_the_same_executions_for_the_same_seed() {
+    let mut runs = Vec::new();
+    for rate in [0.5, 0.5, 0.0, 1.0] {
+        let sim = start(|config| (config.fault_rate, config.fault_kinds) = (rate, vec!["503".to_owned()]));
+        sim.connect("anna", "github").unwrap();
+        let mut seen = Vec::new();
+        for _ in 0..20 {
+            seen.push(execute(&sim, ISSUE, "k", &issue("x")).await.0);
+        }
+        runs.push(seen);
+    }
+    assert_eq!(runs[0], runs[1]);
+    assert!(runs[0].contains(&200) && runs[0].contains(&503), "{:?}", runs[0]);
+    assert_eq!((&runs[2], &runs[3]), (&vec![200; 20], &vec![503; 20]));
+}
