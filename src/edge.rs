@@ -41,6 +41,7 @@ pub(crate) mod health;
 mod input;
 mod later;
 pub(crate) mod limits;
+mod memories;
 pub(crate) mod openapi;
 mod peer;
 pub(crate) mod request;
@@ -91,6 +92,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         health::endpoints(),
         auth::endpoints(),
         users::endpoints(),
+        memories::endpoints(),
         analyze::endpoints(),
         chat::endpoints(),
         later::endpoints(),

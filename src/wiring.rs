@@ -16,6 +16,7 @@ use kronos_actors::{
         StoreError,
         service::{self, StoreRef, StoreService},
     },
+    tools::ToolsRef,
 };
 use kronos_protocol::server::ServerInfo;
 use kronos_sim::{GeminiSim, SimConfig, SimHandle};
@@ -34,6 +35,8 @@ pub(crate) struct Wiring {
     pub(crate) connections: ConnectionsRef,
     /// The sessions.
     pub(crate) directory: DirectoryRef,
+    /// What runs may work with.
+    pub(crate) tools: ToolsRef,
     gemini: Arc<GeminiShared>,
     /// Ends with this.
     _simulator: Option<SimHandle>,
@@ -63,10 +66,12 @@ impl Wiring {
         };
         let gemini = GeminiShared::new(config.gemini.clone(), clock.clone())?;
         let store = open_store(config, clock).await?;
+        let tools = ToolsRef::new(store.clone(), clock.clone(), Arc::new(config.tools.clone()));
         let directory = DirectoryRef::new(
             config.session.clone(),
             store.clone(),
             Arc::clone(&gemini),
+            tools.clone(),
             clock.clone(),
         );
         directory.load_parked().await?;
@@ -75,6 +80,7 @@ impl Wiring {
             store,
             connections,
             directory,
+            tools,
             gemini,
             _simulator: simulator,
         })

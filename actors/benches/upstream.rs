@@ -99,6 +99,7 @@ fn request() -> Option<GenerateRequest> {
         user: "u_1".try_into().ok()?,
         model: None,
         system_prompt: None,
+        notes: None,
         contents: vec![Content {
             role: Role::User,
             parts: vec![serde_json::json!({"text": "Hi"})],
@@ -107,6 +108,8 @@ fn request() -> Option<GenerateRequest> {
         max_tokens: None,
         deadline: Clock::default().instant() + Duration::from_secs(600),
         response_schema: None,
+        functions: Arc::default(),
+        calling: kronos_actors::gemini::Calling::Auto,
     })
 }
 

@@ -16,20 +16,25 @@ use tokio_util::sync::CancellationToken;
 
 mod answer;
 mod client;
+mod declare;
 mod exchange;
 mod failure;
 mod finish;
+mod function;
 mod generation;
+mod history;
 mod metrics;
 mod outlet;
 mod permits;
 mod probe;
+mod schema;
 mod shared;
 mod stream;
 mod typed;
 mod wire;
 
 pub use client::GeminiConfigError;
+pub use function::{Calling, Function, FunctionCall, calls_of, function_response};
 pub use probe::{GeminiProbe, Probed};
 pub use shared::{GeminiHealth, GeminiShared, GeminiStatus};
 pub use typed::{MALFORMED, TypedRequest};
@@ -54,6 +59,8 @@ pub struct GenerateRequest {
     pub model: Option<String>,
     /// `None`: the configured system prompt, if any.
     pub system_prompt: Option<String>,
+    /// What the model is told after the system prompt.
+    pub notes: Option<String>,
     /// The turns so far, oldest first; the last one is the user's. Each is a Gemini `Content` whose parts are raw JSON.
     pub contents: Vec<Content>,
     /// 0..2; `None`: the configured one, if any.
@@ -64,6 +71,10 @@ pub struct GenerateRequest {
     pub deadline: std::time::Instant,
     /// The JSON schema that the answer is to have; `None`: free text.
     pub response_schema: Option<Arc<Value>>,
+    /// What the model may call; empty: nothing is declared.
+    pub functions: Arc<[Function]>,
+    /// Whether it may or must call.
+    pub calling: Calling,
 }
 
 /// One turn as Gemini reads it.
@@ -141,6 +152,12 @@ pub enum Progress {
         /// The text.
         text: String,
     },
+    /// The model asks for a call. Comes as soon as it was read, whole, in its order with the text; several may come in one
+    /// answer, each once.
+    ///
+    /// It is news, not yet an order: an answer that was cut off at the token bound, or that fails, makes no calls. What is
+    /// to be called is what [`calls_of`] finds in [`Finished::parts`].
+    Call(FunctionCall),
     /// The answer is complete.
     Finished(Finished),
     /// The generation failed; what was shown stays.
@@ -156,7 +173,7 @@ pub struct Finished {
     pub truncated: bool,
     /// Tokens used.
     pub usage: Usage,
-    /// The model's parts to send back in later turns: consecutive unsigned text merged, signed parts as they came.
+    /// The model's parts to send back in later turns: consecutive unsigned text merged, calls and signed parts as they came.
     pub parts: Vec<Value>,
     /// What Gemini called the model.
     pub model: String,

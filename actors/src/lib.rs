@@ -50,4 +50,5 @@ pub mod retention;
 pub mod session;
 pub mod store;
 pub mod supervisor;
+pub mod tools;
 pub mod upstream;

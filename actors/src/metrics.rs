@@ -137,6 +137,8 @@ metrics! {
         "Tokens of all requests: prompt (cached ones included), cached, answer, thoughts.";
     GEMINI_RETRIES = "kronos_gemini_retries_total", Counter, Count, ["reason"],
         "Attempts that were repeated, by the code of the failure.";
+    GEMINI_FUNCTIONS_LEFT_OUT = "kronos_gemini_functions_left_out_total", Counter, Count, ["reason"],
+        "Functions that were not declared to the model: name, property, twice, bound, or refused by it.";
     GEMINI_RETRY_BUDGET = "kronos_gemini_retry_budget", Gauge, Count, [],
         "Attempts after the first that could be paid for now: successes add to it, each such attempt takes one.";
     GEMINI_LIMIT = "kronos_gemini_concurrency_limit", Gauge, Count, [],
@@ -147,6 +149,12 @@ metrics! {
         "Generations that hold a permit.";
     GEMINI_WAITING = "kronos_gemini_waiting", Gauge, Count, [],
         "Generations that wait for a permit.";
+    TOOL_CALLS = "kronos_tool_calls_total", Counter, Count, ["source", "outcome"],
+        "Calls of tools that ended, by source (kronos, composio): done, failed, not_connected, unknown, abandoned.";
+    TOOL_DURATION = "kronos_tool_call_duration_seconds", Histogram, Seconds, ["source"],
+        "Time of a call of a tool, of those that ended.";
+    TOOL_OFFERS = "kronos_tool_offers_total", Counter, Count, ["result"],
+        "Offers of tools to runs: whole, or partial when some could not be had (in time).";
 }
 
 /// Names of the bounds whose refusals are counted: the values of the label of [`REFUSALS`].
@@ -162,6 +170,7 @@ pub const BOUNDS: &[&str] = &[
     "event_streams",
     "event_streams_per_user",
     "frame_bytes",
+    "gemini_functions",
     "gemini_retry_budget",
     "gemini_waiting",
     "import_chars",
@@ -169,6 +178,8 @@ pub const BOUNDS: &[&str] = &[
     "inbox_messages",
     "jwks_bytes",
     "max_tickets",
+    "memories",
+    "memory_chars",
     "message_chars",
     "password_waiting",
     "pending_commands",
@@ -180,6 +191,7 @@ pub const BOUNDS: &[&str] = &[
     "session_attachments",
     "session_mailbox",
     "store_pending_bytes",
+    "tool_offer_timeout",
 ];
 
 /// Counts a refusal, if `bound` is one of [`BOUNDS`]. Refusals are rare: the handle is looked up each time.

@@ -18,7 +18,7 @@ pub use command::{
     Answer, Cancel, ClientInfo, Detach, Edit, Hello, Regenerate, Resume, RunOptions, Send, SendMode, TokenUpdate,
     Typing, Unqueue,
 };
-pub use settings::{SessionSettings, Settings, ToolPolicy};
+pub use settings::{SessionSettings, Settings, ToolPolicy, ToolRule};
 
 /// A frame from a client: an object with `op`, `ref`, and the command's fields beside them.
 #[derive(Debug, Clone, PartialEq)]

@@ -114,12 +114,16 @@ words! {
         StreamBroken = "stream_broken",
         /// The provider ended normally without text or calls.
         EmptyAnswer = "empty_answer",
+        /// The model called functions in a way that cannot be read or was not offered, and did not mend it.
+        MalformedCall = "malformed_call",
         /// The server had no permit for the run in time.
         Overloaded = "overloaded",
         /// The run took longer than a run may.
         Deadline = "deadline",
         /// A bug of the server.
         Internal = "internal",
+        /// The turn took more steps than a turn may.
+        TooManySteps = "too_many_steps",
         /// Not an end: the answer broke off and goes on in a new request.
         Continuation = "continuation",
     }
@@ -136,11 +140,14 @@ impl RunErrorCode {
             | Self::UpstreamTimeout
             | Self::StreamBroken
             | Self::EmptyAnswer
+            | Self::MalformedCall
             | Self::Overloaded
             | Self::Deadline
             | Self::Internal
             | Self::Continuation => true,
-            Self::Blocked | Self::UpstreamError | Self::UpstreamAuth | Self::NotConfigured => false,
+            Self::Blocked | Self::TooManySteps | Self::UpstreamError | Self::UpstreamAuth | Self::NotConfigured => {
+                false
+            }
         }
     }
 }

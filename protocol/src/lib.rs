@@ -39,7 +39,8 @@ pub mod version;
 
 pub use client::{
     Answer, Attach, AttachTarget, Cancel, ClientFrame, ClientInfo, Command, Detach, Edit, FrameError, Hello, Op,
-    Regenerate, Resume, RunOptions, SendMode, SessionSettings, Settings, TokenUpdate, ToolPolicy, Typing, Unqueue,
+    Regenerate, Resume, RunOptions, SendMode, SessionSettings, Settings, TokenUpdate, ToolPolicy, ToolRule, Typing,
+    Unqueue,
 };
 pub use close::{CloseCode, CloseReason};
 pub use codec::{Codec, DecodeError, EncodeError};

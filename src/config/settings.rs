@@ -12,6 +12,7 @@ mod retention;
 mod server;
 mod session;
 mod store;
+mod tools;
 
 /// One setting.
 pub(crate) struct Setting {
@@ -67,6 +68,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
         retention::SETTINGS,
         connection::SETTINGS,
         gemini::SETTINGS,
+        tools::SETTINGS,
     ]
     .into_iter()
     .flatten()

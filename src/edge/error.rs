@@ -359,6 +359,8 @@ pub fn from_run(error: &TurnError) -> ApiError {
         | RunErrorCode::UpstreamAuth
         | RunErrorCode::StreamBroken
         | RunErrorCode::EmptyAnswer
+        | RunErrorCode::MalformedCall
+        | RunErrorCode::TooManySteps
         | RunErrorCode::Continuation
         | RunErrorCode::Blocked => ErrorCode::Upstream,
         RunErrorCode::NotConfigured => ErrorCode::NotConfigured,

@@ -706,6 +706,8 @@ fn submit_of(id: &str) -> Submit {
         content: UserContent::Text(format!("text of {id}")),
         mode: SendMode::Queue,
         run: RunOptions::default(),
+        context: None,
+        client_tools: Vec::new(),
     }
 }
 

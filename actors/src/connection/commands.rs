@@ -19,8 +19,9 @@ use super::{
     rate::Verdict,
 };
 use crate::{
+    ids,
     principal::Principal,
-    session::message::{AttachmentId, SessionCommand, SessionError, SessionReply, Submit},
+    session::message::{self, AttachmentId, SessionCommand, SessionError, SessionReply, Submit},
 };
 
 /// What a client waits when it is over a bound of its connection.
@@ -74,10 +75,34 @@ impl Connection {
                 self.dispatch(&cancel.session, origin, SessionCommand::Cancel { run: cancel.run }, ctx);
             }
             Command::Typing(typing) => self.typing(&typing, origin, ctx),
-            Command::Resume(resume) => self.unsupported(&resume.session, origin, ctx),
-            Command::Edit(edit) => self.unsupported(&edit.session, origin, ctx),
-            Command::Regenerate(regenerate) => self.unsupported(&regenerate.session, origin, ctx),
-            Command::Settings(settings) => self.unsupported(&settings.session, origin, ctx),
+            Command::Resume(resume) => {
+                let answers = message::Resume {
+                    answers: resume.answers.into_iter().map(Into::into).collect(),
+                    results: Vec::new(),
+                    all: false,
+                    by: message::AnsweredBy {
+                        user: Some(principal.user.clone()),
+                        connection: Some(self.id.clone()),
+                        device: self.client.as_ref().map(|client| client.name.to_string()),
+                    },
+                };
+                self.dispatch(&resume.session, origin, SessionCommand::Resume(answers), ctx);
+            }
+            Command::Edit(edit) => {
+                let change = message::Edit {
+                    message: edit.message,
+                    submit: Submit::new(ids::user_message(), edit.content),
+                };
+                self.dispatch(&edit.session, origin, SessionCommand::Edit(change), ctx);
+            }
+            Command::Regenerate(again) => {
+                let command = SessionCommand::Regenerate { message: again.message };
+                self.dispatch(&again.session, origin, command, ctx);
+            }
+            Command::Settings(change) => {
+                let command = SessionCommand::Configure(Box::new(change.settings));
+                self.dispatch(&change.session, origin, command, ctx);
+            }
         }
     }
 
@@ -162,11 +187,6 @@ impl Connection {
         }
     }
 
-    fn unsupported(&mut self, session: &SessionId, origin: Origin, ctx: &mut Ctx) {
-        let error = SessionError::new(ErrorCode::Unsupported, "this server does not do that yet");
-        self.settle(session, origin, Err(error), ctx);
-    }
-
     fn submit(&mut self, send: Send, origin: Origin, ctx: &mut Ctx) {
         let Send {
             session,
@@ -179,7 +199,11 @@ impl Connection {
         self.dispatch(
             &session,
             origin,
-            SessionCommand::Submit(Submit { id, content, mode, run }),
+            SessionCommand::Submit(Submit {
+                mode,
+                run,
+                ..Submit::new(id, content)
+            }),
             ctx,
         );
     }

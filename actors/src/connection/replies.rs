@@ -4,7 +4,7 @@ use actix::{ActorFutureExt, AsyncContext, Handler, WrapFuture};
 use kronos_protocol::{
     client::Op,
     ids::{Ref, SessionId},
-    server::{Attached, Cancelled, OkBody, Sent},
+    server::{Attached, Cancelled, OkBody, Sent, SettingsReply},
 };
 
 use super::{
@@ -166,7 +166,9 @@ fn body(reply: SessionReply) -> Option<OkBody> {
             }
             .into(),
         ),
-        SessionReply::Attached(message::Attached { .. }) | SessionReply::View(_) => None,
+        SessionReply::Resumed { seq, run, .. } => Some(Sent { run, ..Sent::new(seq) }.into()),
+        SessionReply::Settings(settings) => Some(SettingsReply::new(*settings).into()),
+        SessionReply::Attached(message::Attached { .. }) | SessionReply::View(_) | SessionReply::Run(_) => None,
     }
 }
 

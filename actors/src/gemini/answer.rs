@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 use super::failure::Failure;
 use super::finish::{self, Ending};
 use super::wire::{Chunk, FUNCTION_CALL, Part, SIGNATURE};
-use super::{Finished, Progress, Usage};
+use super::{Finished, FunctionCall, Progress, Usage};
+
+/// What a call that waits counts for: arguments have a few hundred bytes.
+const CALL_BYTES: usize = 512;
 
 /// The answer of one attempt so far.
 #[derive(Debug, Default)]
@@ -24,7 +27,7 @@ pub(crate) struct Answer {
     has_content: bool,
     /// What to show, and was not taken yet: neighbours of a kind are one.
     outbox: VecDeque<Progress>,
-    /// Bytes of text in it.
+    /// Bytes of text in it, and what calls count for.
     waiting_bytes: usize,
 }
 
@@ -59,9 +62,12 @@ impl Answer {
     /// Takes out the next thing to show: everything of its kind that came since the last time.
     pub(crate) fn next_shown(&mut self) -> Option<Progress> {
         let next = self.outbox.pop_front()?;
-        if let Progress::Delta { text, .. } | Progress::Thought { text } = &next {
-            self.waiting_bytes = self.waiting_bytes.saturating_sub(text.len());
-        }
+        let bytes = match &next {
+            Progress::Delta { text, .. } | Progress::Thought { text } => text.len(),
+            Progress::Call(_) => CALL_BYTES,
+            _ => 0,
+        };
+        self.waiting_bytes = self.waiting_bytes.saturating_sub(bytes);
         Some(next)
     }
 
@@ -153,20 +159,34 @@ impl Answer {
                 self.show_thought(text);
             }
             if part.other.contains_key(SIGNATURE) {
-                self.keep(part.into_value());
+                let _new = self.keep(part.into_value());
             }
             return;
         }
-        if !part.other.is_empty() {
+        if part.other.contains_key(FUNCTION_CALL) {
+            self.take_call(part.into_value());
+        } else if !part.other.is_empty() {
             self.has_content |= shown.is_some() || part.other.keys().any(|key| key != SIGNATURE);
             if let Some(text) = shown {
                 self.show(text.to_owned(), usage);
             }
-            self.keep(part.into_value());
+            let _new = self.keep(part.into_value());
         } else if let Some(text) = part.text.filter(|text| !text.is_empty()) {
             self.has_content = true;
             self.text.push_str(&text);
             self.show(text, usage);
+        }
+    }
+
+    /// Announces and keeps a call. One that names no function is none.
+    fn take_call(&mut self, part: Value) {
+        let Some(call) = FunctionCall::of_part(&part) else {
+            return;
+        };
+        self.has_content = true;
+        if self.keep(part) {
+            self.waiting_bytes += CALL_BYTES;
+            self.outbox.push_back(Progress::Call(call));
         }
     }
 
@@ -193,18 +213,19 @@ impl Answer {
         }
     }
 
-    /// Keeps a part as it came. Of a call that is repeated, the signed one counts.
-    fn keep(&mut self, part: Value) {
+    /// Keeps a part as it came; says whether it is new. Of a call that is repeated, the signed one counts.
+    fn keep(&mut self, part: Value) -> bool {
         let id = part[FUNCTION_CALL]["id"].as_str();
         let same = |kept: &&mut Value| id.is_some() && kept[FUNCTION_CALL]["id"].as_str() == id;
         if let Some(kept) = self.parts.iter_mut().find(same) {
             if kept.get(SIGNATURE).is_none() {
                 *kept = part;
             }
-            return;
+            return false;
         }
         self.close_text();
         self.parts.push(part);
+        true
     }
 
     fn close_text(&mut self) {
@@ -245,6 +266,7 @@ mod tests {
         let shown = std::iter::from_fn(next).map(|progress| match progress {
             Progress::Thought { text } => format!("thought {text}"),
             Progress::Delta { text, .. } => text,
+            Progress::Call(call) => format!("call {}", call.name),
             other => panic!("{other:?}"),
         });
         shown.collect()

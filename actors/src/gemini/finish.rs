@@ -37,7 +37,7 @@ pub(crate) fn ending(reason: &str) -> Ending {
         }
         "LANGUAGE" => blocked("The AI model does not support this language."),
         "MALFORMED_FUNCTION_CALL" | "UNEXPECTED_TOOL_CALL" | "TOO_MANY_TOOL_CALLS" => {
-            Failure::new(RunErrorCode::UpstreamError, TOOLS).retry(Retry::Once)
+            Failure::new(RunErrorCode::MalformedCall, TOOLS).retry(Retry::Otherwise)
         }
         // Our history lost a signature: a bug, and no retry mends it.
         "MISSING_THOUGHT_SIGNATURE" => Failure {
@@ -117,9 +117,9 @@ mod tests {
             ("OTHER", UpstreamError, Retry::Once),
             ("FINISH_REASON_UNSPECIFIED", UpstreamError, Retry::Once),
             ("MALFORMED_RESPONSE", UpstreamError, Retry::Once),
-            ("MALFORMED_FUNCTION_CALL", UpstreamError, Retry::Once),
-            ("UNEXPECTED_TOOL_CALL", UpstreamError, Retry::Once),
-            ("TOO_MANY_TOOL_CALLS", UpstreamError, Retry::Once),
+            ("MALFORMED_FUNCTION_CALL", MalformedCall, Retry::Otherwise),
+            ("UNEXPECTED_TOOL_CALL", MalformedCall, Retry::Otherwise),
+            ("TOO_MANY_TOOL_CALLS", MalformedCall, Retry::Otherwise),
             ("NO_IMAGE", UpstreamError, Retry::Once),
             ("SOMETHING_NEW_OF_2027", UpstreamError, Retry::Once),
             ("MISSING_THOUGHT_SIGNATURE", Internal, Retry::Never),

@@ -74,6 +74,7 @@ fn request(model: Option<&str>) -> GenerateRequest {
         user: "u_1".try_into().unwrap(),
         model: model.map(str::to_owned),
         system_prompt: None,
+        notes: None,
         contents: vec![Content {
             role: Role::User,
             parts: vec![serde_json::json!({"text": "[[tokens 400]] hi"})],
@@ -82,6 +83,8 @@ fn request(model: Option<&str>) -> GenerateRequest {
         max_tokens: None,
         deadline: Clock::default().instant() + Duration::from_secs(600),
         response_schema: None,
+        functions: std::sync::Arc::default(),
+        calling: crate::gemini::Calling::Auto,
     }
 }
 

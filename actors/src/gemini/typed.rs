@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::failure::Failure;
-use super::{Content, Failed, Finished, GeminiRef, GenerateRequest, GenerationEvent, Progress, Role, Usage};
+use super::{Calling, Content, Failed, Finished, GeminiRef, GenerateRequest, GenerationEvent, Progress, Role, Usage};
 use crate::ids;
 
 /// `reason` of a failure: the model's answers did not have the shape.
@@ -64,16 +64,19 @@ impl GeminiRef {
             done: Some(done),
         };
         let generate = GenerateRequest {
-            run: ids::run(),
+            run: ids::detached_run(),
             session: ids::session(),
             user: request.user.clone(),
             model: None,
             system_prompt: Some(request.instruction.clone()),
+            notes: None,
             contents,
             temperature: None,
             max_tokens: None,
             deadline: request.deadline,
             response_schema: Some(Arc::clone(&request.schema)),
+            functions: Arc::default(),
+            calling: Calling::Auto,
         };
         let _going = self.generate(generate, collector.start().recipient())?;
         let internal = || Failure::internal().into_failed(Usage::default(), 0);
@@ -122,9 +125,11 @@ impl Handler<GenerationEvent> for Collector {
     fn handle(&mut self, event: GenerationEvent, ctx: &mut Self::Context) {
         let result = match event.progress {
             Progress::Delta { text, .. } => return self.text.push_str(&text),
-            Progress::Waiting | Progress::Started { .. } | Progress::Retrying { .. } | Progress::Thought { .. } => {
-                return;
-            }
+            Progress::Waiting
+            | Progress::Started { .. }
+            | Progress::Retrying { .. }
+            | Progress::Thought { .. }
+            | Progress::Call(_) => return,
             Progress::Finished(finished) => Ok(Answer {
                 text: std::mem::take(&mut self.text),
                 finished,

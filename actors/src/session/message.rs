@@ -10,10 +10,11 @@ use kronos_protocol::{
     entry::LogEntry,
     error::ErrorCode,
     event::{TextRole, TokenUsage},
-    ids::{ConnectionId, EpochId, MessageId, RunId, SessionId},
-    message::{Message as ChatMessage, UserContent},
+    ids::{ConnectionId, EpochId, InterruptId, MessageId, RunId, SessionId, UserId},
+    message::{Interrupt, Message as ChatMessage, ResumeAnswer, ResumeStatus, Tool as ClientTool, UserContent},
     position::{Cursor, Seq},
 };
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::{clock::Millis, principal::Principal, store::SessionMeta};
@@ -74,6 +75,36 @@ pub enum SessionCommand {
     Rename {
         /// 1 to `title_chars` characters.
         title: String,
+    },
+    /// Answers questions that a run ended with. Answer when durable: [`SessionReply::Resumed`]; `conflict` (details:
+    /// [`Verdict`]) when one was answered already, `not_found` for one that was never asked, `validation` for a payload that
+    /// does not fit.
+    Resume(Resume),
+    /// Says something else in place of an earlier message, and runs from there; what followed stays as a branch. A run that is
+    /// active is stopped. Answer when durable: [`SessionReply::Sent`].
+    Edit(Edit),
+    /// Answers an earlier message again; what followed stays as a branch. A run that is active is stopped. Answer when durable:
+    /// [`SessionReply::Sent`].
+    Regenerate {
+        /// The message to answer, or the answer to replace; `None`: the last.
+        message: Option<MessageId>,
+    },
+    /// Changes settings: what is absent stays. Answer when durable: [`SessionReply::Settings`].
+    Configure(Box<SessionSettings>),
+    /// Goes on in another branch. Answer when durable: [`SessionReply::Done`].
+    SelectBranch {
+        /// The branch.
+        branch: String,
+    },
+    /// Reads what became of a run. Answer: [`SessionReply::Run`]; `not_found` for one that is not (any more) known.
+    Run {
+        /// The run.
+        run: RunId,
+    },
+    /// The user has an account of this toolkit now: whatever waited for it goes on. Answer: [`SessionReply::Done`].
+    Connected {
+        /// The toolkit.
+        toolkit: String,
     },
     /// Reads a page of the conversation. Answer: [`SessionReply::View`]; `not_found` for a message that is not in it.
     View(Page),
@@ -140,6 +171,81 @@ pub struct Submit {
     pub mode: SendMode,
     /// Options of the run it starts.
     pub run: RunOptions,
+    /// What the model is to know beside the conversation, in this turn only.
+    pub context: Option<String>,
+    /// Tools that the client runs itself.
+    pub client_tools: Vec<ClientTool>,
+}
+
+impl Submit {
+    /// A message with everything else as usual.
+    #[must_use]
+    pub fn new(id: MessageId, content: UserContent) -> Self {
+        Self {
+            id,
+            content,
+            mode: SendMode::default(),
+            run: RunOptions::default(),
+            context: None,
+            client_tools: Vec::new(),
+        }
+    }
+}
+
+/// Answers to questions.
+#[derive(Debug, Clone)]
+pub struct Resume {
+    /// The answers: questions ([`Interrupt`](kronos_protocol::message::Interrupt)) by id.
+    pub answers: Vec<ResumeAnswer>,
+    /// Results of calls that the client ran itself, by call.
+    pub results: Vec<(String, UserContent)>,
+    /// Refuse unless every open question is answered, as AG-UI has it.
+    pub all: bool,
+    /// Who answers.
+    pub by: AnsweredBy,
+}
+
+/// Who answered a question.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AnsweredBy {
+    /// The user; absent: nobody (a deadline, a connection that was made).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<UserId>,
+    /// The websocket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<ConnectionId>,
+    /// The client program, or `rest`, `deadline`, `connection`, `message`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+}
+
+/// What became of a question: in `details` of the `conflict` that a later answer gets, and in `kronos.interrupt_answered`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Verdict {
+    /// The question.
+    pub interrupt_id: InterruptId,
+    /// The call it was about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_call_id: Option<String>,
+    /// Whether it was answered.
+    pub status: ResumeStatus,
+    /// In one word: `approved`, `rejected`, `retry`, `skip`, `result`, `connected`, `cancelled`, `expired`, `superseded`.
+    pub verdict: String,
+    /// Who answered.
+    pub answered_by: AnsweredBy,
+    /// When, in milliseconds since the Unix epoch.
+    pub at_ms: Millis,
+}
+
+/// Another text for an earlier message.
+#[derive(Debug, Clone)]
+pub struct Edit {
+    /// The message to change.
+    pub message: MessageId,
+    /// What it says now, with the new message's id.
+    pub submit: Submit,
 }
 
 /// A conversation that was held elsewhere, and the message that is to be answered here.
@@ -216,8 +322,85 @@ pub enum SessionReply {
         /// Tokens used until then.
         usage: Option<TokenUsage>,
     },
+    /// The answers are taken.
+    Resumed {
+        /// Seq of the event that took the last of them.
+        seq: Seq,
+        /// The run that goes on; `None`: other questions are open still.
+        run: Option<RunId>,
+        /// The questions that are open still.
+        open: Vec<InterruptId>,
+    },
+    /// The settings as they are now.
+    Settings(Box<SessionSettings>),
+    /// A run.
+    Run(Box<RunView>),
     /// The conversation.
     View(Box<View>),
+}
+
+/// What became of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunView {
+    /// The run.
+    pub run: RunId,
+    /// Its session.
+    pub session: SessionId,
+    /// The message that its turn answers.
+    pub message: MessageId,
+    /// Where it stands.
+    pub status: RunStatus,
+    /// When it began, in milliseconds since the Unix epoch.
+    pub started_ms: Millis,
+    /// When it ended.
+    pub ended_ms: Option<Millis>,
+    /// Steps it has taken.
+    pub steps: u32,
+    /// Tokens it used.
+    pub usage: Vec<TokenUsage>,
+    /// Code and text of what it failed with.
+    pub error: Option<(String, String)>,
+    /// Calls of the turn that this run made or goes on with.
+    pub calls: Vec<CallView>,
+    /// Open questions, when it waits for answers.
+    pub interrupts: Vec<Interrupt>,
+    /// The run that went on after this one was interrupted or answered.
+    pub next: Option<RunId>,
+}
+
+/// Where a run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunStatus {
+    /// It works.
+    Running,
+    /// It ended with questions that are open.
+    Waiting,
+    /// It ended with questions, which were answered since.
+    Answered,
+    /// It is done.
+    Succeeded,
+    /// It failed.
+    Failed,
+    /// Somebody stopped it.
+    Cancelled,
+}
+
+/// One call of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CallView {
+    /// The call.
+    pub id: String,
+    /// The tool.
+    pub tool: String,
+    /// Its toolkit, once known.
+    pub toolkit: Option<String>,
+    /// The arguments as JSON text.
+    pub arguments: String,
+    /// `announced`, `waiting`, `running`, `done`, `failed`, `rejected`, `unknown`, …
+    pub status: String,
+    /// What it returned (cut when large), once it has.
+    pub result: Option<String>,
 }
 
 /// A cursor that stands.

@@ -94,7 +94,13 @@ fn directory_over(config: SessionConfig, store: StoreRef) -> (DirectoryRef, SimH
         api_key: Some("key".into()),
         ..GeminiConfig::default()
     };
-    let directory = DirectoryRef::new(config, store, GeminiShared::new(gemini, clock.clone()).unwrap(), clock);
+    let directory = DirectoryRef::new(
+        config,
+        store.clone(),
+        GeminiShared::new(gemini, clock.clone()).unwrap(),
+        ToolsRef::new(store, clock.clone(), Arc::default()),
+        clock,
+    );
     directory.join();
     (directory, sim)
 }
@@ -105,6 +111,8 @@ async fn say(session: &SessionRef, id: &str, text: &str) {
         content: UserContent::Text(text.to_owned()),
         mode: kronos_protocol::SendMode::Queue,
         run: kronos_protocol::RunOptions::default(),
+        context: None,
+        client_tools: Vec::new(),
     };
     ask(session, &ann(), SessionCommand::Submit(submit)).await.unwrap();
 }
@@ -338,8 +346,9 @@ async fn a_parked_session_stays_so_over_a_restart_until_it_is_unparked() {
     }
     let restarted = DirectoryRef::new(
         config,
-        store,
+        store.clone(),
         GeminiShared::new(GeminiConfig::default(), Clock::default()).unwrap(),
+        ToolsRef::new(store, Clock::default(), Arc::default()),
         Clock::default(),
     );
     while restarted.load_parked().await.unwrap() == 0 {
@@ -477,6 +486,8 @@ async fn a_panic_on_the_way_to_the_model_ends_the_run_as_internal_and_the_next_t
             content: UserContent::Text("hi".to_owned()),
             mode: kronos_protocol::SendMode::Queue,
             run,
+            context: None,
+            client_tools: Vec::new(),
         };
         ask(&session, &ann(), SessionCommand::Submit(submit)).await.unwrap();
         let before = seen.len();
@@ -513,6 +524,8 @@ async fn a_prepared_conversation_is_stored_with_its_history_or_not_at_all() {
             content: UserContent::Text("[[tokens 3]] hi".to_owned()),
             mode: kronos_protocol::SendMode::Queue,
             run: kronos_protocol::RunOptions::default(),
+            context: None,
+            client_tools: Vec::new(),
         };
         SessionCommand::Import(Import {
             history: vec![past],

@@ -101,6 +101,7 @@ pub(crate) fn request(text: &str) -> GenerateRequest {
         user: "u_1".try_into().unwrap(),
         model: None,
         system_prompt: None,
+        notes: None,
         contents: vec![Content {
             role: Role::User,
             parts: vec![json!({"text": text})],
@@ -109,6 +110,8 @@ pub(crate) fn request(text: &str) -> GenerateRequest {
         max_tokens: None,
         deadline: Clock::default().instant() + Duration::from_secs(600),
         response_schema: None,
+        functions: Arc::default(),
+        calling: kronos_actors::gemini::Calling::Auto,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Settings of a session, and the command that changes them.
 
+use std::collections::BTreeMap;
+
 use serde::de::{Deserialize, Deserializer, MapAccess};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
@@ -21,6 +23,18 @@ words! {
     }
 }
 
+words! {
+    /// What happens to calls of one tool, whatever the policy says.
+    pub enum ToolRule: "a rule for a tool" {
+        /// They run.
+        Auto = "auto",
+        /// They wait for a person.
+        Ask = "ask",
+        /// They are refused, and the tool is not offered.
+        Deny = "deny",
+    }
+}
+
 wire_struct! {
     /// Settings of a session. In a command what is absent stays as it is; null is refused.
     #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,6 +50,10 @@ wire_struct! {
             toolkits: Vec<String> = "toolkits",
             /// The system prompt.
             system_prompt: String = "system_prompt",
+            /// Rules for single tools, by name; a change names all of them.
+            tool_rules: BTreeMap<String, ToolRule> = "tool_rules",
+            /// The branch of the conversation that is shown and goes on.
+            branch: String = "branch",
         }
     }
 }
@@ -69,6 +87,8 @@ wire_struct! {
             tool_policy: ToolPolicy = "tool_policy",
             toolkits: Vec<String> = "toolkits",
             system_prompt: String = "system_prompt",
+            tool_rules: BTreeMap<String, ToolRule> = "tool_rules",
+            branch: String = "branch",
         }
     }
 }
@@ -81,6 +101,8 @@ impl From<Settings> for SettingsFields {
             tool_policy,
             toolkits,
             system_prompt,
+            tool_rules,
+            branch,
         } = command.settings;
         Self {
             title,
@@ -88,6 +110,8 @@ impl From<Settings> for SettingsFields {
             tool_policy,
             toolkits,
             system_prompt,
+            tool_rules,
+            branch,
             ..Self::new(command.session)
         }
     }
@@ -104,6 +128,8 @@ impl FromFields for Settings {
             tool_policy,
             toolkits,
             system_prompt,
+            tool_rules,
+            branch,
         } = SettingsFields::read(map)?;
         Ok(Self {
             session,
@@ -113,6 +139,8 @@ impl FromFields for Settings {
                 tool_policy,
                 toolkits,
                 system_prompt,
+                tool_rules,
+                branch,
             },
         })
     }

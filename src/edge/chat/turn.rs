@@ -204,6 +204,8 @@ pub(super) fn submit(text: String, run: RunOptions) -> Submit {
         content: UserContent::Text(text),
         mode: SendMode::Queue,
         run,
+        context: None,
+        client_tools: Vec::new(),
     }
 }
 

@@ -83,6 +83,7 @@ ids!(
     UserId PLAIN,
     RunId PLAIN,
     MessageId FREE,
+    MemoryId PLAIN,
 );
 
 /// What a reader accepts.

@@ -89,6 +89,8 @@ fn attach_new() -> Attach {
         tool_policy: Some(ToolPolicy::AskAll),
         toolkits: words(&["gmail"]),
         system_prompt: Some("Be brief.".to_owned()),
+        tool_rules: None,
+        branch: None,
     };
     Attach::new(AttachTarget::New {
         title: Some("Capitals".to_owned()),
