@@ -29,6 +29,42 @@ impl Durability {
     }
 }
 
+/// A place in the log of a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AbortAt {
+    /// What is done with the event there.
+    pub point: AbortPoint,
+    /// Its seq.
+    pub seq: kronos_protocol::position::Seq,
+}
+
+impl AbortAt {
+    /// Reads `submit:12`, `commit:12` or `leave:12`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (point, seq) = text.split_once(':')?;
+        let point = match point {
+            "submit" => AbortPoint::Submit,
+            "commit" => AbortPoint::Commit,
+            "leave" => AbortPoint::Leave,
+            _ => return None,
+        };
+        let seq = seq.parse().ok().filter(|seq| *seq > 0)?;
+        Some(Self { point, seq })
+    }
+}
+
+/// What is done with an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AbortPoint {
+    /// It is about to be handed to the store.
+    Submit,
+    /// It is durable, and nothing was done about it yet.
+    Commit,
+    /// It is durable, what it allows was done (calls left), and nobody was shown it yet.
+    Leave,
+}
+
 /// How sessions live: memory, runs, restarts.
 #[derive(Debug, Clone)]
 pub struct SessionConfig {
@@ -80,6 +116,8 @@ pub struct SessionConfig {
     pub hang_timeout: Duration,
     /// Commands that may wait in a session's mailbox. Default 64 (and one for each sender).
     pub mailbox: usize,
+    /// The process aborts at this place in the log of a conversation: for tests of what a crash leaves. Default nowhere.
+    pub abort_at: Option<AbortAt>,
     /// A message whose text has `[[panic]]` or `[[disorder]]` in it makes its session fail: for tests of the supervision. Default
     /// off.
     pub fault_injection: bool,
@@ -112,6 +150,7 @@ impl Default for SessionConfig {
             restart_window: Duration::from_secs(60),
             hang_timeout: Duration::from_secs(30),
             mailbox: 64,
+            abort_at: None,
             fault_injection: false,
         }
     }
