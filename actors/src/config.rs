@@ -2,7 +2,7 @@
 //!
 //! Values come in already parsed; the root configuration (environment, file, flags) is the edge's.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use kronos_protocol::limits;
 use secrecy::SecretString;
@@ -58,6 +58,20 @@ pub struct SessionConfig {
     pub run_deadline: Duration,
     /// Runs of one turn when crashes interrupt them; the last one stays interrupted. Default 3.
     pub max_run_attempts: u32,
+    /// Steps of one turn: answers of the model, each with its calls. In the last one it may make none. Default 25.
+    pub max_steps: u32,
+    /// Calls that the model may make at once. Default 16.
+    pub max_calls_per_step: usize,
+    /// How often in a turn the model is told that it made a call that cannot be made. Default 3.
+    pub max_call_mends: u32,
+    /// Bytes of a call's result (JSON text) that the model and clients read. Default 32 KiB.
+    pub tool_result_bytes: usize,
+    /// Bytes of a call's result that are stored when it is larger than that. Default 8 MiB.
+    pub stored_result_bytes: usize,
+    /// Time in which a person must answer a question. Default 24 h.
+    pub question_timeout: Duration,
+    /// Tokens of a conversation, about, that the model reads before the beginning is summed up. Default 200 000.
+    pub context_tokens: usize,
     /// Panics within `restart_window` before a session is parked. Default 5.
     pub max_restarts: u32,
     /// The window of `max_restarts`. Default 60 s.
@@ -87,12 +101,27 @@ impl Default for SessionConfig {
             import_chars: 500_000,
             run_deadline: Duration::from_secs(600),
             max_run_attempts: 3,
+            max_steps: 25,
+            max_calls_per_step: 16,
+            max_call_mends: 3,
+            tool_result_bytes: 32 * 1024,
+            stored_result_bytes: 8 * 1024 * 1024,
+            question_timeout: Duration::from_secs(86_400),
+            context_tokens: 200_000,
             max_restarts: 5,
             restart_window: Duration::from_secs(60),
             hang_timeout: Duration::from_secs(30),
             mailbox: 64,
             fault_injection: false,
         }
+    }
+}
+
+impl SessionConfig {
+    /// The time in which a person must answer a question, in milliseconds.
+    #[must_use]
+    pub fn question_timeout_ms(&self) -> crate::clock::Millis {
+        crate::clock::Millis::try_from(self.question_timeout.as_millis()).unwrap_or(crate::clock::Millis::MAX)
     }
 }
 
@@ -265,6 +294,105 @@ impl Default for GeminiConfig {
             max_functions: 64,
             breaker_failures: 8,
             breaker_open: Duration::from_secs(5),
+        }
+    }
+}
+
+/// How Composio is asked.
+#[derive(Debug, Clone)]
+pub struct ComposioConfig {
+    /// Its key; without one there are no tools but the built-in ones.
+    pub api_key: Option<SecretString>,
+    /// Its address, without a version. Default `https://backend.composio.dev`.
+    pub base_url: String,
+    /// The upstream is the simulator: said everywhere it matters.
+    pub simulated: bool,
+    /// Time for which a connection that is being made is watched closely. Default 60 s.
+    pub connection_timeout: Duration,
+    /// Time to connect. Default 5 s.
+    pub connect_timeout: Duration,
+    /// Time for one answer that is not a tool's. Default 30 s.
+    pub request_timeout: Duration,
+    /// Time for a tool's answer. Default 90 s.
+    pub execute_timeout: Duration,
+    /// Bytes of one answer. Default 8 MiB.
+    pub max_response_bytes: usize,
+    /// Attempts of one request while nothing can have happened. Default 3.
+    pub max_attempts: u32,
+    /// First pause between attempts, doubled each time, with jitter. Default 500 ms.
+    pub backoff: Duration,
+    /// Longest pause between attempts. Default 8 s.
+    pub max_backoff: Duration,
+    /// Attempts after the first that each success of the process pays for. Default 0.2.
+    pub retry_ratio: f64,
+    /// Attempts after the first that are paid for at the start, and at most. Default 20.
+    pub retry_burst: u32,
+    /// Requests at once in this process. Default 64.
+    pub max_concurrent: usize,
+    /// Requests at once that are left when Composio pushes back. Default 4.
+    pub min_concurrent: usize,
+    /// Requests at once of one user. Default 8.
+    pub max_concurrent_per_user: usize,
+    /// Requests that may wait for their turn. Default 1024.
+    pub max_waiting: usize,
+    /// Failures in a row that open the circuit. Default 8.
+    pub breaker_failures: u32,
+    /// Time for which an open circuit refuses before it lets one request through. Default 5 s.
+    pub breaker_open: Duration,
+    /// Age at which what is known of toolkits, tools and auth configs is asked for again. Default 15 min.
+    pub catalogue_ttl: Duration,
+    /// Toolkits whose tools are kept in memory. Default 128.
+    pub catalogue_toolkits: usize,
+    /// Tools that one run is offered. Default 32.
+    pub max_tools: usize,
+    /// Toolkits that are offered beside those of a user's accounts; empty: those with an enabled auth config.
+    pub toolkits: Vec<String>,
+    /// Versions by toolkit; others run with the version that was newest when their tools were listed.
+    pub toolkit_versions: BTreeMap<String, String>,
+    /// Connections that may be in the making at once. Default 1000.
+    pub max_pending: usize,
+    /// The same of one user. Default 16.
+    pub max_pending_per_user: usize,
+    /// What Composio signs its events with; without it none is taken.
+    pub webhook_secret: Option<SecretString>,
+    /// Ids of events that are remembered, so that none counts twice. Default 100 000.
+    pub webhook_ids: usize,
+    /// Hosts to which a browser may be sent back, beside the server's own and those of the allowed origins.
+    pub redirect_hosts: Vec<String>,
+}
+
+impl Default for ComposioConfig {
+    fn default() -> Self {
+        Self {
+            api_key: None,
+            base_url: "https://backend.composio.dev".to_owned(),
+            simulated: false,
+            connection_timeout: Duration::from_secs(60),
+            connect_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(30),
+            execute_timeout: Duration::from_secs(90),
+            max_response_bytes: 8 * 1024 * 1024,
+            max_attempts: 3,
+            backoff: Duration::from_millis(500),
+            max_backoff: Duration::from_secs(8),
+            retry_ratio: 0.2,
+            retry_burst: 20,
+            max_concurrent: 64,
+            min_concurrent: 4,
+            max_concurrent_per_user: 8,
+            max_waiting: 1024,
+            breaker_failures: 8,
+            breaker_open: Duration::from_secs(5),
+            catalogue_ttl: Duration::from_secs(15 * 60),
+            catalogue_toolkits: 128,
+            max_tools: 32,
+            toolkits: Vec::new(),
+            toolkit_versions: BTreeMap::new(),
+            max_pending: 1000,
+            max_pending_per_user: 16,
+            webhook_secret: None,
+            webhook_ids: 100_000,
+            redirect_hosts: Vec::new(),
         }
     }
 }

@@ -39,6 +39,9 @@ const UNTOUCHED: &[&str] = &[
     "kronos_jwks_keys",
     "kronos_users_deleted_total",
     "kronos_user_deletions_unfinished",
+    "kronos_tool_calls_total",
+    "kronos_tool_call_duration_seconds",
+    "kronos_tool_offers_total",
 ];
 
 /// One sample.

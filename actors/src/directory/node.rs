@@ -34,6 +34,7 @@ use crate::{
     },
     store::{SessionMeta, StoreError, service::StoreRef},
     supervisor::{RestartPolicy, start_guarded},
+    tools::ToolsRef,
 };
 
 /// Locks of the table of routes: enough that cores rarely meet.
@@ -62,6 +63,7 @@ pub(super) struct Node {
     pub(super) config: Arc<SessionConfig>,
     pub(super) store: StoreRef,
     gemini: Arc<GeminiShared>,
+    pub(super) tools: ToolsRef,
     cores: RwLock<Vec<Core>>,
     hasher: RandomState,
     routes: Vec<Mutex<HashMap<SessionId, usize>>>,
@@ -170,13 +172,20 @@ impl SessionRef {
 
 impl DirectoryRef {
     /// A directory without cores: each thread that is to hold sessions calls [`DirectoryRef::join`].
-    pub fn new(config: SessionConfig, store: StoreRef, gemini: Arc<GeminiShared>, clock: Clock) -> Self {
+    pub fn new(
+        config: SessionConfig,
+        store: StoreRef,
+        gemini: Arc<GeminiShared>,
+        tools: ToolsRef,
+        clock: Clock,
+    ) -> Self {
         Self {
             node: Arc::new(Node {
                 clock,
                 config: Arc::new(config),
                 store,
                 gemini,
+                tools,
                 cores: RwLock::new(Vec::new()),
                 hasher: RandomState::new(),
                 routes: (0..ROUTE_SHARDS).map(|_| Mutex::default()).collect(),
@@ -360,6 +369,26 @@ impl DirectoryRef {
         if let Err(refused) = feed.call(call) {
             tracing::warn!(error = %refused.1, "a feed did not take an event");
         }
+    }
+
+    /// Puts a fact into a user's feed; durable when it returns.
+    ///
+    /// # Errors
+    /// What the feed answers; `closed` and one with a time to come back are worth another try.
+    pub async fn tell(&self, user: &UserId, name: &str, value: serde_json::Value) -> Result<(), SessionError> {
+        let owner = Arc::new(Principal {
+            user: user.clone(),
+            name: None,
+            superuser: false,
+            login: None,
+            expires_at_ms: None,
+        });
+        let feed = self.feed(user).await?;
+        let command = SessionCommand::Notify {
+            name: name.to_owned(),
+            value,
+        };
+        crate::session::reader::ask(&feed, &owner, command).await.map(drop)
     }
 
     fn new_meta(

@@ -134,6 +134,11 @@ pub(super) fn body(
         return Err(Failure::nothing_to_answer());
     }
     let system = request.system_prompt.as_deref().or(config.system_prompt.as_deref());
+    let told = system
+        .into_iter()
+        .chain(request.notes.as_deref())
+        .filter(|text| !text.is_empty());
+    let told: Vec<TextPart<'_>> = told.map(|text| TextPart { text }).collect();
     let offered = offered.iter().filter_map(|at| declared.get(*at));
     let offered: Vec<&Value> = offered.map(|function| &function.json).collect();
     let mode = calling(request.calling);
@@ -142,9 +147,7 @@ pub(super) fn body(
     });
     let body = RequestBody {
         contents,
-        system_instruction: system.filter(|text| !text.is_empty()).map(|text| SystemInstruction {
-            parts: [TextPart { text }],
-        }),
+        system_instruction: (!told.is_empty()).then_some(SystemInstruction { parts: told }),
         generation_config: GenerationConfig {
             max_output_tokens: request.max_tokens.unwrap_or(config.max_tokens),
             temperature: request.temperature.or(config.temperature),
@@ -258,6 +261,7 @@ mod tests {
             user: "u".try_into().unwrap(),
             model: None,
             system_prompt: None,
+            notes: None,
             contents: vec![Content {
                 role: Role::User,
                 parts: vec![json!({"text": "Hi"})],
@@ -291,6 +295,7 @@ mod tests {
         };
         let asked = GenerateRequest {
             system_prompt: Some("Be brief.".to_owned()),
+            notes: None,
             max_tokens: Some(7),
             temperature: Some(1.0),
             ..request()

@@ -241,14 +241,21 @@ impl Word<'_> {
         })
     }
 
-    fn param(&self, name: &str) -> Option<&str> {
+    /// Returns the argument after the name.
+    pub(crate) fn arg(&self) -> Option<&str> {
+        self.arg
+    }
+
+    /// Returns a parameter; one without a value is empty.
+    pub(crate) fn param(&self, name: &str) -> Option<&str> {
         self.params
             .iter()
             .find(|(key, _)| *key == name)
             .map(|(_, value)| *value)
     }
 
-    fn number<T: std::str::FromStr>(&self, name: &str) -> Option<T> {
+    /// Returns the number of a parameter, or else of the argument.
+    pub(crate) fn number<T: std::str::FromStr>(&self, name: &str) -> Option<T> {
         self.param(name).or(self.arg).and_then(|text| text.parse().ok())
     }
 }

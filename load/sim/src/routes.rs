@@ -1,7 +1,5 @@
 //! The routes of the Gemini API: three versions, one behaviour.
 
-use std::collections::BTreeMap;
-
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -15,7 +13,7 @@ use crate::error::{ApiError, response};
 use crate::generate;
 use crate::models;
 use crate::random;
-use crate::record::{Outcome, RecordedRequest, Ticket};
+use crate::record::{RecordedRequest, Ticket};
 use crate::request::GenerateRequest;
 use crate::script::{ScriptedError, ScriptedReply};
 use crate::shared::Shared;
@@ -51,7 +49,9 @@ struct Call {
 
 async fn serve(request: HttpRequest, body: Bytes, shared: web::Data<Shared>) -> HttpResponse {
     let config = shared.config();
-    let mut ticket = shared.recorder.open(recorded(&request, &body), config.max_recorded);
+    let mut ticket = shared
+        .recorder
+        .open(RecordedRequest::read(&request, &body), config.max_recorded);
     let (version, resource) = path(&request);
     let (target, method) = resource
         .split_once(':')
@@ -307,36 +307,4 @@ fn in_array(method: &str, query: &str) -> bool {
 fn path(request: &HttpRequest) -> (String, String) {
     let part = |name| request.match_info().query(name).to_owned();
     (part("version"), part("resource"))
-}
-
-fn recorded(request: &HttpRequest, body: &[u8]) -> RecordedRequest {
-    let mask = |name: &str, value: &str| {
-        let secret = ["x-goog-api-key", "authorization", "key", "access_token"].contains(&name);
-        if secret { "***".to_owned() } else { value.to_owned() }
-    };
-    let query = web::Query::<BTreeMap<String, String>>::from_query(request.query_string());
-    let query = query.map(web::Query::into_inner).unwrap_or_default();
-    let headers = request.headers().iter();
-    RecordedRequest {
-        id: 0,
-        method: request.method().to_string(),
-        path: request.path().to_owned(),
-        query: query
-            .iter()
-            .map(|(name, value)| (name.clone(), mask(name, value)))
-            .collect(),
-        headers: headers
-            .map(|(name, value)| {
-                (
-                    name.to_string(),
-                    mask(name.as_str(), &String::from_utf8_lossy(value.as_bytes())),
-                )
-            })
-            .collect(),
-        body: serde_json::from_slice(body).unwrap_or_default(),
-        at: clock::now(),
-        outcome: Outcome::InFlight,
-        ended_at: None,
-        chunks_sent: 0,
-    }
 }
