@@ -268,10 +268,11 @@ fn score(function: &Declaration<'_>, said: &[String], asking: bool) -> Option<i3
             .iter()
             .find(|word| !WEAK.contains(&word.as_str()) && *word != "please")?;
         let about = |word: &String| !alike(first, word) && said.iter().any(|other| alike(other, word));
-        let fits = alike(first, leads) && described.clone().any(|word| about(word));
+        let fits = alike(first, leads) && described.clone().any(about);
         return fits.then(|| 1 + count(told));
     }
-    if !done && !(reads && asking) {
+    let does = done || (reads && asking);
+    if !does {
         return None;
     }
     let bonus = if named { 5 } else { 0 };
