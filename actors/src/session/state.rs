@@ -302,6 +302,10 @@ impl State {
         self.step_open = None;
         self.updated_ms = at_ms;
         let Some(message) = answers else { return };
+        if self.runs.back().is_none_or(|past| past.message != message) {
+            // The turn that messages were steered into is over: they wait like any other.
+            self.queue.iter_mut().for_each(|queued| queued.mode = SendMode::Queue);
+        }
         if let Some(before) = self
             .runs
             .iter_mut()
