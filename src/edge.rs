@@ -28,6 +28,7 @@ use crate::{
 };
 
 pub mod accounts;
+mod agent;
 mod analyze;
 mod auth;
 mod body;
@@ -73,6 +74,8 @@ pub struct EdgeState {
     pub(crate) bounds: input::Bounds,
     /// Rules of answers that go on.
     pub(crate) streams: chat::StreamRules,
+    /// What the agent is, and who follows its runs.
+    pub(crate) agent: agent::Agent,
     /// What the server tells about itself.
     pub(crate) openapi: OpenApi,
     /// What the websocket speaks.
@@ -93,6 +96,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         users::endpoints(),
         analyze::endpoints(),
         chat::endpoints(),
+        agent::endpoints(),
         later::endpoints(),
         socket::endpoints(),
     ]
@@ -159,6 +163,11 @@ pub(crate) fn openapi_document(config: &Config) -> serde_json::Value {
         takes_guests: config.auth.mode == AuthMode::Development,
     };
     openapi::document(&endpoints(), about)
+}
+
+/// Returns what the agent's routes know.
+pub(crate) fn agent(config: &Config) -> agent::Agent {
+    agent::Agent::of(config)
 }
 
 /// Returns the AsyncAPI document.

@@ -5,6 +5,7 @@
 
 use super::{Config, value::Kind};
 
+mod agent;
 mod auth;
 mod connection;
 mod gemini;
@@ -67,6 +68,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
         retention::SETTINGS,
         connection::SETTINGS,
         gemini::SETTINGS,
+        agent::SETTINGS,
     ]
     .into_iter()
     .flatten()
