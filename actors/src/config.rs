@@ -266,6 +266,27 @@ impl Default for GeminiConfig {
     }
 }
 
+/// What the model may work with.
+#[derive(Debug, Clone)]
+pub struct ToolsConfig {
+    /// Time in which the tools of a run must be known; what is not known then is said to be missing. Default 3 s.
+    pub offer_timeout: Duration,
+    /// Notes that one user may have. Default 200.
+    pub memories: usize,
+    /// Characters of one note. Default 1000.
+    pub memory_chars: usize,
+}
+
+impl Default for ToolsConfig {
+    fn default() -> Self {
+        Self {
+            offer_timeout: Duration::from_secs(3),
+            memories: 200,
+            memory_chars: 1000,
+        }
+    }
+}
+
 /// Where the log is kept.
 #[derive(Debug, Clone)]
 pub struct StoreConfig {

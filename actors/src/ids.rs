@@ -3,7 +3,7 @@
 //! Conversations and users get a UUID of version 7 (they sort by age); everything else a prefix and a version 4 or 7 UUID in
 //! plain hexadecimal, so that a log line tells what kind of id it shows.
 
-use kronos_protocol::ids::{ConnectionId, EpochId, MessageId, RunId, SessionId, UserId};
+use kronos_protocol::ids::{ConnectionId, EpochId, MemoryId, MessageId, RunId, SessionId, UserId};
 use uuid::Uuid;
 
 #[expect(clippy::disallowed_methods, reason = "this is the one minter of ids")]
@@ -50,3 +50,5 @@ mint!(/// Mints the id of a websocket, `c_…`.
     connection -> ConnectionId, "c_");
 mint!(/// Mints the identity of an event history, `e_…`.
     epoch -> EpochId, "e_");
+mint!(/// Mints the id of a note, `n_…`: they sort by age.
+    memory -> MemoryId, "n_");

@@ -147,6 +147,12 @@ metrics! {
         "Generations that hold a permit.";
     GEMINI_WAITING = "kronos_gemini_waiting", Gauge, Count, [],
         "Generations that wait for a permit.";
+    TOOL_CALLS = "kronos_tool_calls_total", Counter, Count, ["source", "outcome"],
+        "Calls of tools that ended, by source (kronos, composio): done, failed, not_connected, unknown, abandoned.";
+    TOOL_DURATION = "kronos_tool_call_duration_seconds", Histogram, Seconds, ["source"],
+        "Time of a call of a tool, of those that ended.";
+    TOOL_OFFERS = "kronos_tool_offers_total", Counter, Count, ["result"],
+        "Offers of tools to runs: whole, or partial when some could not be had (in time).";
 }
 
 /// Names of the bounds whose refusals are counted: the values of the label of [`REFUSALS`].
@@ -171,6 +177,8 @@ pub const BOUNDS: &[&str] = &[
     "inbox_messages",
     "jwks_bytes",
     "max_tickets",
+    "memories",
+    "memory_chars",
     "message_chars",
     "password_waiting",
     "pending_commands",
@@ -182,6 +190,7 @@ pub const BOUNDS: &[&str] = &[
     "session_attachments",
     "session_mailbox",
     "store_pending_bytes",
+    "tool_offer_timeout",
 ];
 
 /// Counts a refusal, if `bound` is one of [`BOUNDS`]. Refusals are rare: the handle is looked up each time.

@@ -9,6 +9,18 @@ use actix::prelude::*;
 use kronos_protocol::ids::{RunId, SessionId, UserId};
 use serde_json::{Map, Value};
 
+mod arguments;
+mod builtin;
+mod calculate;
+pub mod memory;
+mod metrics;
+mod now;
+mod outlet;
+mod service;
+
+pub use arguments::check_arguments;
+pub use service::{ToolHandle, ToolsRef};
+
 /// The toolkit of the tools that need no other service.
 pub const BUILTIN: &str = "kronos";
 
@@ -25,8 +37,12 @@ pub struct Tool {
     pub toolkit: String,
     /// The pinned version of the toolkit: what the model saw is what runs.
     pub version: Option<String>,
-    /// It changes nothing: it may be called again, and runs without asking under `ask_writes`.
+    /// It changes nothing.
     pub read_only: bool,
+    /// Under `ask_writes` a person is asked before it runs.
+    pub asks: bool,
+    /// The same call with the same key may be made again when nobody knows what became of it: it has its effect once.
+    pub repeatable: bool,
 }
 
 /// What a run may work with.
@@ -34,9 +50,10 @@ pub struct Tool {
 pub struct Offer {
     /// The tools, in a stable order.
     pub tools: Vec<Tool>,
-    /// What the user asked to be remembered, oldest first: the model reads it with its system prompt.
+    /// What the user asked to be remembered, oldest first: the model reads it with its system prompt. Of very many the
+    /// newest: `recall` finds the others.
     pub notes: Vec<String>,
-    /// A toolkit whose tools could not be had, with a sentence for the user.
+    /// For each toolkit whose tools could not be had a sentence for the user, which names it.
     pub missing: Vec<String>,
 }
 
@@ -64,7 +81,8 @@ pub struct Execution {
     pub user: UserId,
     /// The call, unique in the session.
     pub call: String,
-    /// Unique for each time that the call may have an effect; the same for each attempt that is known to have had none.
+    /// Unique for each time that the call may have an effect; the same for each attempt that is known to have had none, and,
+    /// of a repeatable tool, for each attempt.
     pub key: String,
     /// The tool.
     pub tool: String,
@@ -74,6 +92,8 @@ pub struct Execution {
     pub version: Option<String>,
     /// It changes nothing.
     pub read_only: bool,
+    /// [`Tool::repeatable`].
+    pub repeatable: bool,
     /// The arguments.
     pub arguments: Map<String, Value>,
     /// When the run must have ended.
@@ -153,3 +173,6 @@ pub enum ToolAnswer {
         link: Result<Link, String>,
     },
 }
+
+#[cfg(test)]
+mod tests;

@@ -246,6 +246,11 @@ id!(
     InterruptId, "interrupt id", Free, limits::INTERRUPT_ID_CHARS, "1 to 128 characters without control characters"
 );
 id!(
+    /// One note that a user asked to be remembered.
+    MemoryId, "memory id", Plain, limits::MEMORY_ID_BYTES,
+    "1 to 64 bytes of visible ASCII without quotes and backslash"
+);
+id!(
     /// What a client calls one of its commands; the reply repeats it.
     Ref, "ref", Free, limits::REF_CHARS, "1 to 64 characters without control characters"
 );

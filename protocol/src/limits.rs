@@ -56,6 +56,9 @@ pub const EPOCH_ID_BYTES: usize = 64;
 /// Longest interrupt id, in characters: often made from a tool call's id.
 pub const INTERRUPT_ID_CHARS: usize = 128;
 
+/// Longest memory id, in bytes.
+pub const MEMORY_ID_BYTES: usize = 64;
+
 /// Longest name or version of a client program, in characters: it is repeated in every `presence` frame.
 pub const DEVICE_NAME_CHARS: usize = 64;
 
