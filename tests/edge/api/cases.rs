@@ -131,6 +131,12 @@ fn account(name: &str) -> Value {
     json!({"username": name, "email": format!("{name}@example.com"), "password": PASSWORD})
 }
 
+/// What an AG-UI client sends.
+fn run_input(thread: &str) -> Value {
+    json!({"threadId": thread, "runId": "run-1", "protocolVersion": "1.0", "state": {}, "tools": [], "context": [],
+        "messages": [{"id": "u1", "role": "user", "content": "Hello!"}], "forwardedProps": {}})
+}
+
 /// In this order: what ends something comes last.
 const CASES: &[Case] = &[
     ("openapi", 200, |_| anybody()),
@@ -216,6 +222,30 @@ const CASES: &[Case] = &[
     ("chat_analyze", 200, |w| {
         by(&w.ada).query("?message=Hello&analysis_type=topics")
     }),
+    ("agent_invoke", 200, |w| {
+        by(&w.ada).body(json!({"message": "Hello!", "conversation_id": w.conversation}))
+    }),
+    ("agent_invoke", 404, |w| {
+        by(&w.eve).body(json!({"message": "Hello!", "conversation_id": w.conversation}))
+    }),
+    ("agent_stream", 200, |w| by(&w.ada).body(json!({"message": "Hello!"}))),
+    ("agent_stream", 404, |w| {
+        by(&w.eve).body(json!({"message": "Hello!", "conversation_id": w.conversation}))
+    }),
+    ("agent_analyze_intent", 200, |w| {
+        by(&w.ada).body(json!({"message": "Mail the report to Ana"}))
+    }),
+    ("agent_analyze_intent", 200, |w| by(&w.ada).query("?message=Hello")),
+    ("agent_capabilities", 200, |w| by(&w.ada)),
+    ("agent_ag_ui", 200, |w| by(&w.ada).body(run_input("a thread"))),
+    ("copilotkit_info", 200, |w| by(&w.ada)),
+    ("copilotkit_run", 200, |w| {
+        by(&w.ada).of("default").body(run_input("another thread"))
+    }),
+    ("copilotkit_connect", 200, |w| {
+        by(&w.ada).of("default").body(run_input("another thread"))
+    }),
+    ("copilotkit_stop", 200, |w| by(&w.ada).of("default")),
     ("chat_list", 200, |w| by(&w.ada).query("?limit=1")),
     ("chat_show", 200, |w| by(&w.ada).of(&w.conversation)),
     ("chat_messages", 200, |w| {
@@ -275,6 +305,18 @@ const APART: &[(&str, u16, &str)] = &[
         409,
         "a message that waits and is taken back: chat/turns.rs",
     ),
+    (
+        "agent_invoke",
+        409,
+        "a message that waits and is taken back: agent/invoke.rs",
+    ),
+    (
+        "agent_stream",
+        409,
+        "a message that waits and is taken back: agent/invoke.rs",
+    ),
+    ("agent_ag_ui", 409, "a thread with an active run: agent/agui.rs"),
+    ("copilotkit_run", 409, "a thread with an active run: agent/copilot.rs"),
     (
         "chat_conversation",
         409,
