@@ -6,7 +6,7 @@ use std::{future::Future, io, sync::Arc, time::Duration};
 
 use kronos_actors::{
     clock::Clock,
-    config::{RetentionConfig, StoreBackend},
+    config::{RetentionConfig, StoreBackend, ToolsConfig},
     connection::{self, ConnectionDeps, metrics::ConnectionMetrics, registry::ConnectionsRef},
     directory::DirectoryRef,
     gemini::{GeminiConfigError, GeminiHealth, GeminiProbe, GeminiShared},
@@ -16,6 +16,7 @@ use kronos_actors::{
         StoreError,
         service::{self, StoreRef, StoreService},
     },
+    tools::ToolsRef,
 };
 use kronos_protocol::server::ServerInfo;
 use kronos_sim::{GeminiSim, SimConfig, SimHandle};
@@ -63,10 +64,12 @@ impl Wiring {
         };
         let gemini = GeminiShared::new(config.gemini.clone(), clock.clone())?;
         let store = open_store(config, clock).await?;
+        let tools = ToolsRef::new(store.clone(), clock.clone(), Arc::new(ToolsConfig::default()));
         let directory = DirectoryRef::new(
             config.session.clone(),
             store.clone(),
             Arc::clone(&gemini),
+            tools,
             clock.clone(),
         );
         directory.load_parked().await?;

@@ -58,6 +58,20 @@ pub struct SessionConfig {
     pub run_deadline: Duration,
     /// Runs of one turn when crashes interrupt them; the last one stays interrupted. Default 3.
     pub max_run_attempts: u32,
+    /// Steps of one turn: answers of the model, each with its calls. In the last one it may make none. Default 25.
+    pub max_steps: u32,
+    /// Calls that the model may make at once. Default 16.
+    pub max_calls_per_step: usize,
+    /// How often in a turn the model is told that it made a call that cannot be made. Default 3.
+    pub max_call_mends: u32,
+    /// Bytes of a call's result (JSON text) that the model and clients read. Default 32 KiB.
+    pub tool_result_bytes: usize,
+    /// Bytes of a call's result that are stored when it is larger than that. Default 8 MiB.
+    pub stored_result_bytes: usize,
+    /// Time in which a person must answer a question. Default 24 h.
+    pub question_timeout: Duration,
+    /// Tokens of a conversation, about, that the model reads before the beginning is summed up. Default 200 000.
+    pub context_tokens: usize,
     /// Panics within `restart_window` before a session is parked. Default 5.
     pub max_restarts: u32,
     /// The window of `max_restarts`. Default 60 s.
@@ -87,12 +101,27 @@ impl Default for SessionConfig {
             import_chars: 500_000,
             run_deadline: Duration::from_secs(600),
             max_run_attempts: 3,
+            max_steps: 25,
+            max_calls_per_step: 16,
+            max_call_mends: 3,
+            tool_result_bytes: 32 * 1024,
+            stored_result_bytes: 8 * 1024 * 1024,
+            question_timeout: Duration::from_secs(86_400),
+            context_tokens: 200_000,
             max_restarts: 5,
             restart_window: Duration::from_secs(60),
             hang_timeout: Duration::from_secs(30),
             mailbox: 64,
             fault_injection: false,
         }
+    }
+}
+
+impl SessionConfig {
+    /// The time in which a person must answer a question, in milliseconds.
+    #[must_use]
+    pub fn question_timeout_ms(&self) -> crate::clock::Millis {
+        crate::clock::Millis::try_from(self.question_timeout.as_millis()).unwrap_or(crate::clock::Millis::MAX)
     }
 }
 

@@ -98,6 +98,7 @@ impl Directory {
             config: Arc::clone(&self.node.config),
             store: self.node.store.clone(),
             gemini: self.gemini.clone(),
+            tools: self.node.tools.clone(),
             directory: directory.clone(),
             draining: Arc::clone(&self.node.draining),
         };

@@ -3,6 +3,7 @@
 //! Conversations and users get a UUID of version 7 (they sort by age); everything else a prefix and a version 4 or 7 UUID in
 //! plain hexadecimal, so that a log line tells what kind of id it shows.
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use kronos_protocol::ids::{ConnectionId, EpochId, MemoryId, MessageId, RunId, SessionId, UserId};
 use uuid::Uuid;
 
@@ -40,8 +41,32 @@ pub fn thread(user: &UserId, thread: &str) -> SessionId {
     SessionId::from_trusted(Uuid::new_v5(&THREADS, name.as_bytes()).hyphenated().to_string())
 }
 
-mint!(/// Mints the id of a run, `r_…`.
-    run -> RunId, "r_");
+/// Random bytes of a run's id beside its session.
+const RUN_BYTES: usize = 6;
+
+/// Mints the id of a run, `r_…`. It holds the session (a UUID) and six random bytes, so that the session of a run is known
+/// without an index.
+pub fn run(session: &SessionId) -> RunId {
+    let session = Uuid::try_parse(session.as_str()).unwrap_or_else(|_| v7());
+    let mut bytes = session.as_bytes().to_vec();
+    bytes.extend(rand::random::<[u8; RUN_BYTES]>());
+    RunId::from_trusted(format!("r_{}", URL_SAFE_NO_PAD.encode(bytes)))
+}
+
+/// The session that a run's id names; `None` for ids that were not minted by [`run`].
+pub fn session_of(run: &RunId) -> Option<SessionId> {
+    let bytes = URL_SAFE_NO_PAD.decode(run.as_str().strip_prefix("r_")?).ok()?;
+    let (session, rest) = bytes.split_first_chunk::<16>()?;
+    (rest.len() == RUN_BYTES).then(|| SessionId::from_trusted(Uuid::from_bytes(*session).hyphenated().to_string()))
+}
+
+/// Mints the id of an HTTP request that came without one, `req_…`.
+pub fn request() -> String {
+    format!("req_{}", v7().simple())
+}
+
+mint!(/// Mints the id of a run that is of no session, `r_…`.
+    detached_run -> RunId, "r_");
 mint!(/// Mints the id of an assistant's message, `a_…`.
     assistant_message -> MessageId, "a_");
 mint!(/// Mints the id of a user's message that came without one, `m_…`.

@@ -7,13 +7,11 @@ use std::{sync::Arc, time::Duration};
 
 use kronos_actors::{
     directory::{DirectoryRef, SessionRef},
+    ids,
     principal::Principal,
     session::message::{RunView, SessionCommand, SessionError, SessionReply},
 };
-use kronos_protocol::{
-    error::ErrorCode,
-    ids::{RunId, SessionId},
-};
+use kronos_protocol::{error::ErrorCode, ids::RunId};
 
 use super::{
     chat::{ask, stream::Followers, unexpected},
@@ -80,7 +78,7 @@ async fn find(directory: &DirectoryRef, caller: Arc<Principal>, run: &RunId) -> 
         ErrorCode::NotFound => ApiError::not_found("Run", run.as_str()),
         _ => error.into(),
     };
-    let session = session_of(run).ok_or_else(|| ApiError::not_found("Run", run.as_str()))?;
+    let session = ids::session_of(run).ok_or_else(|| ApiError::not_found("Run", run.as_str()))?;
     let session = directory.resolve(&session).await.map_err(not_found)?;
     let command = SessionCommand::Run { run: run.clone() };
     let (session, reply) = ask(directory, session, &caller, command).await.map_err(not_found)?;
@@ -92,9 +90,4 @@ async fn find(directory: &DirectoryRef, caller: Arc<Principal>, run: &RunId) -> 
         caller,
         view: *view,
     })
-}
-
-/// The session that a run belongs to: its id says it.
-fn session_of(_run: &RunId) -> Option<SessionId> {
-    None
 }

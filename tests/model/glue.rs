@@ -12,6 +12,7 @@ use kronos_actors::{
         state::State,
     },
     store::{Append, Pack, Request, SessionMeta, SessionStore, StoredSession, memory::MemoryStore},
+    tools::Offer,
 };
 use kronos_protocol::{
     error::ErrorCode,
@@ -189,6 +190,7 @@ impl Glue {
 
     fn decide(&mut self, input: Input) -> Decision {
         self.now += 1;
+        self.running.observe(&self.state, &input);
         let (runs, id) = (&mut self.runs, &self.id);
         let mut fresh_run = || {
             *runs += 1;
@@ -198,6 +200,7 @@ impl Glue {
             now_ms: self.now,
             config: &self.config,
             thread: &self.id,
+            settings: &self.state.settings,
             fresh_run: &mut fresh_run,
             draining: self.draining,
         };
@@ -209,6 +212,7 @@ impl Glue {
         assert!(self.live, "nothing reaches a session before its log is folded");
         let Decision {
             events,
+            documents: _,
             effects,
             answer,
         } = self.decide(input);
@@ -220,6 +224,9 @@ impl Glue {
                 .apply(seq, &stored)
                 .expect("the core decides only what may follow");
             self.appended.push(stored.clone());
+            if matches!(stored.event, Event::RunStarted(_)) {
+                self.running = Running::default();
+            }
             self.log.push(stored);
             if self.state.run.is_none() {
                 self.generating = None;
@@ -228,14 +235,14 @@ impl Glue {
             }
             seqs.push(seq);
         }
-        for effect in effects {
-            self.perform(effect);
+        if started && self.config.durability == Durability::Relaxed {
+            self.meta_due = true;
         }
         if let Some(answer) = answer {
             self.answer(answer.map_err(|error| error.code), &seqs, token);
         }
-        if started && self.config.durability == Durability::Relaxed {
-            self.meta_due = true;
+        for effect in effects {
+            self.perform(effect);
         }
         if self.state.run.is_none() && !self.state.queue.is_empty() && !self.draining {
             let retry = self.state.retriable(self.config.max_run_attempts).is_some();
@@ -253,8 +260,13 @@ impl Glue {
                     self.generating = None;
                 }
             }
+            Effect::Continue(run) => self.drive(Input::Continue(run), None),
+            Effect::Offer { run, .. } => self.drive(Input::Offered(run, Offer::default()), None),
+            Effect::Execute(_) | Effect::Link { .. } | Effect::Summarize { .. } => {
+                unreachable!("there are no tools here: {effect:?}")
+            }
             Effect::Generate(generate) => {
-                self.running = Running::default();
+                self.running.asks();
                 self.generating = Some(generate.run.clone());
                 self.out.push_back(Out::Generate(generate));
             }
@@ -288,6 +300,7 @@ impl Glue {
                 duplicate: true,
             },
             Answer::Cancelled { run, .. } => Reply::Cancelled(run),
+            Answer::Resumed { .. } | Answer::Configured => Reply::Done,
         };
         self.reply_when_durable(upto, token, reply);
     }

@@ -34,6 +34,7 @@ use crate::{
     },
     store::{SessionMeta, StoreError, service::StoreRef},
     supervisor::{RestartPolicy, start_guarded},
+    tools::ToolsRef,
 };
 
 /// Locks of the table of routes: enough that cores rarely meet.
@@ -62,6 +63,7 @@ pub(super) struct Node {
     pub(super) config: Arc<SessionConfig>,
     pub(super) store: StoreRef,
     gemini: Arc<GeminiShared>,
+    pub(super) tools: ToolsRef,
     cores: RwLock<Vec<Core>>,
     hasher: RandomState,
     routes: Vec<Mutex<HashMap<SessionId, usize>>>,
@@ -179,13 +181,20 @@ impl SessionRef {
 
 impl DirectoryRef {
     /// A directory without cores: each thread that is to hold sessions calls [`DirectoryRef::join`].
-    pub fn new(config: SessionConfig, store: StoreRef, gemini: Arc<GeminiShared>, clock: Clock) -> Self {
+    pub fn new(
+        config: SessionConfig,
+        store: StoreRef,
+        gemini: Arc<GeminiShared>,
+        tools: ToolsRef,
+        clock: Clock,
+    ) -> Self {
         Self {
             node: Arc::new(Node {
                 clock,
                 config: Arc::new(config),
                 store,
                 gemini,
+                tools,
                 cores: RwLock::new(Vec::new()),
                 hasher: RandomState::new(),
                 routes: (0..ROUTE_SHARDS).map(|_| Mutex::default()).collect(),

@@ -125,11 +125,14 @@ pub(crate) fn body(request: &GenerateRequest, config: &GeminiConfig) -> Result<B
         return Err(Failure::nothing_to_answer());
     }
     let system = request.system_prompt.as_deref().or(config.system_prompt.as_deref());
+    let told = system
+        .into_iter()
+        .chain(request.notes.as_deref())
+        .filter(|text| !text.is_empty());
+    let told: Vec<TextPart<'_>> = told.map(|text| TextPart { text }).collect();
     let body = RequestBody {
         contents,
-        system_instruction: system.filter(|text| !text.is_empty()).map(|text| SystemInstruction {
-            parts: [TextPart { text }],
-        }),
+        system_instruction: (!told.is_empty()).then_some(SystemInstruction { parts: told }),
         generation_config: GenerationConfig {
             max_output_tokens: request.max_tokens.unwrap_or(config.max_tokens),
             temperature: request.temperature.or(config.temperature),
@@ -210,6 +213,7 @@ mod tests {
             user: "u".try_into().unwrap(),
             model: None,
             system_prompt: None,
+            notes: None,
             contents: vec![Content {
                 role: Role::User,
                 parts: vec![json!({"text": "Hi"})],
@@ -241,6 +245,7 @@ mod tests {
         };
         let asked = GenerateRequest {
             system_prompt: Some("Be brief.".to_owned()),
+            notes: None,
             max_tokens: Some(7),
             temperature: Some(1.0),
             ..request()

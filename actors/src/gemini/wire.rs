@@ -39,7 +39,7 @@ pub(crate) struct Turn<'a> {
 /// The system prompt.
 #[derive(Debug, Serialize)]
 pub(crate) struct SystemInstruction<'a> {
-    pub(crate) parts: [TextPart<'a>; 1],
+    pub(crate) parts: Vec<TextPart<'a>>,
 }
 
 /// A part that is text and nothing else.

@@ -118,12 +118,14 @@ impl Session {
     fn live(&mut self, ctx: &mut Context<Self>) {
         self.life = Life::Live;
         self.wake_readers();
-        if self.state.run.is_some() || self.state.retriable(self.deps.config.max_run_attempts).is_some() {
+        let retriable = self.state.retriable(self.deps.config.max_run_attempts).is_some();
+        if self.state.run.is_some() || retriable || self.state.goes_on() {
             metrics::handles().runs_interrupted.increment(1);
             self.drive(Input::Recovered, ReplyTo::NONE, ctx);
         } else if !self.state.queue.is_empty() && !self.draining() {
             self.drive(Input::Next, ReplyTo::NONE, ctx);
         }
+        self.watch_questions(ctx);
         self.flush(ctx);
         self.serve_all(ctx);
     }
@@ -137,10 +139,8 @@ impl Session {
     /// Drops everything that is not durable.
     pub(super) fn reset(&mut self, failure: &SessionError, ctx: &mut Context<Self>) {
         self.incarnation += 1;
-        self.generation = None;
-        if let Some(timer) = self.deadline.take() {
-            ctx.cancel_future(timer);
-        }
+        self.stop_work(ctx);
+        self.documents.clear();
         self.in_flight = None;
         self.state = State::default();
         self.log = Log::new(self.deps.config.tail_bytes, self.deps.config.durability);
@@ -173,8 +173,8 @@ impl Session {
             return self.settle(ctx);
         }
         let pack = self.pack_due || overfull;
-        let urgent =
-            self.meta_due || mark.is_some() || pack || !self.waiting.is_empty() || std::mem::take(&mut self.flush_due);
+        let urgent = self.meta_due || mark.is_some() || pack || !self.waiting.is_empty() || !self.deferred.is_empty();
+        let urgent = std::mem::take(&mut self.flush_due) || urgent;
         if !urgent && self.log.pending_is_shown() {
             return self.flush_later(ctx);
         }
@@ -232,6 +232,14 @@ impl Session {
             self.refresh_meta();
             request.meta.clone_from(&self.meta);
         }
+        for (call, whole) in std::mem::take(&mut self.documents) {
+            request.documents.push(DocumentWrite {
+                family: TOOL_RESULT,
+                key: result_key(&self.id, &call),
+                value: Some(whole),
+                expect: Expect::Any,
+            });
+        }
         if let Some(meta) = request.meta.as_ref().filter(|_| !self.exists) {
             // Nothing is made for a user who was deleted since this was asked for.
             request.documents.push(DocumentWrite {
@@ -279,22 +287,28 @@ impl Session {
         if self.state.updated_ms > 0 {
             meta.updated_at_ms = self.state.updated_ms;
         }
-        let spoken = |said: &&state::Said| !matches!(said.body, state::Body::System(_));
+        let spoken = |said: &&state::Said| match &said.body {
+            state::Body::System(_) | state::Body::Tool { .. } => false,
+            state::Body::Assistant { text, calls, .. } => calls.is_empty() || !text.is_empty(),
+            state::Body::User(_) => true,
+        };
         if let Some(said) = self.state.messages.iter().rfind(spoken) {
             meta.preview = Some(first_line(&said.body.text(), 140));
         }
         if let Some(title) = &self.state.title {
             meta.title = Some(title.clone());
-            if self.settings.title.as_ref() != Some(title) {
-                self.settings.title = Some(title.clone());
-                meta.settings = serde_json::to_string(&self.settings).unwrap_or_else(|_| "{}".to_owned());
-            }
+        }
+        let before = self.settings.clone();
+        state::overlay(&mut self.settings, self.state.settings.clone());
+        self.settings.title = self.state.title.clone().or(self.settings.title.take());
+        if self.settings != before {
+            meta.settings = serde_json::to_string(&self.settings).unwrap_or_else(|_| "{}".to_owned());
         }
         if meta.title.is_none()
             && meta.listed
             && let Some(content) = self.state.messages.iter().find_map(|said| match &said.body {
                 state::Body::User(content) => Some(content),
-                state::Body::System(_) | state::Body::Assistant { .. } => None,
+                state::Body::System(_) | state::Body::Assistant { .. } | state::Body::Tool { .. } => None,
             })
         {
             meta.title = Some(first_line(&content.text(), 60));
@@ -310,6 +324,7 @@ impl Session {
         if let Some(packed) = flight.packed {
             self.log.mark_packed(packed);
         }
+        self.execute_due(ctx);
         let committed = self.log.committed();
         for waiting in std::mem::take(&mut self.waiting) {
             if waiting.upto <= committed {
