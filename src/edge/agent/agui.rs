@@ -43,7 +43,8 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
                  what is new is taken, by id: user messages, and results of `tools` that the client was left to run. Answers to \
                  questions come in `resume`, all of them at once; one that is missing, wrong or late is a RUN_ERROR. The same \
                  request again streams the run that it started. A run whose connection is closed is stopped after a short while, \
-                 unless `forwardedProps.kronos.onDisconnect` is `continue`.",
+                 unless `forwardedProps.kronos.onDisconnect` is `continue`; beside it `toolkits` and `toolPolicy` mean what they do in \
+                 `/agent/invoke`.",
             )
             .body::<RunBody>()
             .streams::<Event>(200, "The run's events", example)
@@ -64,7 +65,7 @@ async fn run(
     body: Json<RunBody>,
 ) -> Result<HttpResponse, ApiError> {
     let body = body.0;
-    let leaving = if body.goes_on {
+    let leaving = if body.wishes.goes_on {
         Leaving::GoesOn
     } else {
         Leaving::StopsAfter(state.agent.grace, state.agent.followers.clone())

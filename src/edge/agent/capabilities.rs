@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use actix_web::{HttpResponse, web};
+use kronos_actors::tools;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -57,6 +58,10 @@ impl About {
                 queued_messages: config.session.inbox_messages,
                 run_seconds: config.session.run_deadline.as_secs_f64(),
                 run_attempts: config.session.max_run_attempts,
+                steps: config.session.max_steps,
+                calls_per_step: config.session.max_calls_per_step,
+                tool_result_bytes: config.session.tool_result_bytes,
+                question_seconds: config.session.question_timeout.as_secs_f64(),
                 body_bytes: config.server.body_bytes,
                 requests_per_window: config.server.rate_limit_per_user,
                 window_seconds: config.server.rate_limit_window.as_secs_f64(),
@@ -68,12 +73,12 @@ impl About {
         let features = BTreeMap::from([
             ("answers", self.configured),
             ("approvals", true),
-            ("built_in_tools", true),
-            ("client_tools", true),
+            ("built_in_tools", !tools::built_in().is_empty()),
+            ("client_tools", self.limits.client_tools > 0),
             ("composio_tools", composio),
             ("intent_analysis", self.configured),
             ("multi_turn", true),
-            ("parallel_tool_calls", true),
+            ("parallel_tool_calls", self.limits.calls_per_step > 1),
             ("resume_after_restart", true),
             ("streaming", true),
         ]);
@@ -83,6 +88,7 @@ impl About {
             version: env!("CARGO_PKG_VERSION"),
             capabilities: capabilities.collect(),
             ag_ui: self.ag_ui(),
+            tools: tools::built_in().into_iter().map(|tool| tool.name).collect(),
             features,
             limits: self.limits,
             supported_languages: ["*"],
@@ -109,14 +115,28 @@ impl About {
             },
             "transport": {"streaming": true, "websocket": false, "httpBinary": false, "pushNotifications": false,
                 "resumable": false},
-            "tools": {"supported": true, "parallelCalls": true, "clientProvided": self.limits.client_tools > 0},
+            "tools": {"supported": true, "items": built_in(), "parallelCalls": self.limits.calls_per_step > 1,
+                "clientProvided": self.limits.client_tools > 0},
             "state": {"snapshots": false, "deltas": false, "persistentState": false},
             "multiAgent": {"supported": false},
             "reasoning": {"supported": true, "streaming": true, "encrypted": false},
-            "execution": {"codeExecution": false, "maxExecutionTime": millis(self.run_deadline)},
+            "execution": {"codeExecution": false, "maxIterations": self.limits.steps, "maxExecutionTime": millis(self.run_deadline)},
             "humanInTheLoop": {"supported": true, "approvals": true, "interrupts": true, "approveWithEdits": true},
         })
     }
+}
+
+/// The tools that need no other service.
+fn built_in() -> Vec<Value> {
+    let tools = tools::built_in().into_iter();
+    let shown = tools.map(|tool| {
+        let mut shown = json!({"name": tool.name, "description": tool.description});
+        if let Some(parameters) = tool.parameters {
+            shown["parameters"] = parameters.as_ref().clone();
+        }
+        shown
+    });
+    shown.collect()
 }
 
 fn millis(span: Duration) -> u64 {
@@ -134,6 +154,8 @@ struct Capabilities {
     /// By name, whether it is on here.
     features: BTreeMap<&'static str, bool>,
     limits: Limits,
+    /// Names of the built-in tools; those of connected accounts depend on the user.
+    tools: Vec<String>,
     /// Language ranges (RFC 4647): `*`, whatever the model speaks.
     supported_languages: [&'static str; 1],
     model_info: ModelInfo,
@@ -157,6 +179,14 @@ struct Limits {
     run_seconds: f64,
     /// Runs of a turn when crashes interrupt them.
     run_attempts: u32,
+    /// Steps of a turn: answers of the model, each with its calls.
+    steps: u32,
+    /// Calls that the model may make at once.
+    calls_per_step: usize,
+    /// Bytes of a call's result that the model reads.
+    tool_result_bytes: usize,
+    /// Time in which a person must answer a question.
+    question_seconds: f64,
     /// Bytes of a request's body.
     body_bytes: usize,
     /// Requests of a user in a window; 0: no limit.

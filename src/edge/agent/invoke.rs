@@ -165,20 +165,23 @@ fn toolkits(fields: &mut Fields) -> Option<Vec<String>> {
         json!({"type": "array", "maxItems": TOOLKITS, "items":
             {"type": "string", "minLength": 1, "maxLength": TOOLKIT_CHARS, "pattern": "^[A-Za-z0-9_-]+$"}})
     };
-    fields.value(about, false, schema, |value| {
-        let wrong = || format!("Input should be a list of at most {TOOLKITS} slugs");
-        let slugs: Vec<String> = serde_json::from_value(value).map_err(|_shape| wrong())?;
-        let is_slug = |slug: &String| {
-            (1..=TOOLKIT_CHARS).contains(&slug.len())
-                && slug
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
-        };
-        if slugs.len() > TOOLKITS || !slugs.iter().all(is_slug) {
-            return Err(wrong());
-        }
-        Ok(slugs)
-    })
+    fields.value(about, false, schema, slugs)
+}
+
+/// Reads the slugs of toolkits.
+pub(super) fn slugs(value: Value) -> Result<Vec<String>, String> {
+    let wrong = || format!("Input should be a list of at most {TOOLKITS} slugs");
+    let slugs: Vec<String> = serde_json::from_value(value).map_err(|_shape| wrong())?;
+    let is_slug = |slug: &String| {
+        (1..=TOOLKIT_CHARS).contains(&slug.len())
+            && slug
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+    };
+    if slugs.len() > TOOLKITS || !slugs.iter().all(is_slug) {
+        return Err(wrong());
+    }
+    Ok(slugs)
 }
 
 impl InvokeBody {

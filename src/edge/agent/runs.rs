@@ -3,7 +3,11 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use kronos_actors::{
     directory::DirectoryRef,
-    session::message::{CallView, RunStatus, RunView, SessionCommand, SessionReply},
+    session::{
+        TOOL_RESULT,
+        message::{CallView, RunStatus, RunView, SessionCommand, SessionReply},
+        result_key,
+    },
 };
 use kronos_protocol::{
     error::ErrorCode,
@@ -26,8 +30,6 @@ use crate::edge::{
     rfc3339,
 };
 
-/// Family of the documents with results that are too large for the log: by session and call.
-const TOOL_RESULT: &str = "tool_result";
 const RUN: &str = "Id of the run.";
 const CALL: &str = "Id of the call.";
 
@@ -293,7 +295,7 @@ async fn result(
     let not_found = || ApiError::not_found("Tool result", call.as_str());
     let made = view.calls.into_iter().find(|made| made.id == call.as_str());
     let made = made.ok_or_else(not_found)?;
-    let key = format!("{}/{}", session.id(), made.id);
+    let key = result_key(session.id(), &made.id);
     let stored = state.wiring.store.document(TOOL_RESULT, &key).await;
     let stored = stored.map_err(|cause| StoreFailure {
         operation: "read_tool_result",

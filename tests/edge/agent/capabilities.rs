@@ -21,7 +21,10 @@ async fn capabilities_are_those_of_the_configuration() {
     assert_eq!(told["name"], "Kronos");
     assert_eq!(told["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(told["limits"]["message_chars"], 777);
-    assert_eq!((&told["features"]["composio_tools"], &told["features"]["answers"]), (&json!(true), &json!(false)));
+    assert_eq!(
+        (&told["features"]["composio_tools"], &told["features"]["answers"]),
+        (&json!(true), &json!(false))
+    );
     assert_eq!(
         (&told["model_info"]["model"], &told["model_info"]["configured"]),
         (&json!("gemini-x"), &json!(false))
@@ -34,7 +37,10 @@ async fn capabilities_are_those_of_the_configuration() {
     let edge = Edge::simulated().await;
     let ada = edge.login("ada").await;
     let told = edge.get(PATH, Some(&ada.access)).await.expect(200);
-    assert_eq!((&told["features"]["composio_tools"], &told["features"]["answers"]), (&json!(false), &json!(true)));
+    assert_eq!(
+        (&told["features"]["composio_tools"], &told["features"]["answers"]),
+        (&json!(false), &json!(true))
+    );
     assert_eq!(told["model_info"]["simulated"], true);
     assert_eq!(told["ag_ui"]["tools"]["clientProvided"], true);
     edge.finish().await;

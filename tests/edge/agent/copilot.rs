@@ -26,7 +26,10 @@ async fn the_runtime_says_what_it_is() {
     let pair = edge.login("ada").await;
     edge.get(&format!("{BASE}/info"), None).await.is(401);
     let info = edge.get(&format!("{BASE}/info"), Some(&pair.access)).await.expect(200);
-    assert_eq!((&info["mode"], &info["audioFileTranscriptionEnabled"]), (&json!("sse"), &json!(false)));
+    assert_eq!(
+        (&info["mode"], &info["audioFileTranscriptionEnabled"]),
+        (&json!("sse"), &json!(false))
+    );
     assert_eq!(info["version"], env!("CARGO_PKG_VERSION"));
     let agent = &info["agents"]["default"];
     assert_eq!(agent["name"], "default");
@@ -48,7 +51,13 @@ async fn a_thread_is_run_and_shown_again() {
     let (ada, eve) = (edge.login("ada").await, edge.login("eve").await);
     // Before there is anything, there is nothing to show.
     assert_eq!(call(&edge, &ada, "connect", input("t", "c-0", json!([]))).await, []);
-    let ran = call(&edge, &ada, "run", input("t", "run-1", json!([user("u1", "[[tokens 5]] go")]))).await;
+    let ran = call(
+        &edge,
+        &ada,
+        "run",
+        input("t", "run-1", json!([user("u1", "[[tokens 5]] go")])),
+    )
+    .await;
     assert_eq!(last(&ran)["type"], "RUN_FINISHED");
     let shown = call(&edge, &ada, "connect", input("t", "c-1", json!([]))).await;
     assert_eq!(kinds(&shown), ["RUN_STARTED", "MESSAGES_SNAPSHOT", "RUN_FINISHED"]);
@@ -68,7 +77,12 @@ async fn a_thread_is_run_and_shown_again() {
 async fn a_page_that_connects_in_mid_run_gets_the_rest_live() {
     let (edge, _sim) = simulated(50.0, |_| {}).await;
     let pair = edge.login("ada").await;
-    let mut stream = run(&edge, &pair, input("t", "run-1", json!([user("u1", "[[tokens 40]] go")]))).await;
+    let mut stream = run(
+        &edge,
+        &pair,
+        input("t", "run-1", json!([user("u1", "[[tokens 40]] go")])),
+    )
+    .await;
     let mut first = stream.until(|event| event.kind() == "TEXT_MESSAGE_CONTENT").await;
     let shown = call(&edge, &pair, "connect", input("t", "c-1", json!([]))).await;
     first.extend(stream.rest().await);
@@ -76,7 +90,10 @@ async fn a_page_that_connects_in_mid_run_gets_the_rest_live() {
     assert_eq!(kinds[..2], ["RUN_STARTED", "MESSAGES_SNAPSHOT"]);
     assert!(kinds.contains(&"TEXT_MESSAGE_START".to_owned()), "{kinds:?}");
     assert_eq!(last(&shown)["type"], "RUN_FINISHED");
-    let before = shown[1].json()["messages"][1]["content"].as_str().unwrap_or_default().to_owned();
+    let before = shown[1].json()["messages"][1]["content"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
     assert_eq!(before + &text_of(&shown), text_of(&first));
     edge.finish().await;
 }
@@ -101,12 +118,22 @@ async fn a_run_is_stopped_by_its_thread_and_goes_on_without_its_page() {
     let mut shown = open(&edge, "POST", &connect, &pair, Some(input("t 1", "c", json!([])))).await;
     let mut events = shown.until(|event| event.kind() == "TEXT_MESSAGE_CONTENT").await;
     let stop = format!("{BASE}/agent/default/stop/t%201");
-    let stopped = edge.post(&stop, Some(&pair.access), json!({"runId": "run-1"})).await.expect(200);
+    let stopped = edge
+        .post(&stop, Some(&pair.access), json!({"runId": "run-1"}))
+        .await
+        .expect(200);
     assert_eq!(stopped["stopped"], true);
     events.extend(shown.rest().await);
     check(&events);
     assert_eq!(last(&events)["outcome"], json!({"type": "cancelled"}));
-    let stopped = edge.call("POST", &stop, &[("Authorization", &format!("Bearer {}", pair.access))], None).await;
+    let stopped = edge
+        .call(
+            "POST",
+            &stop,
+            &[("Authorization", &format!("Bearer {}", pair.access))],
+            None,
+        )
+        .await;
     assert_eq!(stopped.expect(200), json!({"stopped": false, "run_id": null}));
     edge.finish().await;
 }

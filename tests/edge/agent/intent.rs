@@ -18,7 +18,11 @@ async fn an_intent_has_its_shape_from_the_body_or_the_query() {
     let answer = edge.post(PATH, Some(&ada.access), body).await.expect(200);
     let intent = &answer["intent_analysis"];
     assert!(intent["intent"].is_string() && intent["action"].is_string(), "{answer}");
-    assert!(intent["confidence"].as_f64().is_some_and(|sure| (0.0..=1.0).contains(&sure)));
+    assert!(
+        intent["confidence"]
+            .as_f64()
+            .is_some_and(|sure| (0.0..=1.0).contains(&sure))
+    );
     for entity in intent["entities"].as_array().expect("a list") {
         assert!(entity["type"].is_string() && entity["value"].is_string());
     }
@@ -28,7 +32,12 @@ async fn an_intent_has_its_shape_from_the_body_or_the_query() {
     assert_eq!(asked["generationConfig"]["responseMimeType"], "application/json");
     let path = format!("{PATH}?message=Mail%20it");
     let answer = edge
-        .call("POST", &path, &[("Authorization", &format!("Bearer {}", ada.access))], None)
+        .call(
+            "POST",
+            &path,
+            &[("Authorization", &format!("Bearer {}", ada.access))],
+            None,
+        )
         .await
         .expect(200);
     assert_eq!(answer["message"], "Mail it");
@@ -61,7 +70,11 @@ async fn who_may_not_ask_is_told_so() {
     let ada = edge.login("ada").await;
     let body = json!({"message": "x", "user_id": "somebody-else"});
     edge.post(PATH, Some(&ada.access), body).await.is(403);
-    for body in [json!({}), json!({"message": ""}), json!({"message": "x".repeat(32_001)})] {
+    for body in [
+        json!({}),
+        json!({"message": ""}),
+        json!({"message": "x".repeat(32_001)}),
+    ] {
         let error = edge.post(PATH, Some(&ada.access), body).await.expect(422);
         assert_eq!(error["error"]["details"]["errors"][0]["field"], "body.message");
     }

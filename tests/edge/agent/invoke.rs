@@ -23,8 +23,14 @@ async fn the_guides_call_works_without_a_token_in_development() {
     .await;
     let body = json!({"message": "What can you do?", "user_id": "test-user"});
     let answer = edge.post(INVOKE, None, body).await.expect(200);
-    assert!(answer["response"].as_str().is_some_and(|text| !text.is_empty()), "{answer}");
-    assert_eq!((&answer["user_id"], &answer["status"]), (&json!("test-user"), &json!("succeeded")));
+    assert!(
+        answer["response"].as_str().is_some_and(|text| !text.is_empty()),
+        "{answer}"
+    );
+    assert_eq!(
+        (&answer["user_id"], &answer["status"]),
+        (&json!("test-user"), &json!("succeeded"))
+    );
     for field in ["timestamp", "run_id", "conversation_id", "message_id", "model"] {
         assert!(answer[field].is_string(), "{field}: {answer}");
     }
@@ -71,7 +77,8 @@ async fn a_run_is_a_turn_of_its_conversation() {
 async fn a_run_is_streamed_from_its_start_to_its_end() {
     let (edge, _sim) = simulated(0.0, |_| {}).await;
     let ada = edge.login("ada").await;
-    let body = json!({"message": "[[tokens 4]] go", "context": {"a": 1}, "toolkits": ["kronos"], "tool_policy": "auto"});
+    let body =
+        json!({"message": "[[tokens 4]] go", "context": {"a": 1}, "toolkits": ["kronos"], "tool_policy": "auto"});
     let mut stream = open(&edge, "POST", STREAM, &ada, Some(body)).await;
     assert_eq!(stream.reply.header("content-type"), Some("text/event-stream"));
     let events: Vec<SseEvent> = stream.rest().await;

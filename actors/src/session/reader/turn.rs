@@ -7,7 +7,7 @@ use kronos_protocol::{
     error::{ErrorCode, RunErrorCode},
     event::{Event, Outcome, RunError, RunFinished, RunStarted, TokenUsage},
     ids::{EpochId, MessageId, RunId},
-    message::{Interrupt, Message},
+    message::Interrupt,
     position::Seq,
 };
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ pub struct TurnReader {
     session: SessionRef,
     caller: Arc<Principal>,
     reader: SessionReader,
-    /// What it answers; `None`: something that was not said as a message.
+    /// What it answers, if that is known.
     message: Option<MessageId>,
     /// The run it begins with, when that is known.
     first: Option<RunId>,
@@ -56,7 +56,8 @@ impl TurnReader {
         Self::follow(directory, session, caller, (Some(message.clone()), None), seq).await
     }
 
-    /// Follows `run`, which begins after `seq`, and the runs in which it is tried again.
+    /// Follows `run`, which begins after `seq`, and the runs in which it is tried again: by the message that its turn answers,
+    /// if that is known.
     ///
     /// # Errors
     /// What the session answers.
@@ -64,10 +65,11 @@ impl TurnReader {
         directory: &DirectoryRef,
         session: &SessionRef,
         caller: &Arc<Principal>,
-        run: &RunId,
+        (run, message): (&RunId, Option<&MessageId>),
         seq: Seq,
     ) -> Result<Self, SessionError> {
-        Self::follow(directory, session, caller, (None, Some(run.clone())), seq).await
+        let what = (message.cloned(), Some(run.clone()));
+        Self::follow(directory, session, caller, what, seq).await
     }
 
     async fn follow(
@@ -165,7 +167,7 @@ impl TurnReader {
             Event::Custom(event)
                 if entry.run.is_none()
                     && event.name == MESSAGE_UNQUEUED
-                    && self.message.is_some()
+                    && self.first.is_none()
                     && event.value.get("messageId").and_then(Value::as_str)
                         == self.message.as_ref().map(MessageId::as_str) =>
             {
@@ -192,12 +194,11 @@ impl TurnReader {
     /// Whether a run is the one that is followed, or tries it again.
     fn begins_with(&self, event: &RunStarted) -> bool {
         let mut messages = event.input.iter().flat_map(|input| &input.messages);
-        if self.message.is_some() {
-            return messages.any(|message| Some(message.id()) == self.message.as_ref());
+        let mut answers = || messages.any(|message| Some(message.id()) == self.message.as_ref());
+        match &self.first {
+            Some(first) => event.run_id == *first || self.will_retry && answers(),
+            None => answers(),
         }
-        // While a run is to be tried again, nothing else begins but what takes its place by a message of its own.
-        Some(&event.run_id) == self.first.as_ref()
-            || self.will_retry && !messages.any(|message| matches!(message, Message::User(_)))
     }
 
     fn is_new(&mut self, entry: &LogEntry) -> bool {

@@ -11,11 +11,12 @@ use kronos_actors::{
     },
 };
 use kronos_protocol::{
-    client::SendMode,
+    client::{RunOptions, SendMode},
+    entry::LogEntry,
     error::ErrorCode,
     event::{Event, RunStarted},
     ids::{MessageId, RunId},
-    message::{ContentPart, Message, ResumeAnswer, UserContent},
+    message::{ContentPart, ResumeAnswer, UserContent},
     position::Seq,
 };
 
@@ -103,6 +104,11 @@ impl Thread<'_> {
         contents.push(last.content);
         let submit = Submit {
             mode: SendMode::Reject,
+            run: RunOptions {
+                toolkits: body.wishes.toolkits,
+                tool_policy: body.wishes.tool_policy,
+                ..RunOptions::default()
+            },
             context: body.context,
             client_tools: body.tools,
             ..Submit::new(last.id.clone(), joined(contents))
@@ -200,13 +206,11 @@ impl Thread<'_> {
     /// The run that went on with just these answers before, and where it begins.
     async fn went_on(&self, with: &Resume) -> Result<Option<(RunId, Seq)>, SessionError> {
         let mut reader = SessionReader::attach(self.directory, &self.session, &self.caller, 0).await?;
-        let head = reader.head();
+        let (head, mut past) = (reader.head(), Past::new(with));
         while reader.position() < head {
             for entry in reader.next().await?.entries.iter() {
-                if let Event::RunStarted(started) = &entry.event
-                    && is_same(started, with)
-                {
-                    return Ok(Some((started.run_id.clone(), entry.seq)));
+                if let Some(found) = past.see(entry) {
+                    return Ok(Some(found));
                 }
             }
         }
@@ -219,8 +223,16 @@ impl Thread<'_> {
         Ok(Begun::Follow(Box::new(source.taken_back_as(message))))
     }
 
-    async fn follow_run(self, run: &RunId, seq: Seq) -> Result<Begun, ApiError> {
-        let turn = TurnReader::attach_run(self.directory, &self.session, &self.caller, run, seq).await?;
+    async fn follow_run(mut self, run: &RunId, seq: Seq) -> Result<Begun, ApiError> {
+        let message = match self.ask(SessionCommand::Run { run: run.clone() }).await {
+            Ok(SessionReply::Run(view)) => Some(view.message),
+            Ok(_) => return Err(unexpected("run")),
+            // So old that it is not tried again.
+            Err(error) if error.code == ErrorCode::NotFound => None,
+            Err(error) => return Err(error.into()),
+        };
+        let what = (run, message.as_ref());
+        let turn = TurnReader::attach_run(self.directory, &self.session, &self.caller, what, seq).await?;
         let source = TurnSource::new(self.directory, (self.session, self.caller), turn, self.leaving);
         Ok(Begun::Follow(Box::new(source)))
     }
@@ -234,9 +246,44 @@ fn may_be_known(error: &SessionError) -> bool {
     )
 }
 
-/// Whether a run went on with these answers and results: all of them, and no others.
-fn is_same(started: &RunStarted, with: &Resume) -> bool {
-    let Some(input) = &started.input else {
+/// Looks in a log for the run that went on with answers and results.
+struct Past<'a> {
+    with: &'a Resume,
+    /// The run that is looked at, when it may be the one.
+    run: Option<(RunId, Seq)>,
+    /// Results that it did not give yet.
+    missing: Vec<&'a (String, UserContent)>,
+}
+
+impl<'a> Past<'a> {
+    fn new(with: &'a Resume) -> Self {
+        Self {
+            with,
+            run: None,
+            missing: Vec::new(),
+        }
+    }
+
+    fn see(&mut self, entry: &LogEntry) -> Option<(RunId, Seq)> {
+        match &entry.event {
+            Event::RunStarted(started) => {
+                self.run = is_resumed(started, &self.with.answers).then(|| (started.run_id.clone(), entry.seq));
+                self.missing = self.with.results.iter().collect();
+            }
+            Event::ToolCallResult(result) if self.run.is_some() => {
+                let same =
+                    |given: &&(String, UserContent)| (&given.0, &given.1) == (&result.tool_call_id, &result.content);
+                self.missing.retain(|given| !same(given));
+            }
+            _ => {}
+        }
+        self.run.take_if(|_| self.missing.is_empty())
+    }
+}
+
+/// Whether a run went on with these answers, all of them, and with no others.
+fn is_resumed(started: &RunStarted, answers: &[ResumeAnswer]) -> bool {
+    let Some(input) = started.input.as_ref().filter(|input| input.messages.is_empty()) else {
         return false;
     };
     let given: &[ResumeAnswer] = input.resume.as_deref().unwrap_or_default();
@@ -246,19 +293,7 @@ fn is_same(started: &RunStarted, with: &Resume) -> bool {
                 == (&answer.interrupt_id, answer.status, &answer.payload)
         })
     };
-    let results: Vec<_> = input
-        .messages
-        .iter()
-        .filter_map(|message| match message {
-            Message::Tool(message) => Some((&message.tool_call_id, &message.content)),
-            _ => None,
-        })
-        .collect();
-    let returned = |(call, content): &(String, UserContent)| results.contains(&(call, content));
-    given.len() == with.answers.len()
-        && with.answers.iter().all(same)
-        && with.results.iter().all(returned)
-        && !(with.answers.is_empty() && with.results.is_empty())
+    given.len() == answers.len() && answers.iter().all(same)
 }
 
 /// One message of several that were not answered.

@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use kronos_actors::metrics;
 use kronos_protocol::{
+    client::ToolPolicy,
     ids::RunId,
     message::{Message, ResumeAnswer, RunInput, Tool, UserContent, UserMessage},
     version::AG_UI_VERSION,
@@ -32,8 +33,46 @@ pub(in crate::edge::agent) struct RunBody {
     pub(in crate::edge::agent) resume: Vec<ResumeAnswer>,
     /// The client is older than AG-UI 1.0.
     pub(in crate::edge::agent) old: bool,
+    /// What it wants beside.
+    pub(in crate::edge::agent) wishes: Wishes,
+}
+
+/// What AG-UI has no field for: `forwardedProps.kronos`.
+#[derive(Debug, Default)]
+pub(in crate::edge::agent) struct Wishes {
     /// The run goes on when the client leaves.
     pub(in crate::edge::agent) goes_on: bool,
+    /// Toolkits whose tools it may use.
+    pub(in crate::edge::agent) toolkits: Option<Vec<String>>,
+    /// Which calls wait for a person.
+    pub(in crate::edge::agent) tool_policy: Option<ToolPolicy>,
+}
+
+impl Wishes {
+    fn of(props: &Value) -> Result<Self, String> {
+        let Some(ours) = props.get("kronos").and_then(Value::as_object) else {
+            return Ok(Self::default());
+        };
+        let leaving = match ours.get("onDisconnect").unwrap_or(&Value::Null) {
+            Value::Null => "cancel",
+            Value::String(word) => word,
+            _ => "",
+        };
+        let goes_on = match leaving {
+            "continue" => true,
+            "cancel" => false,
+            _ => return Err("kronos.onDisconnect should be `cancel` or `continue`".to_owned()),
+        };
+        let toolkits = ours.get("toolkits").filter(|value| !value.is_null()).cloned();
+        let policy = ours.get("toolPolicy").filter(|value| !value.is_null()).cloned();
+        let policy = policy.map(serde_json::from_value).transpose();
+        Ok(Self {
+            goes_on,
+            toolkits: toolkits.map(invoke::slugs).transpose()?,
+            tool_policy: policy
+                .map_err(|_word| "kronos.toolPolicy should be `auto`, `ask_writes` or `ask_all`".to_owned())?,
+        })
+    }
 }
 
 /// The end of a history: what comes after the last message of the assistant. The rest is the server's own, and what a client
@@ -126,10 +165,11 @@ impl Input for RunBody {
         let version = taken(fields, version, false, |input| input.protocol_version);
         let state = field("state").doc("The shared state as the client has it: not used.");
         drop(fields.value(state, false, || json!({}), Ok));
-        let forwarded = field("forwardedProps").doc(
-            "Any JSON. `{\"kronos\":{\"onDisconnect\":\"continue\"}}`: the run goes on when the connection is closed.",
+        let wishes = field("forwardedProps").doc(
+            "Any JSON. In `kronos`: `onDisconnect` (`continue`: the run goes on when the connection is closed), `toolkits`, \
+             `toolPolicy`.",
         );
-        let forwarded = fields.value(forwarded, false, || json!({}), Ok);
+        let wishes = fields.value(wishes, false, || json!({}), |props| Wishes::of(&props));
         let said = Said::of(messages?);
         Some(Self {
             thread: thread?,
@@ -140,7 +180,7 @@ impl Input for RunBody {
             context: context.flatten(),
             resume: resume.unwrap_or_default(),
             old: version.flatten().is_none(),
-            goes_on: forwarded.is_some_and(|props| props["kronos"]["onDisconnect"] == "continue"),
+            wishes: wishes.unwrap_or_default(),
         })
     }
 }
@@ -233,7 +273,7 @@ mod tests {
         let users: Vec<&str> = body.said.user.iter().map(|message| message.id.as_str()).collect();
         assert_eq!(users, ["u2", "u3"]);
         assert_eq!(body.said.results.len(), 1);
-        assert!(body.old && !body.goes_on && body.context.is_none());
+        assert!(body.old && !body.wishes.goes_on && body.context.is_none());
     }
 
     #[test]
@@ -258,8 +298,20 @@ mod tests {
             let error = body(change).map(|_| ()).unwrap_err();
             assert_eq!(error.details["errors"][0]["field"], field);
         }
-        let keeps = json!({"forwardedProps": {"kronos": {"onDisconnect": "continue"}}, "protocolVersion": "1.0"});
-        let body = body(keeps).unwrap();
-        assert!(body.goes_on && !body.old);
+        let wishes = json!({"onDisconnect": "continue", "toolkits": ["kronos"], "toolPolicy": "ask_all"});
+        let keeps = body(json!({"forwardedProps": {"kronos": wishes}, "protocolVersion": "1.0"})).unwrap();
+        assert!(keeps.wishes.goes_on && !keeps.old);
+        assert_eq!(keeps.wishes.tool_policy, Some(ToolPolicy::AskAll));
+        assert_eq!(keeps.wishes.toolkits, Some(vec!["kronos".to_owned()]));
+        for wishes in [
+            json!({"onDisconnect": "never"}),
+            json!({"toolkits": "kronos"}),
+            json!({"toolPolicy": "ask"}),
+        ] {
+            let error = body(json!({"forwardedProps": {"kronos": wishes}}))
+                .map(|_| ())
+                .unwrap_err();
+            assert_eq!(error.details["errors"][0]["field"], "body.forwardedProps");
+        }
     }
 }
