@@ -6,7 +6,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use kronos_actors::config::{
-    ConnectionConfig, GeminiConfig, RetentionConfig, SessionConfig, StoreBackend, StoreConfig,
+    ConnectionConfig, GeminiConfig, RetentionConfig, SessionConfig, StoreBackend, StoreConfig, ToolsConfig,
 };
 use secrecy::SecretString;
 
@@ -42,6 +42,8 @@ pub struct Config {
     pub connection: ConnectionConfig,
     /// How the model is asked.
     pub gemini: GeminiConfig,
+    /// What the model may work with.
+    pub tools: ToolsConfig,
     /// The simulated model.
     pub simulator: SimulatorConfig,
     /// What those who use the agent may bring.

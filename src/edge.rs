@@ -42,6 +42,7 @@ pub(crate) mod health;
 mod input;
 mod later;
 pub(crate) mod limits;
+mod memories;
 pub(crate) mod openapi;
 mod peer;
 pub(crate) mod request;
@@ -94,6 +95,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         health::endpoints(),
         auth::endpoints(),
         users::endpoints(),
+        memories::endpoints(),
         analyze::endpoints(),
         chat::endpoints(),
         agent::endpoints(),

@@ -6,7 +6,7 @@ use std::{future::Future, io, sync::Arc, time::Duration};
 
 use kronos_actors::{
     clock::Clock,
-    config::{RetentionConfig, StoreBackend, ToolsConfig},
+    config::{RetentionConfig, StoreBackend},
     connection::{self, ConnectionDeps, metrics::ConnectionMetrics, registry::ConnectionsRef},
     directory::DirectoryRef,
     gemini::{GeminiConfigError, GeminiHealth, GeminiProbe, GeminiShared},
@@ -35,6 +35,8 @@ pub(crate) struct Wiring {
     pub(crate) connections: ConnectionsRef,
     /// The sessions.
     pub(crate) directory: DirectoryRef,
+    /// What runs may work with.
+    pub(crate) tools: ToolsRef,
     gemini: Arc<GeminiShared>,
     /// Ends with this.
     _simulator: Option<SimHandle>,
@@ -64,12 +66,12 @@ impl Wiring {
         };
         let gemini = GeminiShared::new(config.gemini.clone(), clock.clone())?;
         let store = open_store(config, clock).await?;
-        let tools = ToolsRef::new(store.clone(), clock.clone(), Arc::new(ToolsConfig::default()));
+        let tools = ToolsRef::new(store.clone(), clock.clone(), Arc::new(config.tools.clone()));
         let directory = DirectoryRef::new(
             config.session.clone(),
             store.clone(),
             Arc::clone(&gemini),
-            tools,
+            tools.clone(),
             clock.clone(),
         );
         directory.load_parked().await?;
@@ -78,6 +80,7 @@ impl Wiring {
             store,
             connections,
             directory,
+            tools,
             gemini,
             _simulator: simulator,
         })

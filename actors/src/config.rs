@@ -257,6 +257,8 @@ pub struct GeminiConfig {
     pub max_waiting: usize,
     /// Bytes of one event of the stream. Default 1 MiB.
     pub event_bytes: usize,
+    /// Functions that are declared in one request. Default 64.
+    pub max_functions: usize,
     /// Failures in a row that open the circuit. Default 8.
     pub breaker_failures: u32,
     /// Time for which an open circuit refuses before it lets one attempt through. Default 5 s.
@@ -289,6 +291,7 @@ impl Default for GeminiConfig {
             max_concurrent_per_user: 8,
             max_waiting: 4096,
             event_bytes: 1024 * 1024,
+            max_functions: 64,
             breaker_failures: 8,
             breaker_open: Duration::from_secs(5),
         }

@@ -13,6 +13,7 @@ mod retention;
 mod server;
 mod session;
 mod store;
+mod tools;
 
 /// One setting.
 pub(crate) struct Setting {
@@ -69,6 +70,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
         connection::SETTINGS,
         gemini::SETTINGS,
         agent::SETTINGS,
+        tools::SETTINGS,
     ]
     .into_iter()
     .flatten()

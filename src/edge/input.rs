@@ -26,6 +26,8 @@ pub(crate) struct Bounds {
     pub(crate) message_chars: usize,
     /// Longest title, in characters.
     pub(crate) title_chars: usize,
+    /// Longest note, in characters.
+    pub(crate) memory_chars: usize,
     /// Messages with which a conversation may begin.
     pub(crate) import_messages: usize,
     /// Characters of those before the last.
@@ -52,6 +54,7 @@ impl Bounds {
             body_bytes: config.server.body_bytes,
             message_chars: config.session.message_chars,
             title_chars: config.session.title_chars,
+            memory_chars: config.tools.memory_chars,
             import_messages: config.session.import_messages,
             import_chars: config.session.import_chars,
             context_chars: config.agent.context_chars,

@@ -5,6 +5,8 @@ mod capabilities;
 mod copilot;
 mod intent;
 mod invoke;
+mod runs;
+mod tools;
 
 use kronos_protocol::verify_stream;
 use kronos_testkit::{SseClient, SseEvent};

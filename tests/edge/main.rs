@@ -25,6 +25,8 @@ mod later;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod memories;
+#[cfg(test)]
 mod outside;
 #[cfg(test)]
 mod slow;

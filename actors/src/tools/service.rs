@@ -146,6 +146,9 @@ impl Shared {
             return Outcome::Failed(not_configured(&execution.toolkit));
         }
         let left = execution.deadline.saturating_duration_since(self.clock.instant());
+        if left.is_zero() {
+            return Outcome::Failed("the run had to end before the tool began".to_owned());
+        }
         let work = builtin::execute(&self.memories, &self.clock, execution);
         match timeout(left, work).await {
             Ok(outcome) => outcome,

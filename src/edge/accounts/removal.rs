@@ -11,6 +11,7 @@ use kronos_actors::{
     erasure, metrics as names,
     principal::REMOVED,
     store::{Expect, Refusal, StoreError},
+    tools::memory,
 };
 use kronos_protocol::ids::UserId;
 use serde::{Deserialize, Serialize};
@@ -92,7 +93,7 @@ impl Accounts {
     }
 
     async fn erase(&self, id: &UserId) -> Result<usize, Box<dyn std::error::Error>> {
-        for documents in [family::FAMILY, revoked::FAMILY] {
+        for documents in [family::FAMILY, revoked::FAMILY, memory::FAMILY, memory::TURN] {
             self.delete_all(documents, &family::key(id.as_str(), "")).await?;
         }
         let sessions = erasure::erase(&self.0.directory, &self.0.store, id).await?;

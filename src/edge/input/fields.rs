@@ -125,6 +125,7 @@ ids!(
     UserId PLAIN,
     RunId PLAIN,
     MessageId FREE,
+    MemoryId PLAIN,
 );
 
 /// What a reader accepts.
