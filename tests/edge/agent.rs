@@ -9,7 +9,7 @@ mod runs;
 mod tools;
 
 use kronos_protocol::verify_stream;
-use kronos_testkit::{SseClient, SseEvent};
+use kronos_testkit::{SseClient, SseEvent, text_of};
 use serde_json::{Value, json};
 
 use crate::{
@@ -53,6 +53,20 @@ async fn whole(edge: &Edge, pair: &Pair, body: Value) -> Vec<SseEvent> {
 fn check(events: &[SseEvent]) {
     let values: Vec<Value> = events.iter().map(SseEvent::json).collect();
     verify_stream(&values).unwrap_or_else(|error| panic!("{error:?}: {values:#?}"));
+}
+
+/// The same run: what is told twice may come in other pieces.
+fn same(one: &[SseEvent], other: &[SseEvent]) {
+    let all = |events: &[SseEvent]| {
+        let pieces = |kind: &str| kind.ends_with("_CONTENT") || kind.ends_with("_ARGS");
+        let whole: Vec<Value> = events
+            .iter()
+            .filter(|event| !pieces(&event.kind()))
+            .map(SseEvent::json)
+            .collect();
+        (whole, text_of(events))
+    };
+    assert_eq!(all(one), all(other));
 }
 
 fn last(events: &[SseEvent]) -> Value {

@@ -4,7 +4,7 @@ use kronos_sim::{ScriptedReply, SimHandle};
 use kronos_testkit::{SseEvent, text_of};
 use serde_json::{Value, json};
 
-use super::{input, last, user, whole, with};
+use super::{input, last, same, user, whole, with};
 use crate::{
     chat::{kinds, simulated},
     harness::{Edge, Pair},
@@ -131,7 +131,7 @@ async fn a_question_is_answered_by_the_next_run_and_never_twice() {
     // The same again is the same run; another answer is too late.
     let before = sim.requests().len();
     let again = whole(&edge, &pair, resuming("t", "run-2", edited())).await;
-    assert_eq!(again, second);
+    same(&again, &second);
     assert_eq!(sim.requests().len(), before);
     assert_eq!(
         refusal(&whole(&edge, &pair, resuming("t", "run-3", json!([yes(&questions[0])]))).await),
@@ -231,6 +231,6 @@ async fn a_tool_that_the_client_runs_is_left_to_it() {
     assert!(sim.requests()[1].body.to_string().contains("Bern"));
     // The same again is the same run.
     let again = whole(&edge, &pair, result(&call["toolCallId"], "Bern")).await;
-    assert_eq!(again, second);
+    same(&again, &second);
     edge.finish().await;
 }

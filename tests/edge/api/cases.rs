@@ -290,12 +290,12 @@ const CASES: &[Case] = &[
     ("agent_ag_ui", 200, |w| by(&w.ada).body(run_input("a thread"))),
     ("copilotkit_info", 200, |w| by(&w.ada)),
     ("copilotkit_run", 200, |w| {
-        by(&w.ada).of("default").body(run_input("another thread"))
+        by(&w.ada).of("default").body(run_input("another-thread"))
     }),
     ("copilotkit_connect", 200, |w| {
-        by(&w.ada).of("default").body(run_input("another thread"))
+        by(&w.ada).of("default").body(run_input("another-thread"))
     }),
-    ("copilotkit_stop", 200, |w| by(&w.ada).of("default")),
+    ("copilotkit_stop", 200, |w| by(&w.ada).of("default another-thread")),
     ("chat_list", 200, |w| by(&w.ada).query("?limit=1")),
     ("chat_show", 200, |w| by(&w.ada).of(&w.conversation)),
     ("chat_messages", 200, |w| {
