@@ -6,7 +6,8 @@
 use std::{path::PathBuf, time::Duration};
 
 use kronos_actors::config::{
-    ConnectionConfig, GeminiConfig, RetentionConfig, SessionConfig, StoreBackend, StoreConfig, ToolsConfig,
+    ComposioConfig, ConnectionConfig, GeminiConfig, RetentionConfig, SessionConfig, StoreBackend, StoreConfig,
+    ToolsConfig,
 };
 use secrecy::SecretString;
 
@@ -48,7 +49,7 @@ pub struct Config {
     pub simulator: SimulatorConfig,
     /// What those who use the agent may bring.
     pub agent: AgentConfig,
-    /// Composio; taken, not used yet.
+    /// How Composio is asked.
     pub composio: ComposioConfig,
     /// Every setting as text, with where it came from; empty when the configuration was made in code.
     pub effective: Vec<Effective>,
@@ -93,6 +94,8 @@ pub struct ServerConfig {
     pub port: u16,
     /// Threads that serve; 0 for one per core. Default 0.
     pub workers: usize,
+    /// Where browsers reach this server. Default: where it listens, on a loopback address; else unknown.
+    pub public_url: Option<String>,
     /// Origins of browsers that may call. Default none but the server's own.
     pub allowed_hosts: Vec<String>,
     /// Largest body of a request, in bytes. Default 1 MiB.
@@ -137,6 +140,7 @@ impl Default for ServerConfig {
             host: "127.0.0.1".to_owned(),
             port: 8000,
             workers: 0,
+            public_url: None,
             allowed_hosts: Vec::new(),
             body_bytes: 1024 * 1024,
             trusted_proxies: Vec::new(),
@@ -401,11 +405,13 @@ pub struct FirstSuperuser {
     pub password: Option<SecretString>,
 }
 
-/// The simulated model.
+/// The simulated model, and the simulated Composio.
 #[derive(Debug, Clone)]
 pub struct SimulatorConfig {
     /// Start it in this process and ask it instead of Gemini. Default false; [`Layers::load`] decides.
     pub start: bool,
+    /// The same of Composio. Default false; [`Layers::load`] decides.
+    pub start_composio: bool,
     /// Its pace; 0 for as fast as it can. Default 60.
     pub tokens_per_second: f64,
     /// Its seed. Default 1.
@@ -416,29 +422,9 @@ impl Default for SimulatorConfig {
     fn default() -> Self {
         Self {
             start: false,
+            start_composio: false,
             tokens_per_second: 60.0,
             seed: 1,
-        }
-    }
-}
-
-/// Composio; taken, not used yet.
-#[derive(Debug, Clone)]
-pub struct ComposioConfig {
-    /// Its key.
-    pub api_key: Option<SecretString>,
-    /// Its address. Default `https://backend.composio.dev`.
-    pub base_url: String,
-    /// Time in which a user must have finished connecting an account. Default 60 s.
-    pub connection_timeout: Duration,
-}
-
-impl Default for ComposioConfig {
-    fn default() -> Self {
-        Self {
-            api_key: None,
-            base_url: "https://backend.composio.dev".to_owned(),
-            connection_timeout: Duration::from_secs(60),
         }
     }
 }

@@ -33,6 +33,7 @@ mod analyze;
 mod auth;
 mod body;
 pub(crate) mod chat;
+pub(crate) mod composio;
 mod compress;
 mod docs;
 pub(crate) mod endpoint;
@@ -40,7 +41,6 @@ pub mod error;
 pub(crate) mod headers;
 pub(crate) mod health;
 mod input;
-mod later;
 pub(crate) mod limits;
 mod memories;
 pub(crate) mod openapi;
@@ -73,6 +73,8 @@ pub struct EdgeState {
     pub(crate) body_timeout: Duration,
     /// Bounds of requests.
     pub(crate) bounds: input::Bounds,
+    /// Where browsers may be sent back to.
+    pub(crate) redirects: composio::Redirects,
     /// Rules of answers that go on.
     pub(crate) streams: chat::StreamRules,
     /// What the agent is, and who follows its runs.
@@ -99,7 +101,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         analyze::endpoints(),
         chat::endpoints(),
         agent::endpoints(),
-        later::endpoints(),
+        composio::endpoints(),
         socket::endpoints(),
     ]
     .into_iter()

@@ -25,7 +25,6 @@ mod generation;
 mod history;
 mod metrics;
 mod outlet;
-mod permits;
 mod probe;
 mod schema;
 mod shared;

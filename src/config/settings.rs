@@ -7,6 +7,7 @@ use super::{Config, value::Kind};
 
 mod agent;
 mod auth;
+mod composio;
 mod connection;
 mod gemini;
 mod retention;
@@ -71,6 +72,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
         gemini::SETTINGS,
         agent::SETTINGS,
         tools::SETTINGS,
+        composio::SETTINGS,
     ]
     .into_iter()
     .flatten()

@@ -128,6 +128,21 @@ impl<T: Input> FromRequest for OptionalJson<T> {
     }
 }
 
+/// A body as it came, whatever it says it is: what is signed is signed byte by byte.
+#[derive(Debug)]
+pub(crate) struct Raw(pub(crate) bytes::Bytes);
+
+impl FromRequest for Raw {
+    type Error = ApiError;
+    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let limit = bounds_of(request).body_bytes;
+        let payload = payload.take();
+        Box::pin(async move { collect(payload, limit).await.map(|bytes| Self(bytes.freeze())) })
+    }
+}
+
 /// An input from the query.
 #[derive(Debug)]
 pub(crate) struct QueryOf<T>(pub(crate) T);

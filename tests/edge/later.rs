@@ -1,4 +1,4 @@
-//! What is not part of this version says so.
+//! What is not configured says so.
 
 use serde_json::{Value, json};
 

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod accounts;
+mod agent;
 #[cfg(test)]
 mod auth;
 #[cfg(test)]

@@ -734,11 +734,14 @@ fn check_order(facts: &[Fact]) {
     let mut begun: Vec<&str> = Vec::new();
     let mut last_run: Option<(&str, &str)> = None;
     for fact in facts {
-        if let Some(id) = fact.what.strip_prefix("kronos.message_accepted ") {
+        if let Some(id) = oracle::accepted(fact) {
             assert!(!waiting.contains(&id) && !begun.contains(&id), "{id} is taken twice");
             waiting.push(id);
         } else if let Some(id) = fact.what.strip_prefix("kronos.message_unqueued ") {
             waiting.retain(|waits| *waits != id);
+        } else if let Some(id) = oracle::steered_in(fact).filter(|id| waiting.contains(id)) {
+            waiting.retain(|waits| *waits != id);
+            begun.push(id);
         } else if fact.kind == kronos_protocol::event::EventKind::RunStarted && fact.what.is_empty() {
             assert!(begun.is_empty() && waiting.is_empty(), "a history comes first");
         } else if fact.kind == kronos_protocol::event::EventKind::RunStarted {

@@ -11,11 +11,10 @@ use super::client;
 use super::declare::Declarations;
 use super::failure::{self, Failure, Retry};
 use super::outlet::Outlet;
-use super::permits::{Permit, Refused};
 use super::shared::GeminiShared;
 use super::{Finished, GenerateRequest, Progress, Usage};
 use crate::metrics::{GEMINI_FUNCTIONS_LEFT_OUT, GEMINI_REQUESTS, GEMINI_RETRIES, GEMINI_TOKENS, refused};
-use crate::upstream::Reserved;
+use crate::upstream::{Permit, Refused, Reserved};
 
 /// Who waits longer than this for a permit is told: until then the pause looks like any other before a first word.
 const WAITING_IS_TOLD_AFTER: Duration = Duration::from_secs(1);

@@ -290,6 +290,8 @@ impl Running {
             Input::Progress(run, progress) if active(run) => match progress {
                 Progress::Started { model } => self.model = Some(model.clone()),
                 Progress::Delta { usage: Some(usage), .. } => self.usage = Some(*usage),
+                // It is in the log then.
+                Progress::Finished(_) => self.usage = None,
                 _ => {}
             },
             Input::Offered(run, offer) if active(run) => self.offer = Some(offer.clone()),
@@ -298,6 +300,12 @@ impl Running {
             }
             Input::Connected(toolkit) if state.run.is_some() => {
                 self.connected.insert(toolkit.clone());
+            }
+            Input::Called(run, _, tools::Outcome::NotConnected { toolkit, .. }) if active(run) => {
+                // An account that was said to be there is not: another link is needed.
+                if self.connected.remove(toolkit) {
+                    self.links.remove(toolkit);
+                }
             }
             Input::Summarized(run, ..) if active(run) => self.trimmed = true,
             _ => {}
@@ -496,6 +504,7 @@ fn next(state: &State, env: &mut Env<'_>) -> Decision {
     let free = state.run.is_none()
         && state.retriable(env.config.max_run_attempts).is_none()
         && !state.goes_on()
+        && !state.waits()
         && !env.draining;
     let Some(queued) = state.queue.front().filter(|_| free) else {
         return decision;

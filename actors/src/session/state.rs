@@ -302,6 +302,10 @@ impl State {
         self.step_open = None;
         self.updated_ms = at_ms;
         let Some(message) = answers else { return };
+        if self.runs.back().is_none_or(|past| past.message != message) {
+            // The turn that messages were steered into is over: they wait like any other.
+            self.queue.iter_mut().for_each(|queued| queued.mode = SendMode::Queue);
+        }
         if let Some(before) = self
             .runs
             .iter_mut()
@@ -721,6 +725,14 @@ impl State {
         let question = self.call_mut(&of_call).and_then(|call| call.question.as_mut());
         if let Some(question) = question.filter(|question| question.interrupt.id == verdict.interrupt_id) {
             question.verdict = Some((verdict.clone(), payload.cloned()));
+        }
+        let given_up = !self.waits() && !self.goes_on();
+        if let Some(past) = self
+            .runs
+            .back_mut()
+            .filter(|past| given_up && past.status == RunStatus::Waiting)
+        {
+            past.status = RunStatus::Cancelled;
         }
         remember(&mut self.verdicts, verdict);
     }

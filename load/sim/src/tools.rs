@@ -80,6 +80,9 @@ fn due<'a>(
     if !now.is_empty() {
         return wanted(candidates, &now, words);
     }
+    if let Some(chosen) = forget_what_was_found(request, candidates, words) {
+        return chosen;
+    }
     let responses = request.function_responses();
     let usual = || match any_time.as_slice() {
         [] if directives.parallel => choose::all(candidates, words),
@@ -109,6 +112,41 @@ fn due<'a>(
         choose::by_words(candidates, words, false)
     } else {
         Vec::new()
+    }
+}
+
+/// What is to be forgotten is found first, when it is forgotten by its id: two steps.
+fn forget_what_was_found<'a>(
+    request: &GenerateRequest,
+    candidates: &[Declaration<'a>],
+    words: &str,
+) -> Option<Vec<Chosen<'a>>> {
+    let declared = |name: &str| candidates.iter().find(|function| function.name == name).copied();
+    let (forget, recall) = (declared("forget")?, declared("recall")?);
+    let by_id = forget.schema["properties"]["id"].is_object();
+    let [only] = choose::by_words(candidates, words, false).try_into().ok()?;
+    if !by_id || only.function.name != forget.name {
+        return None;
+    }
+    let step = |function, args| {
+        vec![Chosen {
+            function,
+            words: words.to_owned(),
+            args,
+        }]
+    };
+    match (request.step(), request.function_responses().as_slice()) {
+        (1, _) => Some(step(recall, None)),
+        (2, [(name, found)]) if *name == recall.name => {
+            let found = if found["output"].is_object() {
+                &found["output"]
+            } else {
+                *found
+            };
+            let id = &found["memories"][0]["id"];
+            id.is_string().then(|| step(forget, Some(json!({"id": id}))))
+        }
+        _ => None,
     }
 }
 

@@ -96,6 +96,8 @@ impl Accounts {
         for documents in [family::FAMILY, revoked::FAMILY, memory::FAMILY, memory::TURN] {
             self.delete_all(documents, &family::key(id.as_str(), "")).await?;
         }
+        // Noted before anything else is over; what Composio has of them goes as soon as it can be asked.
+        self.0.composio.forget(id).await?;
         let sessions = erasure::erase(&self.0.directory, &self.0.store, id).await?;
         let now = self.0.clock.now_ms();
         let done = Removal {

@@ -212,6 +212,6 @@ struct ModelInfo {
 }
 
 async fn capabilities(state: web::Data<EdgeState>, _caller: Caller) -> Result<HttpResponse, ApiError> {
-    let told = state.agent.about.tell(state.health.composio_configured());
+    let told = state.agent.about.tell(state.wiring.composio.health().configured);
     std::future::ready(Ok(HttpResponse::Ok().json(told))).await
 }

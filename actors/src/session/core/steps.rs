@@ -94,7 +94,7 @@ fn model_step(decision: &mut Decision, state: &State, running: &Running, active:
         });
     };
     let steered: Vec<&Queued> = state.queue.iter().filter(|queued| queued.is_steering()).collect();
-    if active.answers > 0 && !steered.is_empty() {
+    if !steered.is_empty() {
         for queued in steered {
             hand_over(decision, run, queued, env.now_ms);
         }
@@ -110,7 +110,8 @@ fn model_step(decision: &mut Decision, state: &State, running: &Running, active:
             transcript,
         });
     }
-    let step = active.record.steps + 1;
+    // A plain answer has told of no step, and was one.
+    let step = active.record.steps.max(active.answers) + 1;
     if step > env.config.max_steps {
         let mut error = RunError::new("The answer took too many steps and was stopped.");
         error.code = Some(RunErrorCode::TooManySteps.as_str().to_owned());

@@ -168,7 +168,8 @@ fn finish(
 ) {
     let (run, now) = (&active.id, env.now_ms);
     // A message that was steered into the run is answered by it, in a further step.
-    let goes_on = state.text_open.is_some() && state.queue.iter().any(|queued| queued.is_steering());
+    let steered = state.queue.iter().any(|queued| queued.is_steering());
+    let goes_on = steered && state.text_open.is_some() && active.record.steps.max(1) < env.config.max_steps;
     for event in closers(state, now) {
         if goes_on && matches!(event, Event::StepFinished(_)) {
             continue;

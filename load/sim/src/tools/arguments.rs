@@ -160,7 +160,13 @@ fn text(name: &str, schema: &Value, words: &str) -> Option<String> {
     }
     if has(&["query", "search", "keyword"]) || name == "q" {
         let asked = after(words, &["for ", "about ", "matching ", "from "]).or_else(|| quoted(words, 0));
-        return asked.or_else(|| remainder(words));
+        let asked = asked.or_else(|| remainder(words))?;
+        // Notes are found by what they are about.
+        let about = ["my ", "the ", "our "]
+            .iter()
+            .find_map(|word| asked.strip_prefix(word))
+            .unwrap_or(&asked);
+        return (!matches!(about, "me" | "us" | "everything")).then(|| about.to_owned());
     }
     if has(&["city", "location", "place"]) {
         return None;
@@ -168,7 +174,10 @@ fn text(name: &str, schema: &Value, words: &str) -> Option<String> {
     if name == "name" || name.ends_with("_name") {
         return after(words, &["named ", "called "]).or_else(|| quoted(words, 0));
     }
-    remainder(words).filter(|_| has(&["id", "key", "topic"]))
+    let of_thing = name
+        .strip_suffix("_id")
+        .and_then(|thing| after(words, &[&format!("{thing} ")]));
+    of_thing.or_else(|| remainder(words).filter(|_| has(&["id", "key", "topic"])))
 }
 
 fn number(name: &str, schema: &Value, words: &str) -> Option<Value> {
@@ -279,6 +288,7 @@ fn after(words: &str, openings: &[&str]) -> Option<String> {
         " that says ",
         " at ",
         " for ",
+        " on ",
         ", ",
     ];
     let is_text = openings == SAYING;

@@ -10,7 +10,7 @@ use crate::request::Declaration;
 const VERBS: &[&str] = &[
     "create", "send", "add", "remove", "delete", "update", "edit", "post", "reply", "star", "merge", "close", "open",
     "insert", "append", "invite", "schedule", "cancel", "archive", "upload", "move", "rename", "set", "make", "book",
-    "comment", "draft", "forward", "share", "write", "publish", "start", "stop", "turn", "play", "order", "pay",
+    "forward", "share", "write", "publish", "start", "stop", "turn", "play", "order", "pay",
 ];
 /// Words that say that something is looked up.
 const READING: &[&str] = &[
@@ -67,13 +67,13 @@ const SAME: &[(&str, &str)] = &[
     ("bug", "issue"),
     ("make", "create"),
     ("file", "create"),
-    ("new", "create"),
     ("schedule", "create"),
     ("book", "create"),
     ("write", "send"),
-    ("email", "send"),
     ("post", "send"),
-    ("star", "star"),
+    ("add", "create"),
+    ("comment", "create"),
+    ("draft", "create"),
     ("pr", "pull"),
 ];
 /// What asks for a text and not for a tool.
@@ -87,6 +87,9 @@ const TALK: &[&str] = &[
     "how do ",
     "how does ",
     "poem",
+    "script",
+    "python",
+    "program",
     "story",
     "essay",
     " words",
@@ -219,8 +222,11 @@ fn best<'a>(functions: &[Declaration<'a>], segment: &str, asking: bool) -> Optio
     if TALK.iter().any(|talk| format!("{lower} ").contains(talk)) {
         return None;
     }
-    let said = words(segment);
+    let said = spoken(segment);
+    let is_time = |noun: &String| matches!(noun.as_str(), "date" | "time");
+    let clock = |function: &&Declaration<'_>| nouns(function).iter().all(is_time);
     let others = functions.iter().filter(|function| own(function).is_none());
+    let others = others.filter(|function| !clock(function) || asks_the_time(&lower));
     let scored = others.filter_map(|function| Some((score(function, &said, asking)?, function)));
     let mut best: Option<(i32, &Declaration<'a>)> = None;
     for (score, function) in scored {
@@ -242,28 +248,62 @@ fn score(function: &Declaration<'_>, said: &[String], asking: bool) -> Option<i3
         .filter(|word| !WEAK.contains(&word.as_str()) && word.len() > 2);
     let told = described
         .clone()
-        .filter(|word| said.iter().any(|other| other == *word))
+        .filter(|word| said.iter().any(|other| alike(other, word)))
         .count();
-    let verb = name.iter().find(|word| VERBS.contains(&word.as_str()));
-    let reads = verb.is_none();
-    let does = match verb {
-        Some(verb) => says(said, verb),
-        None => asking,
-    };
+    let mut verbs = name.iter().filter(|word| VERBS.contains(&word.as_str())).peekable();
+    let reads = verbs.peek().is_none();
+    let done = verbs.any(|verb| says(said, verb));
+    let mut reading = name.iter().filter(|word| READING.contains(&word.as_str()));
+    let named = done || reading.any(|word| says(said, word));
     if matched == 0 {
+        let of_toolkit = name
+            .first()
+            .is_some_and(|toolkit| nouns.len() < name.len() && says(said, toolkit));
+        if named && of_toolkit {
+            return Some(5 + count(told));
+        }
         // By its description alone: what it does comes first in it, and in the prompt.
         let first = described.clone().next()?;
         let leads = said
             .iter()
             .find(|word| !WEAK.contains(&word.as_str()) && *word != "please")?;
-        let fits = alike(first, leads) && told >= 2;
+        let about = |word: &String| !alike(first, word) && said.iter().any(|other| alike(other, word));
+        let fits = alike(first, leads) && described.clone().any(about);
         return fits.then(|| 1 + count(told));
     }
-    // One word of the whole name is what the request is about: "star the repository".
-    if !does || (reads && matched == 0) {
+    let does = done || (reads && asking);
+    if !does {
         return None;
     }
-    Some(10 * count(matched) + 6 + count(told.min(4)) - 3 * count(nouns.len() - matched))
+    let bonus = if named { 5 } else { 0 };
+    let old = if function.description.starts_with("Deprecated") {
+        5
+    } else {
+        0
+    };
+    Some(10 * count(matched) + bonus + count(told.min(4)) - 3 * count(nouns.len() - matched) - old)
+}
+
+/// The words of a request, with what its signs mean, and neighbours that a name may write as one.
+fn spoken(segment: &str) -> Vec<String> {
+    let mut said = words(segment);
+    let pairs: Vec<_> = said.windows(2).map(<[String]>::concat).collect();
+    let letter = |text: &str| text.starts_with(char::is_alphabetic);
+    let is_repository = |word: &str| {
+        word.split_once('/')
+            .is_some_and(|(owner, name)| letter(owner) && letter(name))
+    };
+    if segment.split_whitespace().any(is_repository) {
+        said.push("repository".to_owned());
+    }
+    if segment
+        .split_whitespace()
+        .any(|word| word.strip_prefix('#').is_some_and(letter))
+    {
+        said.extend(["message", "channel"].map(str::to_owned));
+    }
+    said.extend(pairs);
+    said
 }
 
 fn count(number: usize) -> i32 {
@@ -300,7 +340,9 @@ fn says(said: &[String], wanted: &str) -> bool {
 /// Says whether two words are the same but for an ending of the plural or of a time.
 fn alike(a: &str, b: &str) -> bool {
     let (short, long) = if a.len() <= b.len() { (a, b) } else { (b, a) };
-    let ending = long.strip_prefix(short);
+    let ending = long
+        .strip_prefix(short)
+        .filter(|ending| ending.is_empty() || short.len() > 2);
     ending.is_some_and(|ending| matches!(ending, "" | "s" | "es" | "d" | "ed" | "ing"))
 }
 

@@ -41,7 +41,7 @@ fn own() -> Vec<Value> {
             json!({"text": string()}),
         ),
         function("recall", "Finds notes on the user.", &[], json!({"query": string()})),
-        function("forget", "Deletes a note.", &["query"], json!({"query": string()})),
+        function("forget", "Deletes a note.", &["id"], json!({"id": string()})),
     ]
 }
 
@@ -155,12 +155,8 @@ fn requests_call_the_function_they_mean() {
             "remember",
             json!({"text": "my cat is Tom"}),
         ),
-        (
-            "what do you remember about my cat?",
-            "recall",
-            json!({"query": "my cat"}),
-        ),
-        ("please forget my cat", "forget", json!({"query": "my cat"})),
+        ("what do you remember about my cat?", "recall", json!({"query": "cat"})),
+        ("please forget my cat", "recall", json!({"query": "cat"})),
         (
             "create an issue titled Broken login in repo acme/site",
             "GITHUB_CREATE_ISSUE",
@@ -185,6 +181,16 @@ fn requests_call_the_function_they_mean() {
             "Send an email to a@b.ch with subject: Lunch, body: See you at noon",
             "GMAIL_SEND_EMAIL",
             json!({"recipient_email": "a@b.ch", "subject": "Lunch", "body": "See you at noon"}),
+        ),
+        (
+            "list the issues of acme/site",
+            "GITHUB_LIST_REPOSITORY_ISSUES",
+            json!({"owner": "acme", "repo": "site"}),
+        ),
+        (
+            "comment on issue #12 in acme/site saying \"me too\"",
+            "GITHUB_CREATE_AN_ISSUE_COMMENT",
+            json!({"owner": "acme", "repo": "site", "issue_number": 12, "body": "me too"}),
         ),
         ("show my last 5 emails", "GMAIL_FETCH_EMAILS", json!({"max_results": 5})),
         (
@@ -233,6 +239,8 @@ fn talk_calls_nothing() {
         "Tell me a story",
         "and then?",
         "forget it",
+        "list five fruits",
+        "write a python script that sends email",
         "a",
         "[[tokens 40]] a",
     ] {
@@ -311,4 +319,22 @@ fn a_message_among_the_results_is_heard() {
     };
     assert_eq!(decided("AUTO", &contents("Be brief.")), []);
     assert_eq!(decided("AUTO", &contents("What is 2*3?"))[0].0, "calculate");
+}
+
+#[test]
+fn what_is_to_be_forgotten_is_found_first() {
+    let contents = |found: Value| {
+        let response = json!({"name": "recall", "response": found});
+        json!([
+            {"role": "user", "parts": [{"text": "forget my cat"}]},
+            {"role": "model", "parts": [{"functionCall": {"name": "recall"}}]},
+            {"role": "user", "parts": [{"functionResponse": response}]},
+        ])
+    };
+    let found = json!({"memories": [{"id": "m_1", "text": "my cat is Tom"}]});
+    assert_eq!(
+        decided("AUTO", &contents(found)),
+        [("forget".to_owned(), json!({"id": "m_1"}))]
+    );
+    assert_eq!(decided("AUTO", &contents(json!({"memories": []}))), []);
 }

@@ -73,6 +73,20 @@ async fn an_answer_may_never_come_or_break() {
 }
 
 #[tokio::test]
+async fn a_tool_ends_its_work_for_a_client_that_has_gone() {
+    let sim = start(|_| {});
+    sim.connect("anna", "github").unwrap();
+    let asked = request(&sim, ISSUE, "k", &issue("[[slow 400]] x")).timeout(Duration::from_millis(100));
+    assert!(asked.send().await.unwrap_err().is_timeout());
+    let done = async {
+        while counts(&sim).is_empty() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), done).await.expect("the effect");
+}
+
+#[tokio::test]
 async fn a_limit_is_told_in_three_ways() {
     let sim = start(|_| {});
     for (word, after, limits, code) in [
@@ -138,4 +152,21 @@ async fn a_script_meets_the_requests_that_fit() {
         2,
         "a scripted result counts, a fault before does not"
     );
+}
+
+#[tokio::test]
+async fn chance_meets_the_same_executions_for_the_same_seed() {
+    let mut runs = Vec::new();
+    for rate in [0.5, 0.5, 0.0, 1.0] {
+        let sim = start(|config| (config.fault_rate, config.fault_kinds) = (rate, vec!["503".to_owned()]));
+        sim.connect("anna", "github").unwrap();
+        let mut seen = Vec::new();
+        for _ in 0..20 {
+            seen.push(execute(&sim, ISSUE, "k", &issue("x")).await.0);
+        }
+        runs.push(seen);
+    }
+    assert_eq!(runs[0], runs[1]);
+    assert!(runs[0].contains(&200) && runs[0].contains(&503), "{:?}", runs[0]);
+    assert_eq!((&runs[2], &runs[3]), (&vec![200; 20], &vec![503; 20]));
 }
