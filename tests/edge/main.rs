@@ -9,6 +9,8 @@ mod auth;
 #[cfg(test)]
 mod chat;
 #[cfg(test)]
+mod composio;
+#[cfg(test)]
 mod docs;
 #[cfg(test)]
 mod errors;

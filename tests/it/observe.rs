@@ -38,6 +38,20 @@ const UNTOUCHED: &[&str] = &[
     "kronos_jwks_keys",
     "kronos_users_deleted_total",
     "kronos_user_deletions_unfinished",
+    "kronos_composio_requests_total",
+    "kronos_composio_request_duration_seconds",
+    "kronos_composio_retries_total",
+    "kronos_composio_calls_total",
+    "kronos_composio_connection_changes_total",
+    "kronos_composio_watchers",
+    "kronos_composio_catalogue_age_seconds",
+    "kronos_composio_circuit",
+    "kronos_composio_events_total",
+    "kronos_composio_forgets_unfinished",
+    "kronos_composio_running",
+    "kronos_composio_waiting",
+    "kronos_composio_concurrency_limit",
+    "kronos_composio_retry_budget",
 ];
 
 /// One sample.

@@ -19,7 +19,11 @@ Those of Kronos, by `name`:
 * `kronos.queue_snapshot`: in a snapshot, the messages that wait.
 * `kronos.retry`: the model is asked again; nothing was shown yet.
 * `kronos.notice`: something about the answer, such as that it reached `max_tokens`.
-* `kronos.conversation_created`, `kronos.conversation_deleted`: in the feed `@me`.";
+* `kronos.conversation_created`, `kronos.conversation_deleted`: in the feed `@me`.
+* `kronos.connection_changed` in the feed `@me`: a connected account has another status now: `{connectionId, toolkit, status, \
+reason?, change?}`; `TIMED_OUT`: it was not connected in time, its link still works. The same `change` may come twice after a crash.
+* `kronos.trigger_fired`, `kronos.trigger_disabled` in the feed `@me`: what a trigger of an account found, `{triggerId, triggerSlug, \
+toolkit, data}`; that it was turned off, with its `reason`.";
 
 /// Who writes a message: its schema says what is read of it, or what is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
