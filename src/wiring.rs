@@ -18,6 +18,7 @@ use kronos_actors::{
         StoreError,
         service::{self, StoreRef, StoreService},
     },
+    tools::ToolsRef,
 };
 use kronos_protocol::{
     error::ErrorCode,
@@ -40,6 +41,8 @@ pub(crate) struct Wiring {
     pub(crate) connections: ConnectionsRef,
     /// The sessions.
     pub(crate) directory: DirectoryRef,
+    /// What runs may work with.
+    pub(crate) tools: ToolsRef,
     /// Tools of other services.
     pub(crate) composio: ComposioRef,
     gemini: Arc<GeminiShared>,
@@ -80,10 +83,12 @@ impl Wiring {
         };
         let gemini = GeminiShared::new(config.gemini.clone(), clock.clone())?;
         let store = open_store(config, clock).await?;
+        let tools = ToolsRef::new(store.clone(), clock.clone(), Arc::new(config.tools.clone()));
         let directory = DirectoryRef::new(
             config.session.clone(),
             store.clone(),
             Arc::clone(&gemini),
+            tools.clone(),
             clock.clone(),
         );
         directory.load_parked().await?;
@@ -96,10 +101,12 @@ impl Wiring {
             awake: awake(&directory),
         })
         .await?;
+        tools.set_composio(Some(composio.clone()));
         Ok(Self {
             store,
             connections,
             directory,
+            tools,
             composio,
             gemini,
             _simulators: (simulator, composio_simulator),
@@ -167,6 +174,8 @@ impl Wiring {
 
     /// Commits what is pending and closes the store.
     pub(crate) async fn close(&self) {
+        // Composio tells feeds, and sessions ask Composio: neither would ever end.
+        self.tools.set_composio(None);
         self.store.close().await;
     }
 }

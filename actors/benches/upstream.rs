@@ -99,6 +99,7 @@ fn request() -> Option<GenerateRequest> {
         user: "u_1".try_into().ok()?,
         model: None,
         system_prompt: None,
+        notes: None,
         contents: vec![Content {
             role: Role::User,
             parts: vec![serde_json::json!({"text": "Hi"})],

@@ -29,6 +29,42 @@ impl Durability {
     }
 }
 
+/// A place in the log of a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AbortAt {
+    /// What is done with the event there.
+    pub point: AbortPoint,
+    /// Its seq.
+    pub seq: kronos_protocol::position::Seq,
+}
+
+impl AbortAt {
+    /// Reads `submit:12`, `commit:12` or `leave:12`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (point, seq) = text.split_once(':')?;
+        let point = match point {
+            "submit" => AbortPoint::Submit,
+            "commit" => AbortPoint::Commit,
+            "leave" => AbortPoint::Leave,
+            _ => return None,
+        };
+        let seq = seq.parse().ok().filter(|seq| *seq > 0)?;
+        Some(Self { point, seq })
+    }
+}
+
+/// What is done with an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AbortPoint {
+    /// It is about to be handed to the store.
+    Submit,
+    /// It is durable, and nothing was done about it yet.
+    Commit,
+    /// It is durable, what it allows was done (calls left), and nobody was shown it yet.
+    Leave,
+}
+
 /// How sessions live: memory, runs, restarts.
 #[derive(Debug, Clone)]
 pub struct SessionConfig {
@@ -58,6 +94,20 @@ pub struct SessionConfig {
     pub run_deadline: Duration,
     /// Runs of one turn when crashes interrupt them; the last one stays interrupted. Default 3.
     pub max_run_attempts: u32,
+    /// Steps of one turn: answers of the model, each with its calls. In the last one it may make none. Default 25.
+    pub max_steps: u32,
+    /// Calls that the model may make at once. Default 16.
+    pub max_calls_per_step: usize,
+    /// How often in a turn the model is told that it made a call that cannot be made. Default 3.
+    pub max_call_mends: u32,
+    /// Bytes of a call's result (JSON text) that the model and clients read. Default 32 KiB.
+    pub tool_result_bytes: usize,
+    /// Bytes of a call's result that are stored when it is larger than that. Default 8 MiB.
+    pub stored_result_bytes: usize,
+    /// Time in which a person must answer a question. Default 24 h.
+    pub question_timeout: Duration,
+    /// Tokens of a conversation, about, that the model reads before the beginning is summed up. Default 200 000.
+    pub context_tokens: usize,
     /// Panics within `restart_window` before a session is parked. Default 5.
     pub max_restarts: u32,
     /// The window of `max_restarts`. Default 60 s.
@@ -66,6 +116,8 @@ pub struct SessionConfig {
     pub hang_timeout: Duration,
     /// Commands that may wait in a session's mailbox. Default 64 (and one for each sender).
     pub mailbox: usize,
+    /// The process aborts at this place in the log of a conversation: for tests of what a crash leaves. Default nowhere.
+    pub abort_at: Option<AbortAt>,
     /// A message whose text has `[[panic]]` or `[[disorder]]` in it makes its session fail: for tests of the supervision. Default
     /// off.
     pub fault_injection: bool,
@@ -87,12 +139,28 @@ impl Default for SessionConfig {
             import_chars: 500_000,
             run_deadline: Duration::from_secs(600),
             max_run_attempts: 3,
+            max_steps: 25,
+            max_calls_per_step: 16,
+            max_call_mends: 3,
+            tool_result_bytes: 32 * 1024,
+            stored_result_bytes: 8 * 1024 * 1024,
+            question_timeout: Duration::from_secs(86_400),
+            context_tokens: 200_000,
             max_restarts: 5,
             restart_window: Duration::from_secs(60),
             hang_timeout: Duration::from_secs(30),
             mailbox: 64,
+            abort_at: None,
             fault_injection: false,
         }
+    }
+}
+
+impl SessionConfig {
+    /// The time in which a person must answer a question, in milliseconds.
+    #[must_use]
+    pub fn question_timeout_ms(&self) -> crate::clock::Millis {
+        crate::clock::Millis::try_from(self.question_timeout.as_millis()).unwrap_or(crate::clock::Millis::MAX)
     }
 }
 
@@ -228,6 +296,8 @@ pub struct GeminiConfig {
     pub max_waiting: usize,
     /// Bytes of one event of the stream. Default 1 MiB.
     pub event_bytes: usize,
+    /// Functions that are declared in one request. Default 64.
+    pub max_functions: usize,
     /// Failures in a row that open the circuit. Default 8.
     pub breaker_failures: u32,
     /// Time for which an open circuit refuses before it lets one attempt through. Default 5 s.
@@ -260,6 +330,7 @@ impl Default for GeminiConfig {
             max_concurrent_per_user: 8,
             max_waiting: 4096,
             event_bytes: 1024 * 1024,
+            max_functions: 64,
             breaker_failures: 8,
             breaker_open: Duration::from_secs(5),
         }

@@ -40,7 +40,7 @@ pub mod parked;
 pub(crate) mod sleep;
 mod watch;
 
-pub use self::node::{DirectoryRef, SessionRef};
+pub use self::node::{DirectoryRef, SessionRef, Thread};
 
 /// Mailbox of a directory: all connections of a core ask it when they attach.
 const DIRECTORY_MAILBOX: usize = 4096;
@@ -98,6 +98,7 @@ impl Directory {
             config: Arc::clone(&self.node.config),
             store: self.node.store.clone(),
             gemini: self.gemini.clone(),
+            tools: self.node.tools.clone(),
             directory: directory.clone(),
             draining: Arc::clone(&self.node.draining),
         };

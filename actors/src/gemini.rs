@@ -16,14 +16,17 @@ use tokio_util::sync::CancellationToken;
 
 mod answer;
 mod client;
+mod declare;
 mod exchange;
 mod failure;
 mod finish;
 mod function;
 mod generation;
+mod history;
 mod metrics;
 mod outlet;
 mod probe;
+mod schema;
 mod shared;
 mod stream;
 mod typed;
@@ -55,6 +58,8 @@ pub struct GenerateRequest {
     pub model: Option<String>,
     /// `None`: the configured system prompt, if any.
     pub system_prompt: Option<String>,
+    /// What the model is told after the system prompt.
+    pub notes: Option<String>,
     /// The turns so far, oldest first; the last one is the user's. Each is a Gemini `Content` whose parts are raw JSON.
     pub contents: Vec<Content>,
     /// 0..2; `None`: the configured one, if any.

@@ -137,6 +137,8 @@ metrics! {
         "Tokens of all requests: prompt (cached ones included), cached, answer, thoughts.";
     GEMINI_RETRIES = "kronos_gemini_retries_total", Counter, Count, ["reason"],
         "Attempts that were repeated, by the code of the failure.";
+    GEMINI_FUNCTIONS_LEFT_OUT = "kronos_gemini_functions_left_out_total", Counter, Count, ["reason"],
+        "Functions that were not declared to the model: name, property, twice, bound, or refused by it.";
     GEMINI_RETRY_BUDGET = "kronos_gemini_retry_budget", Gauge, Count, [],
         "Attempts after the first that could be paid for now: successes add to it, each such attempt takes one.";
     GEMINI_LIMIT = "kronos_gemini_concurrency_limit", Gauge, Count, [],
@@ -185,6 +187,8 @@ metrics! {
 
 /// Names of the bounds whose refusals are counted: the values of the label of [`REFUSALS`].
 pub const BOUNDS: &[&str] = &[
+    "agent_client_tools",
+    "agent_context_chars",
     "answer_timeout",
     "attachments",
     "body_bytes",
@@ -202,6 +206,7 @@ pub const BOUNDS: &[&str] = &[
     "event_streams",
     "event_streams_per_user",
     "frame_bytes",
+    "gemini_functions",
     "gemini_retry_budget",
     "gemini_waiting",
     "import_chars",

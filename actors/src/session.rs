@@ -14,6 +14,7 @@ use std::{
 };
 
 use actix::prelude::*;
+use bytes::Bytes;
 use kronos_protocol::{
     client::SessionSettings,
     error::ErrorCode,
@@ -29,6 +30,7 @@ use crate::{
     gemini::{GeminiRef, GenerationEvent, GenerationHandle, Progress},
     ids,
     store::{Refusal, SessionMeta, StoreError, StoredSession, service::StoreRef},
+    tools::ToolsRef,
 };
 
 pub mod context;
@@ -44,6 +46,7 @@ mod removal;
 mod serve;
 pub mod state;
 pub mod view;
+mod work;
 
 use self::{
     core::{Answer, Decision, Effect, Env, Generate, Input, Running},
@@ -52,7 +55,17 @@ use self::{
     pulse::Pulse,
     readers::Readers,
     state::State,
+    work::{Deferred, Work},
 };
+
+/// Family of the documents that hold whole results of calls: JSON text, by session and call.
+pub const TOOL_RESULT: &str = "tool_result";
+
+/// The key of a call's whole result.
+#[must_use]
+pub fn result_key(session: &SessionId, call: &str) -> String {
+    format!("{session}/{call}")
+}
 
 /// In a message it makes the session panic, where faults may be injected.
 const PANIC_WORD: &str = "[[panic]]";
@@ -75,6 +88,8 @@ pub struct SessionDeps {
     pub store: StoreRef,
     /// The model, on this core.
     pub gemini: GeminiRef,
+    /// The tools.
+    pub tools: ToolsRef,
     /// This core's directory.
     pub directory: Addr<Directory>,
     /// The process drains: no new runs.
@@ -120,15 +135,6 @@ struct Waiting {
     result: Result<SessionReply, SessionError>,
 }
 
-/// The model at work for the active run.
-struct Generation {
-    run: RunId,
-    /// Dropped, it closes the upstream connection.
-    _handle: GenerationHandle,
-    /// When the run's deadline ends it.
-    ends: Instant,
-}
-
 /// One live conversation.
 pub struct Session {
     id: SessionId,
@@ -149,8 +155,15 @@ pub struct Session {
     state: State,
     log: Log,
     running: Running,
-    generation: Option<Generation>,
+    /// What is on its way for the active run.
+    work: Option<Work>,
+    /// Calls that leave when their intents are durable.
+    deferred: Vec<Deferred>,
+    /// Whole results of calls, for the next commit.
+    documents: Vec<(String, Bytes)>,
     deadline: Option<SpawnHandle>,
+    /// When the next open question lapses.
+    expiry: Option<SpawnHandle>,
     in_flight: Option<InFlight>,
     waiting: Vec<Waiting>,
     readers: Readers,
@@ -195,8 +208,11 @@ impl Session {
             state: State::default(),
             log: Log::new(deps.config.tail_bytes, deps.config.durability),
             running: Running::default(),
-            generation: None,
+            work: None,
+            deferred: Vec::new(),
+            documents: Vec::new(),
             deadline: None,
+            expiry: None,
             in_flight: None,
             waiting: Vec::new(),
             readers: Readers::new(wire),
@@ -224,8 +240,9 @@ impl Session {
             Life::Loading => (true, None),
             Life::Missing | Life::Unavailable(_) => (false, None),
             Life::Live => {
-                let abandoned = self.state.run.is_some() && self.generation.is_none();
-                let run_ends = self.generation.as_ref().map(|generation| generation.ends);
+                let busy = self.is_busy();
+                let abandoned = self.state.run.is_some() && !busy;
+                let run_ends = self.work.as_ref().filter(|_| busy).map(|work| work.ends);
                 (self.in_flight.is_some() || abandoned, run_ends)
             }
         };
@@ -241,14 +258,16 @@ impl Session {
         let decision = self.decide(input);
         let Decision {
             events,
+            documents,
             effects,
             answer,
         } = decision;
         let mut seqs = Vec::with_capacity(events.len());
         let started = events.iter().any(|stored| matches!(stored.event, Event::RunStarted(_)));
-        let title = self.state.title.clone();
+        let listed = (self.state.title.clone(), self.state.settings.clone());
         for stored in events {
             let ends_run = matches!(stored.event, Event::RunFinished(_) | Event::RunError(_));
+            let starts_run = matches!(stored.event, Event::RunStarted(_));
             let seq = self.log.seq_for(&stored);
             let outside_run = stored.run.is_none();
             if let Err(error) = self.state.apply(seq, &stored) {
@@ -257,23 +276,31 @@ impl Session {
             self.log.push(stored);
             if ends_run {
                 self.run_ended(ctx);
+            } else if starts_run {
+                self.running = Running::default();
             } else if outside_run && self.state.run.is_none() {
                 self.pack_due = true;
             }
             seqs.push(seq);
         }
+        self.documents.extend(documents);
         metrics::handles().events_appended.increment(seqs.len() as u64);
         // The listing changes in the commit of the event that changes it.
-        self.meta_due |= self.state.title != title;
-        for effect in effects {
-            self.perform(effect, ctx);
+        self.meta_due |= (&self.state.title, &self.state.settings) != (&listed.0, &listed.1);
+        if started && self.deps.config.durability == Durability::Relaxed {
+            // Committed with the start: after a crash the log alone does not tell that text was shown early.
+            self.meta_due = true;
         }
         if let Some(answer) = answer {
             self.answer(answer, &seqs, reply);
         }
-        if started && self.deps.config.durability == Durability::Relaxed {
-            // Committed with the start: after a crash the log alone does not tell that text was shown early.
-            self.meta_due = true;
+        let upto = self.log.last();
+        for effect in effects {
+            self.perform(effect, upto, ctx);
+        }
+        if !matches!(self.life, Life::Live) {
+            // An effect has made it fold again.
+            return;
         }
         if self.state.run.is_none() && !self.state.queue.is_empty() && !self.draining() {
             self.start_next(ctx);
@@ -325,6 +352,22 @@ impl Session {
         self.drive(Input::Import(Box::new(import)), reply, ctx);
     }
 
+    /// Takes another text for an earlier message, unless the store has no room for it now.
+    fn edit(&mut self, edit: message::Edit, reply: ReplyTo, ctx: &mut Context<Self>) {
+        if !self.deps.store.has_room(edit.submit.content.text().len()) {
+            return reply.send(Err(no_room()));
+        }
+        self.drive(Input::Edit(Box::new(edit)), reply, ctx);
+    }
+
+    fn configure(&mut self, change: Box<SessionSettings>, reply: ReplyTo, ctx: &mut Context<Self>) {
+        if !self.meta.as_ref().is_some_and(|meta| meta.listed) {
+            let error = SessionError::new(ErrorCode::Unsupported, "a feed has no settings");
+            return reply.send(Err(error));
+        }
+        self.drive(Input::Configure(change), reply, ctx);
+    }
+
     fn rename(&mut self, title: String, reply: ReplyTo, ctx: &mut Context<Self>) {
         if !self.meta.as_ref().is_some_and(|meta| meta.listed) {
             let error = SessionError::new(ErrorCode::Unsupported, "a feed has no title");
@@ -334,17 +377,22 @@ impl Session {
     }
 
     fn start_next(&mut self, ctx: &mut Context<Self>) {
-        if self.state.retriable(self.deps.config.max_run_attempts).is_none() {
+        let first = self.state.retriable(self.deps.config.max_run_attempts).is_some()
+            || self.state.goes_on()
+            || self.state.waits();
+        if !first {
             self.drive(Input::Next, ReplyTo::NONE, ctx);
         }
     }
 
     fn decide(&mut self, input: Input) -> Decision {
-        let mut fresh_run = ids::run;
+        self.running.observe(&self.state, &input);
+        let mut fresh_run = || ids::run(&self.id);
         let mut env = Env {
             now_ms: self.deps.clock.now_ms(),
             config: &self.deps.config,
             thread: &self.wire,
+            settings: &self.settings,
             fresh_run: &mut fresh_run,
             draining: self.draining(),
         };
@@ -378,6 +426,18 @@ impl Session {
                 duplicate: true,
             },
             Answer::Cancelled { run, usage } => SessionReply::Cancelled { run, usage },
+            Answer::Resumed { run, open, .. } => SessionReply::Resumed {
+                seq: seq.unwrap_or(upto),
+                run,
+                open,
+            },
+            Answer::Configured => {
+                state::overlay(&mut self.settings, self.state.settings.clone());
+                let mut settings = self.settings.clone();
+                settings.branch = Some(self.state.branches.chosen().to_owned());
+                settings.title = self.state.title.clone().or(settings.title);
+                SessionReply::Settings(Box::new(settings))
+            }
         };
         self.reply_when_durable(upto, reply, Ok(result));
     }
@@ -390,64 +450,11 @@ impl Session {
         }
     }
 
-    fn perform(&mut self, effect: Effect, ctx: &mut Context<Self>) {
-        match effect {
-            Effect::Stop(run) => {
-                // Dropping the handle closes the upstream connection.
-                if self.generation.as_ref().is_some_and(|active| active.run == run) {
-                    self.generation = None;
-                }
-            }
-            Effect::Generate(generate) => self.generate(*generate, ctx),
-        }
-    }
-
-    fn generate(&mut self, generate: Generate, ctx: &mut Context<Self>) {
-        let Generate { run, options, contents } = generate;
-        self.running = Running::default();
-        let Some(meta) = &self.meta else { return };
-        let ends = self.deps.clock.instant() + self.deps.config.run_deadline;
-        let request = crate::gemini::GenerateRequest {
-            run: run.clone(),
-            session: self.id.clone(),
-            user: meta.owner.clone(),
-            model: options.model.or_else(|| self.settings.model.clone()),
-            system_prompt: options.system_prompt.or_else(|| self.settings.system_prompt.clone()),
-            contents,
-            temperature: options.temperature,
-            max_tokens: options.max_tokens,
-            deadline: ends,
-            response_schema: None,
-            functions: std::sync::Arc::default(),
-            calling: crate::gemini::Calling::Auto,
-        };
-        let timer = run.clone();
-        self.deadline = Some(ctx.run_later(self.deps.config.run_deadline, move |act, ctx| {
-            act.generation = None;
-            act.drive(Input::Deadline(timer), ReplyTo::NONE, ctx);
-        }));
-        match self.deps.gemini.generate(request, ctx.address().recipient()) {
-            Ok(handle) => {
-                self.generation = Some(Generation {
-                    run,
-                    _handle: handle,
-                    ends,
-                });
-            }
-            Err(failed) => ctx.notify(GenerationEvent {
-                run,
-                progress: Progress::Failed(failed),
-            }),
-        }
-    }
-
     fn run_ended(&mut self, ctx: &mut Context<Self>) {
         self.pack_due = true;
         self.meta_due = true;
-        self.generation = None;
-        if let Some(timer) = self.deadline.take() {
-            ctx.cancel_future(timer);
-        }
+        self.stop_work(ctx);
+        self.watch_questions(ctx);
     }
 }
 
@@ -525,35 +532,15 @@ impl Handler<SessionCall> for Session {
                 self.delete(reply, ctx);
             }
             SessionCommand::Erase => self.erase(reply, ctx),
-            SessionCommand::Resume(_)
-            | SessionCommand::Edit(_)
-            | SessionCommand::Regenerate { .. }
-            | SessionCommand::Configure(_)
-            | SessionCommand::SelectBranch { .. }
-            | SessionCommand::Run { .. }
-            | SessionCommand::Connected { .. } => {
-                reply.send(Err(SessionError::new(ErrorCode::Unsupported, "not yet")));
-            }
             SessionCommand::Notify { name, value } => self.drive(Input::Notify(name, value), reply, ctx),
+            SessionCommand::Resume(resume) => self.drive(Input::Resume(Box::new(resume)), reply, ctx),
+            SessionCommand::Edit(edit) => self.edit(edit, reply, ctx),
+            SessionCommand::Regenerate { message } => self.drive(Input::Regenerate(message), reply, ctx),
+            SessionCommand::Configure(change) => self.configure(change, reply, ctx),
+            SessionCommand::SelectBranch { branch } => self.drive(Input::SelectBranch(branch), reply, ctx),
+            SessionCommand::Run { run } => self.show_run(&run, reply),
+            SessionCommand::Connected { toolkit } => self.drive(Input::Connected(toolkit), reply, ctx),
         }
-    }
-}
-
-impl Handler<GenerationEvent> for Session {
-    type Result = ();
-
-    fn handle(&mut self, event: GenerationEvent, ctx: &mut Self::Context) {
-        let GenerationEvent { run, progress } = event;
-        let active = self.state.run.as_ref().is_some_and(|active| active.id == run);
-        if !active {
-            return;
-        }
-        match &progress {
-            Progress::Started { model } => self.running.model = Some(model.clone()),
-            Progress::Delta { usage: Some(usage), .. } => self.running.usage = Some(*usage),
-            _ => {}
-        }
-        self.drive(Input::Progress(run, progress), ReplyTo::NONE, ctx);
     }
 }
 

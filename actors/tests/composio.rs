@@ -13,11 +13,11 @@ use std::{
 use kronos_actors::{
     clock::Clock,
     composio::{ComposioDeps, ComposioErrorKind, ComposioRef, ComposioStatus},
-    config::{ComposioConfig, GeminiConfig, SessionConfig, StoreBackend, StoreConfig},
+    config::{ComposioConfig, GeminiConfig, SessionConfig, StoreBackend, StoreConfig, ToolsConfig},
     directory::DirectoryRef,
     gemini::GeminiShared,
     store::service::{self, StoreRef, StoreService},
-    tools::{BUILTIN, Execution, Outcome, Tool},
+    tools::{BUILTIN, Execution, Outcome, Tool, ToolsRef},
 };
 use kronos_protocol::ids::{SessionId, UserId};
 use kronos_sim::{ComposioHandle, ComposioScript, ComposioSim, ComposioSimConfig};
@@ -48,7 +48,8 @@ impl Bench {
         };
         let store = StoreService::start(service::open(&config).unwrap(), &config, clock.clone()).unwrap();
         let gemini = GeminiShared::new(GeminiConfig::default(), clock.clone()).unwrap();
-        let directory = DirectoryRef::new(SessionConfig::default(), store.clone(), gemini, clock.clone());
+        let tools = ToolsRef::new(store.clone(), clock.clone(), Arc::new(ToolsConfig::default()));
+        let directory = DirectoryRef::new(SessionConfig::default(), store.clone(), gemini, tools, clock.clone());
         directory.join();
         Self {
             sim: ComposioSim::start(ComposioSimConfig::default()).unwrap(),

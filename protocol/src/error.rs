@@ -122,6 +122,8 @@ words! {
         Deadline = "deadline",
         /// A bug of the server.
         Internal = "internal",
+        /// The turn took more steps than a turn may.
+        TooManySteps = "too_many_steps",
         /// Not an end: the answer broke off and goes on in a new request.
         Continuation = "continuation",
     }
@@ -143,7 +145,9 @@ impl RunErrorCode {
             | Self::Deadline
             | Self::Internal
             | Self::Continuation => true,
-            Self::Blocked | Self::UpstreamError | Self::UpstreamAuth | Self::NotConfigured => false,
+            Self::Blocked | Self::TooManySteps | Self::UpstreamError | Self::UpstreamAuth | Self::NotConfigured => {
+                false
+            }
         }
     }
 }

@@ -87,6 +87,9 @@ fn check_safety(config: &Config) -> Result<(), ConfigError> {
     if config.session.fault_injection {
         return refuse("FAULT_INJECTION=true is not allowed with ENVIRONMENT=staging or production".into());
     }
+    if config.session.abort_at.is_some() {
+        return refuse("ABORT_AT is not allowed with ENVIRONMENT=staging or production".into());
+    }
     let environment = environment.as_str();
     match &config.auth.secret_key {
         None => refuse(format!(

@@ -5,6 +5,7 @@
 
 use super::{Config, value::Kind};
 
+mod agent;
 mod auth;
 mod composio;
 mod connection;
@@ -13,6 +14,7 @@ mod retention;
 mod server;
 mod session;
 mod store;
+mod tools;
 
 /// One setting.
 pub(crate) struct Setting {
@@ -68,6 +70,8 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
         retention::SETTINGS,
         connection::SETTINGS,
         gemini::SETTINGS,
+        agent::SETTINGS,
+        tools::SETTINGS,
         composio::SETTINGS,
     ]
     .into_iter()

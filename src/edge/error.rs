@@ -360,6 +360,7 @@ pub fn from_run(error: &TurnError) -> ApiError {
         | RunErrorCode::StreamBroken
         | RunErrorCode::EmptyAnswer
         | RunErrorCode::MalformedCall
+        | RunErrorCode::TooManySteps
         | RunErrorCode::Continuation
         | RunErrorCode::Blocked => ErrorCode::Upstream,
         RunErrorCode::NotConfigured => ErrorCode::NotConfigured,

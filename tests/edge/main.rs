@@ -1,6 +1,8 @@
 //! The HTTP surface as a client meets it: the real server on a free port, real requests.
 
 #[cfg(test)]
+mod agent;
+#[cfg(test)]
 mod analyze;
 #[cfg(test)]
 mod api;
@@ -21,9 +23,9 @@ mod headers;
 #[cfg(test)]
 mod health;
 #[cfg(test)]
-mod later;
-#[cfg(test)]
 mod limits;
+#[cfg(test)]
+mod memories;
 #[cfg(test)]
 mod outside;
 #[cfg(test)]

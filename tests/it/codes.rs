@@ -171,6 +171,9 @@ fn of_run(code: RunErrorCode, kronos: &Rc<Kronos>) -> Proof {
         RunErrorCode::StreamBroken => word("cut"),
         RunErrorCode::EmptyAnswer => word("empty"),
         RunErrorCode::MalformedCall => word("malformed"),
+        RunErrorCode::TooManySteps => {
+            Proof::Cannot("in the last step the model may make no calls, and a real one obeys")
+        }
         RunErrorCode::NotConfigured => by(a_run_without_a_key()),
         RunErrorCode::Overloaded => by(a_run_without_a_place()),
         RunErrorCode::Deadline => by(a_run_that_takes_too_long()),

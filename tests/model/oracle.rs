@@ -13,6 +13,10 @@ use kronos_protocol::{
     message::Message,
 };
 
+/// A message waits, for its turn or for the next step of the run that is active.
+const ACCEPTED: &str = "kronos.message_accepted ";
+const STEERED: &str = "kronos.message_accepted, steering ";
+
 /// One thing that happened, as a client sees it: what kind, in which run, and what about it matters.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Fact {
@@ -50,6 +54,9 @@ impl Fact {
             Event::ReasoningMessageContent(event) => event.delta.clone(),
             Event::Custom(event) if event.name == "kronos.title_changed" => {
                 format!("{} {}", event.name, event.value["title"].as_str().unwrap_or_default())
+            }
+            Event::Custom(event) if event.value.get("mode").is_some_and(|mode| mode == "steer") => {
+                format!("{STEERED}{}", event.value["messageId"].as_str().unwrap_or_default())
             }
             Event::Custom(event) => match event.value.get("messageId").and_then(|id| id.as_str()) {
                 Some(id) => format!("{} {id}", event.name),
@@ -245,7 +252,8 @@ impl Oracle {
             return;
         }
         if let Some(message) = self.retriable() {
-            self.start(&message);
+            let run = self.start(&message);
+            self.hand_over_steered(&run);
         }
         self.next();
     }
@@ -307,9 +315,12 @@ impl Oracle {
         }
         let busy = self.active().is_some();
         match mode {
-            SendMode::Queue if busy && self.queue().len() >= self.inbox => Expected::Refused(ErrorCode::Overloaded),
-            SendMode::Queue if busy => {
-                self.say(EventKind::Custom, None, format!("kronos.message_accepted {id}"));
+            SendMode::Queue | SendMode::Steer if busy && self.queue().len() >= self.inbox => {
+                Expected::Refused(ErrorCode::Overloaded)
+            }
+            SendMode::Queue | SendMode::Steer if busy => {
+                let how = if mode == SendMode::Steer { STEERED } else { ACCEPTED };
+                self.say(EventKind::Custom, None, format!("{how}{id}"));
                 Expected::Sent {
                     run: None,
                     queued: Some(self.queue().len() as u32),
@@ -317,7 +328,6 @@ impl Oracle {
                 }
             }
             SendMode::Reject if busy => Expected::Refused(ErrorCode::Busy),
-            SendMode::Steer if busy => Expected::Refused(ErrorCode::Unsupported),
             SendMode::Queue | SendMode::Reject | SendMode::Steer | SendMode::Interrupt => {
                 if busy {
                     self.end(EventKind::RunFinished, "cancelled");
@@ -391,7 +401,17 @@ impl Oracle {
             }
             Ask::Retrying => self.say(EventKind::Custom, Some(run), "kronos.retry"),
             Ask::Finish { truncated } => {
-                self.close(run);
+                let answered = self.is_open(EventKind::TextMessageStart, EventKind::TextMessageEnd);
+                let goes_on = answered && !self.steered().is_empty();
+                self.close_answer(run);
+                if truncated && goes_on {
+                    self.say(EventKind::Custom, Some(run), "kronos.notice");
+                }
+                self.close_step(run);
+                if goes_on {
+                    self.hand_over_steered(run);
+                    return self.say(EventKind::StepStarted, Some(run), "");
+                }
                 if truncated {
                     self.say(EventKind::Custom, Some(run), "kronos.notice");
                 }
@@ -417,6 +437,26 @@ impl Oracle {
     }
 
     fn close(&mut self, run: &str) {
+        self.close_answer(run);
+        self.close_step(run);
+    }
+
+    fn close_step(&mut self, run: &str) {
+        if self.is_open(EventKind::StepStarted, EventKind::StepFinished) {
+            self.say(EventKind::StepFinished, Some(run), "");
+        }
+    }
+
+    /// What was steered into the run becomes part of it, before the model is asked again.
+    fn hand_over_steered(&mut self, run: &str) {
+        for id in self.steered() {
+            self.say(EventKind::TextMessageStart, Some(run), format!("user {id}"));
+            self.say(EventKind::TextMessageContent, Some(run), format!("text of {id}"));
+            self.say(EventKind::TextMessageEnd, Some(run), "");
+        }
+    }
+
+    fn close_answer(&mut self, run: &str) {
         if self.is_open(EventKind::TextMessageStart, EventKind::TextMessageEnd) {
             self.say(EventKind::TextMessageEnd, Some(run), "");
         }
@@ -475,13 +515,24 @@ impl Oracle {
         interrupted.filter(|message| self.attempts(message) < self.max_attempts)
     }
 
-    pub(crate) fn attempts(&self, message: &str) -> usize {
-        let starts = |fact: &&Fact| fact.kind == EventKind::RunStarted && fact.what == message;
-        self.facts.iter().filter(starts).count()
+    /// Runs of the last turn since it got on: since an answer of it was complete.
+    fn attempts(&self, message: &str) -> usize {
+        let mut attempts = 0;
+        for fact in &self.facts {
+            match fact.kind {
+                EventKind::RunStarted if fact.what == message => attempts += 1,
+                EventKind::RunStarted | EventKind::StepStarted => attempts = 0,
+                _ => {}
+            }
+        }
+        attempts
     }
 
     fn first_run(&self, message: &str) -> Option<String> {
-        let starts = |fact: &&Fact| fact.kind == EventKind::RunStarted && fact.what == message;
+        let starts = |fact: &&Fact| match fact.kind {
+            EventKind::RunStarted => fact.what == message,
+            _ => steered_in(fact) == Some(message),
+        };
         self.facts.iter().find(starts).and_then(|fact| fact.run.clone())
     }
 
@@ -498,8 +549,10 @@ impl Oracle {
     pub(crate) fn queue(&self) -> Vec<String> {
         let mut queue: Vec<String> = Vec::new();
         for fact in &self.facts {
-            if let Some(id) = fact.what.strip_prefix("kronos.message_accepted ") {
+            if let Some(id) = accepted(fact) {
                 queue.push(id.to_owned());
+            } else if let Some(id) = steered_in(fact) {
+                queue.retain(|queued| queued != id);
             } else if let Some(id) = fact.what.strip_prefix("kronos.message_unqueued ") {
                 queue.retain(|queued| queued != id);
             } else if fact.kind == EventKind::RunStarted {
@@ -507,6 +560,23 @@ impl Oracle {
             }
         }
         queue
+    }
+
+    /// What waits for the next step of the active turn; when another begins, it waits like the rest.
+    fn steered(&self) -> Vec<String> {
+        let mut steered: Vec<String> = Vec::new();
+        let mut turn = "";
+        for fact in &self.facts {
+            if let Some(id) = fact.what.strip_prefix(STEERED) {
+                steered.push(id.to_owned());
+            } else if fact.kind == EventKind::RunStarted && fact.what != turn {
+                turn = &fact.what;
+                steered.clear();
+            }
+        }
+        let queue = self.queue();
+        steered.retain(|id| queue.contains(id));
+        steered
     }
 
     /// Whether the last `start` in the active run has no `end` after it.
@@ -528,8 +598,20 @@ pub(crate) fn taken(facts: &[Fact]) -> impl Iterator<Item = &str> {
     facts.iter().filter_map(|fact| match fact.kind {
         EventKind::RunStarted if fact.what.is_empty() => None,
         EventKind::RunStarted => Some(fact.what.as_str()),
-        _ => fact.what.strip_prefix("kronos.message_accepted "),
+        _ => accepted(fact),
     })
+}
+
+/// The message that this fact makes wait.
+pub(crate) fn accepted(fact: &Fact) -> Option<&str> {
+    let plain = fact.what.strip_prefix(ACCEPTED);
+    plain.or_else(|| fact.what.strip_prefix(STEERED))
+}
+
+/// The message that this fact puts into the active run.
+pub(crate) fn steered_in(fact: &Fact) -> Option<&str> {
+    let starts = fact.kind == EventKind::TextMessageStart;
+    starts.then(|| fact.what.strip_prefix("user ")).flatten()
 }
 
 /// A conversation as it is shown: `(who, text)`, a question by its id, an answer by its run.
@@ -557,14 +639,19 @@ impl Picture {
             }
             EventKind::TextMessageStart => {
                 let (role, id) = fact.what.split_once(' ').unwrap_or_default();
-                let who = if id.is_empty() { run } else { answer_of(id) };
+                let earlier = self.shown.iter().filter(|(who, _)| is_answer(who, &run)).count();
+                let who = match (id.is_empty(), earlier) {
+                    (true, 0) => run,
+                    (true, earlier) => format!("{run}_{}", earlier + 1),
+                    (false, _) => answer_of(id),
+                };
                 self.told = (!id.is_empty()).then(|| (who.clone(), role == "assistant"));
                 self.shown.push((who, String::new()));
             }
             EventKind::TextMessageEnd => self.told = None,
             EventKind::TextMessageContent => {
                 let (whose, shows) = self.told.clone().unwrap_or((run, true));
-                let text = self.shown.iter_mut().rev().find(|(who, _)| *who == whose);
+                let text = self.shown.iter_mut().rev().find(|(who, _)| is_answer(who, &whose));
                 let (_, text) = text.expect("a text has begun");
                 if shows {
                     text.push_str(&fact.what);
@@ -573,6 +660,12 @@ impl Picture {
             _ => {}
         }
     }
+}
+
+/// Whether `who` is an answer of this run: the second is called after it and `_2`.
+fn is_answer(who: &str, run: &str) -> bool {
+    let rest = who.strip_prefix(run);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
 }
 
 /// What an answer is called here.

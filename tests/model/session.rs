@@ -253,8 +253,8 @@ fn a_history_is_there_as_a_whole_or_not_at_all() {
         case.commit_all();
         let state = &case.world.glue.state;
         assert_eq!(state.messages.len(), if written { 5 } else { 0 });
-        assert_eq!(state.run.as_ref().map(|run| run.attempt), written.then_some(2));
-        let contents = context::contents(state, None);
+        assert_eq!(state.run.as_ref().map(|run| run.record.attempt), written.then_some(2));
+        let contents = context::contents(state);
         assert!(
             !written || contents.len() == 3,
             "the system's message is no turn: {contents:?}"
@@ -320,7 +320,7 @@ fn a_turn_is_tried_again_at_most_max_run_attempts_times() {
         case.ask(&[Step::Crash { written: false }]);
         case.commit_all();
         let run = case.world.glue.state.run.as_ref();
-        assert_eq!(run.map(|run| run.attempt), Some(attempt));
+        assert_eq!(run.map(|run| run.record.attempt), Some(attempt));
     }
     case.ask(&[Step::Crash { written: false }]);
     case.commit_all();
@@ -336,7 +336,7 @@ fn after_a_crash_the_durable_text_is_still_there_and_the_turn_is_tried_again() {
     case.ask(&[Step::Delta(", not durable".to_owned()), Step::Crash { written: false }]);
     let answer = case.world.glue.state.messages.iter().find_map(|said| match &said.body {
         Body::Assistant { text, .. } => Some(text.as_str()),
-        Body::User(_) | Body::System(_) => None,
+        Body::User(_) | Body::System(_) | Body::Tool { .. } => None,
     });
     assert_eq!(answer, Some("durable"));
     assert!(case.world.glue.state.run.is_some());
@@ -346,7 +346,7 @@ fn after_a_crash_the_durable_text_is_still_there_and_the_turn_is_tried_again() {
 fn the_model_is_not_asked_again_about_a_blocked_message() {
     let mut case = Case::new(Durability::Commit);
     case.ask(&[queued(1), Step::Fail { blocked: true }, queued(2)]);
-    let contents = context::contents(&case.world.glue.state, None);
+    let contents = context::contents(&case.world.glue.state);
     assert_eq!(contents.len(), 1);
     assert_eq!(contents[0].parts, vec![serde_json::json!({"text": "text of m_2"})]);
 }

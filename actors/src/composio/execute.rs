@@ -126,7 +126,7 @@ impl Service {
             },
             account => account,
         };
-        let key = key.unwrap_or_else(ids::request);
+        let key = key.unwrap_or_else(ids::upstream_request);
         let call = Call {
             user,
             tool: &tool.slug,

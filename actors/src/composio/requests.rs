@@ -96,7 +96,7 @@ impl Service {
             return Err(ComposioError::too_late());
         }
         let until = deadline.min(begun + time);
-        let request_id = ids::request();
+        let request_id = ids::upstream_request();
         let limit = self.shared.config.max_response_bytes;
         let exchange = self.shared.endpoint.exchange(&self.client, ask, &request_id, limit);
         let result = timeout_at(until.into(), exchange)
@@ -183,7 +183,7 @@ impl Service {
         }
         let ask = Ask::get(Op::Probe, "toolkits").with("limit", "1");
         let begun = shared.clock.instant();
-        let request_id = ids::request();
+        let request_id = ids::upstream_request();
         let exchange = shared
             .endpoint
             .exchange(&self.client, &ask, &request_id, shared.config.max_response_bytes);

@@ -51,7 +51,13 @@ fn directory(clock: &Clock) -> DirectoryRef {
     };
     let store = StoreService::start(service::open(&store).unwrap(), &store, clock.clone()).unwrap();
     let gemini = GeminiShared::new(GeminiConfig::default(), clock.clone()).unwrap();
-    let directory = DirectoryRef::new(SessionConfig::default(), store, gemini, clock.clone());
+    let directory = DirectoryRef::new(
+        SessionConfig::default(),
+        store.clone(),
+        gemini,
+        crate::tools::ToolsRef::new(store, clock.clone(), Arc::default()),
+        clock.clone(),
+    );
     directory.join();
     directory
 }

@@ -9,6 +9,7 @@ use kronos_protocol::error::RunErrorCode;
 use serde::Serialize;
 
 use super::client::{self, Endpoint, GeminiConfigError};
+use super::declare::Prepared;
 use super::failure::{self, Failure};
 use super::metrics::handles;
 use crate::clock::{Clock, Millis};
@@ -24,6 +25,7 @@ pub struct GeminiShared {
     pub(super) breaker: Arc<Breaker>,
     pub(super) backoff: Backoff,
     pub(super) retries: Arc<RetryBudget>,
+    pub(super) prepared: Prepared,
     traffic: Traffic,
 }
 
@@ -106,6 +108,7 @@ impl GeminiShared {
             breaker,
             backoff,
             retries,
+            prepared: Prepared::default(),
             traffic: Traffic::default(),
         }))
     }

@@ -74,6 +74,7 @@ fn request(model: Option<&str>) -> GenerateRequest {
         user: "u_1".try_into().unwrap(),
         model: model.map(str::to_owned),
         system_prompt: None,
+        notes: None,
         contents: vec![Content {
             role: Role::User,
             parts: vec![serde_json::json!({"text": "[[tokens 400]] hi"})],

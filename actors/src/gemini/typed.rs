@@ -64,11 +64,12 @@ impl GeminiRef {
             done: Some(done),
         };
         let generate = GenerateRequest {
-            run: ids::run(),
+            run: ids::detached_run(),
             session: ids::session(),
             user: request.user.clone(),
             model: None,
             system_prompt: Some(request.instruction.clone()),
+            notes: None,
             contents,
             temperature: None,
             max_tokens: None,

@@ -3,11 +3,17 @@
 //! Pure: no actix, IO, clock or randomness; times and ids come in with [`Env`]. The actor appends the events of a
 //! decision to the log, folds them into the state, and performs the effects.
 
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use bytes::Bytes;
 use kronos_protocol::{
-    client::RunOptions,
+    client::{RunOptions, SessionSettings},
     error::{ErrorCode, RunErrorCode},
     event::{Custom, Event, Outcome, RunError, RunFinished, RunStarted, TokenUsage},
-    ids::{MessageId, RunId, SessionId},
+    ids::{InterruptId, MessageId, RunId, SessionId},
     message::{Message, RunInput, UserContent, UserMessage},
     position::Seq,
     version::AG_UI_VERSION,
@@ -15,19 +21,23 @@ use kronos_protocol::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    context,
     log::Stored,
-    message::{Import, SessionError, Submit},
-    state::{Retitled, RunRecord, State, TITLE_CHANGED},
+    message::{AnsweredBy, Edit, Import, Resume, SessionError, Submit},
+    state::{Intent, RUN_CANCELLED, RunCancelled, RunRecord, Stage, State, add_usage},
 };
 use crate::{
     clock::Millis,
     config::SessionConfig,
-    gemini::{Content, Failed, Progress, Usage},
+    gemini::{Calling, Content, Failed, Function, Progress, Usage},
+    tools::{self, Link, Offer},
 };
 
+mod branches;
 mod import;
 mod inbox;
+pub mod questions;
+mod settings;
+mod steps;
 mod turn;
 
 pub(super) use self::turn::reasoning_id;
@@ -47,6 +57,8 @@ pub struct Env<'a> {
     pub config: &'a SessionConfig,
     /// The session as its clients name it.
     pub thread: &'a SessionId,
+    /// Its settings.
+    pub settings: &'a SessionSettings,
     /// Mints the id of a run.
     pub fresh_run: &'a mut dyn FnMut() -> RunId,
     /// New runs are refused: the process drains.
@@ -62,6 +74,30 @@ pub enum Input {
     Import(Box<Import>),
     /// Another title.
     Rename(String),
+    /// Other settings.
+    Configure(Box<SessionSettings>),
+    /// Another text for an earlier message.
+    Edit(Box<Edit>),
+    /// Another answer to a message.
+    Regenerate(Option<MessageId>),
+    /// Another branch.
+    SelectBranch(String),
+    /// Answers to questions.
+    Resume(Box<Resume>),
+    /// The user has an account of this toolkit.
+    Connected(String),
+    /// Questions may have lapsed.
+    Expire,
+    /// What the active run may work with.
+    Offered(RunId, Offer),
+    /// A call of the active run is over.
+    Called(RunId, String, tools::Outcome),
+    /// A link to connect an account of this toolkit, or why there is none.
+    Linked(RunId, String, Result<Link, String>),
+    /// The conversation up to this message, summed up; empty when nobody could.
+    Summarized(RunId, MessageId, String),
+    /// The active run goes on: what was decided last is in the state now.
+    Continue(RunId),
     /// A queued message is taken back.
     Unqueue(MessageId),
     /// The active run is to stop.
@@ -83,10 +119,52 @@ pub enum Input {
 /// Something to do outside.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
+    /// Find out what the run may work with: comes back as [`Input::Offered`].
+    Offer {
+        /// For this run.
+        run: RunId,
+        /// Toolkits by slug; `None`: as usual.
+        toolkits: Option<Vec<String>>,
+        /// What the user said.
+        hint: String,
+    },
     /// Ask the model.
     Generate(Box<Generate>),
-    /// Close the upstream connection of this run.
+    /// Make a call, once everything that was decided with it is durable: comes back as [`Input::Called`].
+    Execute(Box<Execute>),
+    /// Make a link with which the user connects an account: comes back as [`Input::Linked`].
+    Link {
+        /// For this run.
+        run: RunId,
+        /// The toolkit.
+        toolkit: String,
+    },
+    /// Sum up what the model will not read any more: comes back as [`Input::Summarized`].
+    Summarize {
+        /// For this run.
+        run: RunId,
+        /// The first message that it still reads.
+        from: MessageId,
+        /// What came before.
+        transcript: String,
+    },
+    /// Decide again ([`Input::Continue`]) when the events are in the state.
+    Continue(RunId),
+    /// Close the upstream connections of this run, and abandon its calls.
     Stop(RunId),
+}
+
+/// A call to make.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Execute {
+    /// For this run.
+    pub run: RunId,
+    /// The tool.
+    pub tool: String,
+    /// Its intent, as it is in the log.
+    pub intent: Intent,
+    /// The arguments.
+    pub arguments: Map<String, Value>,
 }
 
 /// A generation to start.
@@ -98,6 +176,12 @@ pub struct Generate {
     pub options: RunOptions,
     /// After these turns.
     pub contents: Vec<Content>,
+    /// What the model may call.
+    pub functions: Arc<[Function]>,
+    /// Whether it may.
+    pub calling: Calling,
+    /// What it is told beside its system prompt.
+    pub notes: Option<String>,
 }
 
 /// How the input is answered once its events are durable.
@@ -130,6 +214,17 @@ pub enum Answer {
         /// Tokens used until then.
         usage: Option<TokenUsage>,
     },
+    /// Answers were taken.
+    Resumed {
+        /// Index into [`Decision::events`].
+        event: usize,
+        /// The run that goes on.
+        run: Option<RunId>,
+        /// Questions that are open still.
+        open: Vec<InterruptId>,
+    },
+    /// The settings have changed.
+    Configured,
 }
 
 /// What follows from an input.
@@ -137,6 +232,8 @@ pub enum Answer {
 pub struct Decision {
     /// Events to append, in order.
     pub events: Vec<Stored>,
+    /// What is stored beside them, in the same commit: whole results of calls, by call.
+    pub documents: Vec<(String, Bytes)>,
     /// Things to do, in order.
     pub effects: Vec<Effect>,
     /// How the input is answered.
@@ -175,6 +272,52 @@ pub struct Running {
     pub usage: Option<Usage>,
     /// The model that answers.
     pub model: Option<String>,
+    /// What the active run may work with, once that is known.
+    pub offer: Option<Offer>,
+    /// Links that were made for it, by toolkit, or why there is none.
+    pub links: HashMap<String, Result<Link, String>>,
+    /// Toolkits of which the user has connected an account since the run began.
+    pub connected: BTreeSet<String>,
+    /// The conversation was trimmed for this run.
+    pub trimmed: bool,
+}
+
+impl Running {
+    /// Takes in what is not in the log. To be called with every input, before it is decided.
+    pub fn observe(&mut self, state: &State, input: &Input) {
+        let active = |run: &RunId| state.run.as_ref().is_some_and(|active| active.id == *run);
+        match input {
+            Input::Progress(run, progress) if active(run) => match progress {
+                Progress::Started { model } => self.model = Some(model.clone()),
+                Progress::Delta { usage: Some(usage), .. } => self.usage = Some(*usage),
+                // It is in the log then.
+                Progress::Finished(_) => self.usage = None,
+                _ => {}
+            },
+            Input::Offered(run, offer) if active(run) => self.offer = Some(offer.clone()),
+            Input::Linked(run, toolkit, link) if active(run) => {
+                self.links.insert(toolkit.clone(), link.clone());
+            }
+            Input::Connected(toolkit) if state.run.is_some() => {
+                self.connected.insert(toolkit.clone());
+            }
+            Input::Called(run, call, tools::Outcome::NotConnected { .. }) if active(run) => {
+                // With a link at hand the call was tried with that account, or nobody has made one yet.
+                let toolkit = steps::toolkit_of_call(state, call);
+                if self.links.contains_key(toolkit) {
+                    self.connected.remove(toolkit);
+                }
+            }
+            Input::Summarized(run, ..) if active(run) => self.trimmed = true,
+            _ => {}
+        }
+    }
+
+    /// Another request to the model begins: what the last one used is in the log.
+    pub fn asks(&mut self) {
+        self.usage = None;
+        self.model = None;
+    }
 }
 
 /// Decides what follows from `input`.
@@ -182,7 +325,32 @@ pub fn decide(state: &State, running: &Running, input: Input, env: &mut Env<'_>)
     match input {
         Input::Submit(submit) => inbox::offer(state, running, submit, env),
         Input::Import(import) => import::begin(state, *import, env),
-        Input::Rename(title) => rename(state, title, env),
+        Input::Rename(title) => settings::rename(state, title, env),
+        Input::Configure(change) => settings::configure(state, *change, env),
+        Input::Edit(edit) => branches::edit(state, running, *edit, env),
+        Input::Regenerate(message) => branches::regenerate(state, running, message, env),
+        Input::SelectBranch(branch) => branches::select(state, &branch, env),
+        Input::Resume(resume) => questions::resume(state, *resume, env),
+        Input::Connected(toolkit) => questions::connected(state, &toolkit, env),
+        Input::Expire => questions::expire(state, env),
+        Input::Offered(run, offer) => {
+            let active = state.run.as_ref().is_some_and(|active| active.id == run);
+            if active {
+                steps::offered(&run, &offer.missing, env)
+            } else {
+                Decision::default()
+            }
+        }
+        Input::Called(run, call, outcome) => steps::finished(state, running, &run, &call, outcome, env),
+        Input::Linked(run, ..) | Input::Continue(run) => steps::proceed(state, running, &run, env),
+        Input::Summarized(run, from, summary) => {
+            let active = state.run.as_ref().is_some_and(|active| active.id == run);
+            if active {
+                steps::trimmed(&run, from, &summary, env)
+            } else {
+                Decision::default()
+            }
+        }
         Input::Unqueue(id) => inbox::unqueue(state, &id, env),
         Input::Cancel(run) => cancel(state, running, run.as_ref(), env),
         Input::Progress(run, progress) => {
@@ -212,24 +380,13 @@ pub fn decide(state: &State, running: &Running, input: Input, env: &mut Env<'_>)
     }
 }
 
-fn rename(state: &State, title: String, env: &Env<'_>) -> Decision {
-    let limit = env.config.title_chars;
-    if title.is_empty() || title.chars().count() > limit {
-        return Decision::answer(Err(SessionError::new(
-            ErrorCode::Validation,
-            format!("title: 1 to {limit} characters"),
-        )
-        .with_details(json!({"field": "title", "limit": limit}))));
-    }
-    let mut decision = Decision::answer(Ok(Answer::Done));
-    if state.title.as_ref() != Some(&title) {
-        decision.push(None, Custom::new(TITLE_CHANGED, json!(Retitled { title })), env.now_ms);
-    }
-    decision
-}
-
 fn cancel(state: &State, running: &Running, wanted: Option<&RunId>, env: &mut Env<'_>) -> Decision {
-    let active = state.run.as_ref().map(|run| run.id.clone());
+    // A run that waits for people may be given up as well.
+    let waiting = state
+        .waits()
+        .then(|| state.runs.back().map(|past| past.id.clone()))
+        .flatten();
+    let active = state.run.as_ref().map(|run| run.id.clone()).or(waiting);
     if let Some(wanted) = wanted
         && active.as_ref() != Some(wanted)
     {
@@ -240,8 +397,20 @@ fn cancel(state: &State, running: &Running, wanted: Option<&RunId>, env: &mut En
         .with_details(json!({"resource": "Run", "field": "run"}))));
     }
     let mut decision = Decision::default();
-    close_cancelled(&mut decision, state, running, env);
-    let usage = active.as_ref().and_then(|_| token_usage(running));
+    let usage = state.run.as_ref().and_then(|_| token_usage(running));
+    if state.run.is_some() {
+        close_cancelled(&mut decision, state, running, env);
+    } else {
+        let by = AnsweredBy {
+            device: Some("cancel".to_owned()),
+            ..AnsweredBy::default()
+        };
+        questions::drop_all(&mut decision, state, "cancelled", &by, env);
+        if let Some(run) = &active {
+            let value = json!(RunCancelled { run_id: run.clone() });
+            decision.push(None, Custom::new(RUN_CANCELLED, value), env.now_ms);
+        }
+    }
     decision.answer = Some(Ok(Answer::Cancelled { run: active, usage }));
     decision
 }
@@ -250,16 +419,40 @@ fn cancel(state: &State, running: &Running, wanted: Option<&RunId>, env: &mut En
 fn close_cancelled(decision: &mut Decision, state: &State, running: &Running, env: &Env<'_>) {
     let now = env.now_ms;
     let Some(run) = &state.run else { return };
+    steps::settle(decision, state, &run.id, "The user stopped the answer.", env);
     close_open(decision, state, &run.id, now);
     let mut finished = RunFinished::new(env.thread.to_string(), run.id.clone());
     finished.outcome = Some(Outcome::Cancelled);
-    finished.usage = token_usage(running).map(|usage| vec![usage]);
+    finished.usage = all_usage(state, running);
     decision.push(Some(&run.id), finished, now);
     decision.effects.push(Effect::Stop(run.id.clone()));
 }
 
+/// What the active run has used, one entry per model: its complete answers, and the one that is being written.
+fn all_usage(state: &State, running: &Running) -> Option<Vec<TokenUsage>> {
+    let mut all = state.run.as_ref().map(|run| run.spent.clone()).unwrap_or_default();
+    if let Some(usage) = token_usage(running) {
+        add_usage(&mut all, &usage);
+    }
+    (!all.is_empty()).then_some(all)
+}
+
+/// What closes everything that is open. A call that something was decided about gets its result elsewhere: from the run that
+/// goes on with it, or from [`steps::settle`].
+fn closers(state: &State, now: Millis) -> Vec<Event> {
+    let decided = |call: &str| {
+        let calls = state.step.iter().flat_map(|step| &step.calls);
+        calls
+            .into_iter()
+            .any(|known| known.id == call && known.stage != Stage::Announced)
+    };
+    let mut closers = state.verifier.closers(now);
+    closers.retain(|event| !matches!(event, Event::ToolCallResult(result) if decided(&result.tool_call_id)));
+    closers
+}
+
 fn close_open(decision: &mut Decision, state: &State, run: &RunId, now: Millis) {
-    for event in state.verifier.closers(now) {
+    for event in closers(state, now) {
         decision.push(Some(run), event, now);
     }
 }
@@ -282,39 +475,52 @@ fn start(decision: &mut Decision, run: &RunId, message: Message, record: &RunRec
     decision.push_private(Some(run), started, env.now_ms, Some(json!(record)))
 }
 
-fn start_new(decision: &mut Decision, submit: &Submit, run: &RunId, env: &Env<'_>) -> usize {
-    let record = RunRecord {
+/// What belongs to the turn of a message.
+fn record_of(submit: &Submit) -> RunRecord {
+    RunRecord {
         attempt: 1,
         options: submit.run.clone(),
-    };
-    start(decision, run, user_message(&submit.id, &submit.content), &record, env)
+        context: submit.context.clone(),
+        client_tools: submit.client_tools.clone(),
+        ..RunRecord::default()
+    }
 }
 
-fn generate(run: RunId, options: RunOptions, contents: Vec<Content>) -> Effect {
-    Effect::Generate(Box::new(Generate { run, options, contents }))
+/// Starts the turn of a message: what an older turn left open is ended. Returns the index of the message's event, and the run.
+fn start_new(decision: &mut Decision, state: &State, submit: &Submit, env: &mut Env<'_>) -> (usize, RunId) {
+    let by = AnsweredBy {
+        device: Some("message".to_owned()),
+        ..AnsweredBy::default()
+    };
+    questions::drop_all(decision, state, "superseded", &by, env);
+    let run = (env.fresh_run)();
+    let message = user_message(&submit.id, &submit.content);
+    let event = start(decision, &run, message, &record_of(submit), env);
+    if state.run.is_none() {
+        questions::supersede(decision, state, &run, env);
+    }
+    decision.effects.push(Effect::Continue(run.clone()));
+    (event, run)
 }
 
 /// Starts the run of the first message that waits, when nothing stands before it.
 fn next(state: &State, env: &mut Env<'_>) -> Decision {
     let mut decision = Decision::default();
-    let free = state.run.is_none() && state.retriable(env.config.max_run_attempts).is_none() && !env.draining;
+    let free = state.run.is_none()
+        && state.retriable(env.config.max_run_attempts).is_none()
+        && !state.goes_on()
+        && !state.waits()
+        && !env.draining;
     let Some(queued) = state.queue.front().filter(|_| free) else {
         return decision;
     };
-    let run = (env.fresh_run)();
-    let record = RunRecord {
-        attempt: 1,
-        options: queued.options.clone(),
+    let submit = Submit {
+        run: queued.record.options.clone(),
+        context: queued.record.context.clone(),
+        client_tools: queued.record.client_tools.clone(),
+        ..Submit::new(queued.id.clone(), queued.content.clone())
     };
-    start(
-        &mut decision,
-        &run,
-        user_message(&queued.id, &queued.content),
-        &record,
-        env,
-    );
-    let contents = context::contents(state, Some(&queued.content));
-    decision.effects.push(generate(run, queued.options.clone(), contents));
+    start_new(&mut decision, state, &submit, env);
     decision
 }
 
@@ -330,21 +536,42 @@ fn deadline(state: &State, running: &Running, run: &RunId, env: &mut Env<'_>) ->
         usage: running.usage.unwrap_or_default(),
         attempts: 1,
     };
-    fail(&mut decision, state, run, run_error(&failed, running), env.now_ms);
+    steps::settle(
+        &mut decision,
+        state,
+        run,
+        "The answer took too long and was stopped.",
+        env,
+    );
+    fail(
+        &mut decision,
+        state,
+        run,
+        run_error(&failed, state, running),
+        env.now_ms,
+    );
     decision.effects.push(Effect::Stop(run.clone()));
     decision
 }
 
-/// Closes the active run as interrupted: its partial text stays.
+/// The attempts at the active turn since it last got on.
+fn attempts(run: &super::state::ActiveRun) -> u32 {
+    if run.progressed { 0 } else { run.record.attempt }
+}
+
+/// Closes the active run as interrupted: its partial text stays, and so do its calls.
 fn close_interrupted(decision: &mut Decision, state: &State, running: &Running, env: &Env<'_>) {
     let Some(run) = &state.run else { return };
-    let will_retry = run.attempt < env.config.max_run_attempts;
+    let will_retry = attempts(run) < env.config.max_run_attempts;
     let again = if will_retry { " It starts again." } else { "" };
     let mut error = RunError::new(format!("The answer was interrupted.{again}"));
-    let about = json!({"willRetry": will_retry, "attempts": run.attempt});
+    let about = json!({"willRetry": will_retry, "attempts": run.record.attempt});
     error.metadata = Some(Map::from_iter([("kronos".to_owned(), about)]));
     error.code = Some(RunErrorCode::Interrupted.as_str().to_owned());
-    error.usage = token_usage(running).map(|usage| vec![usage]);
+    error.usage = all_usage(state, running);
+    if !will_retry {
+        steps::settle(decision, state, &run.id, "The answer was interrupted.", env);
+    }
     fail(decision, state, &run.id, error, env.now_ms);
 }
 
@@ -357,33 +584,32 @@ fn interrupted(state: &State, running: &Running, env: &Env<'_>) -> Decision {
     decision
 }
 
-/// After a fold: a run that nobody runs is closed and its turn tried again.
+/// After a fold: a run that nobody runs is closed and its turn tried again, from the step where it stood.
 fn recovered(state: &State, env: &mut Env<'_>) -> Decision {
     let mut decision = Decision::default();
     close_interrupted(&mut decision, state, &Running::default(), env);
     if env.draining {
         return decision;
     }
-    let active = state.run.as_ref().map(|run| (&run.message, run.attempt, &run.options));
+    if state.goes_on() {
+        questions::restart(&mut decision, state, env);
+        return decision;
+    }
+    let active = state.run.as_ref().map(|run| (&run.message, &run.record, attempts(run)));
     let turn = active.or_else(|| {
-        state
-            .interrupted
-            .as_ref()
-            .map(|turn| (&turn.message, turn.attempts, &turn.options))
+        let turn = state.interrupted.as_ref()?;
+        Some((&turn.message, &turn.record, turn.record.attempt))
     });
     match turn {
-        Some((message, attempts, options)) if attempts < env.config.max_run_attempts => {
+        Some((message, record, attempts)) if attempts < env.config.max_run_attempts => {
             let Some(content) = state.user_content(message) else {
                 return decision;
             };
-            let run = (env.fresh_run)();
             let record = RunRecord {
                 attempt: attempts + 1,
-                options: options.clone(),
+                ..record.clone()
             };
-            start(&mut decision, &run, user_message(message, content), &record, env);
-            let contents = context::contents_of_retry(state, message);
-            decision.effects.push(generate(run, options.clone(), contents));
+            questions::retry(&mut decision, state, user_message(message, content), &record, env);
         }
         _ => {}
     }
@@ -393,8 +619,8 @@ fn recovered(state: &State, env: &mut Env<'_>) -> Decision {
 /// The seq that the reply names: that of the decision's event, given the seqs of all of them.
 pub fn seq_of(answer: &Answer, seqs: &[Seq]) -> Option<Seq> {
     match answer {
-        Answer::Sent { event, .. } => seqs.get(*event).copied(),
+        Answer::Sent { event, .. } | Answer::Resumed { event, .. } => seqs.get(*event).copied(),
         Answer::Duplicate { seq, .. } => Some(*seq),
-        Answer::Done | Answer::Cancelled { .. } => None,
+        Answer::Done | Answer::Cancelled { .. } | Answer::Configured => None,
     }
 }

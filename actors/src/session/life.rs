@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    config::Durability,
+    config::{AbortAt, AbortPoint, Durability},
     directory::{MayStop, Staying, sleep::FallAsleep},
     principal::REMOVED,
     session::log::Stored,
@@ -16,6 +16,8 @@ const MAX_REFOLD_DELAY: Duration = Duration::from_secs(5);
 const FULL_PAUSE: Duration = Duration::from_millis(20);
 /// How long a session that does not exist waits for whoever asked for it.
 const LINGER: Duration = Duration::from_secs(1);
+/// Time in which a call that may leave does, before a test ends the process.
+const LEAVING: Duration = Duration::from_millis(20);
 /// The pause before the log is read again after a second panic; doubled each time.
 const PANIC_PAUSE: Duration = Duration::from_millis(50);
 /// The longest such pause.
@@ -118,12 +120,14 @@ impl Session {
     fn live(&mut self, ctx: &mut Context<Self>) {
         self.life = Life::Live;
         self.wake_readers();
-        if self.state.run.is_some() || self.state.retriable(self.deps.config.max_run_attempts).is_some() {
+        let retriable = self.state.retriable(self.deps.config.max_run_attempts).is_some();
+        if self.state.run.is_some() || retriable || self.state.goes_on() {
             metrics::handles().runs_interrupted.increment(1);
             self.drive(Input::Recovered, ReplyTo::NONE, ctx);
         } else if !self.state.queue.is_empty() && !self.draining() {
             self.drive(Input::Next, ReplyTo::NONE, ctx);
         }
+        self.watch_questions(ctx);
         self.flush(ctx);
         self.serve_all(ctx);
     }
@@ -137,10 +141,8 @@ impl Session {
     /// Drops everything that is not durable.
     pub(super) fn reset(&mut self, failure: &SessionError, ctx: &mut Context<Self>) {
         self.incarnation += 1;
-        self.generation = None;
-        if let Some(timer) = self.deadline.take() {
-            ctx.cancel_future(timer);
-        }
+        self.stop_work(ctx);
+        self.documents.clear();
         self.in_flight = None;
         self.state = State::default();
         self.log = Log::new(self.deps.config.tail_bytes, self.deps.config.durability);
@@ -173,8 +175,8 @@ impl Session {
             return self.settle(ctx);
         }
         let pack = self.pack_due || overfull;
-        let urgent =
-            self.meta_due || mark.is_some() || pack || !self.waiting.is_empty() || std::mem::take(&mut self.flush_due);
+        let urgent = self.meta_due || mark.is_some() || pack || !self.waiting.is_empty() || !self.deferred.is_empty();
+        let urgent = std::mem::take(&mut self.flush_due) || urgent;
         if !urgent && self.log.pending_is_shown() {
             return self.flush_later(ctx);
         }
@@ -194,6 +196,7 @@ impl Session {
             return self.settle(ctx);
         }
         let upto = self.log.last();
+        self.abort_if_due(AbortPoint::Submit, upto);
         let packed_upto = request
             .pack
             .as_ref()
@@ -231,6 +234,14 @@ impl Session {
         if std::mem::take(&mut self.meta_due) || mark.is_some() {
             self.refresh_meta();
             request.meta.clone_from(&self.meta);
+        }
+        for (call, whole) in std::mem::take(&mut self.documents) {
+            request.documents.push(DocumentWrite {
+                family: TOOL_RESULT,
+                key: result_key(&self.id, &call),
+                value: Some(whole),
+                expect: Expect::Any,
+            });
         }
         if let Some(meta) = request.meta.as_ref().filter(|_| !self.exists) {
             // Nothing is made for a user who was deleted since this was asked for.
@@ -279,22 +290,28 @@ impl Session {
         if self.state.updated_ms > 0 {
             meta.updated_at_ms = self.state.updated_ms;
         }
-        let spoken = |said: &&state::Said| !matches!(said.body, state::Body::System(_));
+        let spoken = |said: &&state::Said| match &said.body {
+            state::Body::System(_) | state::Body::Tool { .. } => false,
+            state::Body::Assistant { text, calls, .. } => calls.is_empty() || !text.is_empty(),
+            state::Body::User(_) => true,
+        };
         if let Some(said) = self.state.messages.iter().rfind(spoken) {
             meta.preview = Some(first_line(&said.body.text(), 140));
         }
         if let Some(title) = &self.state.title {
             meta.title = Some(title.clone());
-            if self.settings.title.as_ref() != Some(title) {
-                self.settings.title = Some(title.clone());
-                meta.settings = serde_json::to_string(&self.settings).unwrap_or_else(|_| "{}".to_owned());
-            }
+        }
+        let before = self.settings.clone();
+        state::overlay(&mut self.settings, self.state.settings.clone());
+        self.settings.title = self.state.title.clone().or(self.settings.title.take());
+        if self.settings != before {
+            meta.settings = serde_json::to_string(&self.settings).unwrap_or_else(|_| "{}".to_owned());
         }
         if meta.title.is_none()
             && meta.listed
             && let Some(content) = self.state.messages.iter().find_map(|said| match &said.body {
                 state::Body::User(content) => Some(content),
-                state::Body::System(_) | state::Body::Assistant { .. } => None,
+                state::Body::System(_) | state::Body::Assistant { .. } | state::Body::Tool { .. } => None,
             })
         {
             meta.title = Some(first_line(&content.text(), 60));
@@ -310,6 +327,18 @@ impl Session {
         if let Some(packed) = flight.packed {
             self.log.mark_packed(packed);
         }
+        self.abort_if_due(AbortPoint::Commit, flight.upto);
+        self.execute_due(ctx);
+        if self
+            .deps
+            .config
+            .abort_at
+            .is_some_and(|at| at.point == AbortPoint::Leave && at.seq <= flight.upto)
+        {
+            // Calls that leave are on their way when they have had a moment.
+            ctx.run_later(LEAVING, move |act, _| act.abort_if_due(AbortPoint::Leave, flight.upto));
+            return;
+        }
         let committed = self.log.committed();
         for waiting in std::mem::take(&mut self.waiting) {
             if waiting.upto <= committed {
@@ -321,6 +350,15 @@ impl Session {
         self.flush(ctx);
         self.serve_all(ctx);
         self.beat();
+    }
+
+    /// Ends the process where a test of crashes wants that.
+    fn abort_if_due(&self, point: AbortPoint, upto: Seq) {
+        let listed = self.meta.as_ref().is_some_and(|meta| meta.listed);
+        let due = |at: AbortAt| at.point == point && upto >= at.seq;
+        if listed && self.deps.config.abort_at.is_some_and(due) {
+            std::process::abort();
+        }
     }
 
     /// Nothing of it counts: what waited is told, and the session starts again from what is durable.
@@ -374,7 +412,7 @@ impl Session {
                     && self.waiting.is_empty()
                     && !self.log.has_pending()
                     && self.state.run.is_none()
-                    && (self.state.queue.is_empty() || self.draining())
+                    && (self.state.queue.is_empty() || self.draining() || self.state.waits())
             }
         }
     }

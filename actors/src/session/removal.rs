@@ -1,7 +1,10 @@
 //! The end of a conversation for good: its run is stopped, its log deleted, its readers are told that it is gone.
 
 use super::*;
-use crate::{principal::REMOVED, store::Request};
+use crate::{
+    principal::REMOVED,
+    store::{DocumentWrite, Expect, Request},
+};
 
 impl Session {
     /// Deletes the session. From now on it does not exist; the answer comes when that is durable.
@@ -16,12 +19,14 @@ impl Session {
     /// The same for whatever it is.
     pub(super) fn erase(&mut self, reply: ReplyTo, ctx: &mut Context<Self>) {
         let gone = SessionError::not_found(&self.wire);
+        let documents = self.stored_results();
         self.reset(&gone, ctx);
         self.life = Life::Missing;
         self.deleting = true;
         self.beat();
         let request = Request {
             delete: Some(self.id.clone()),
+            documents,
             ..Request::default()
         };
         let (incarnation, addr) = (self.incarnation, ctx.address());
@@ -42,6 +47,18 @@ impl Session {
 }
 
 impl Session {
+    /// What deletes the whole results of calls, which are stored beside the log.
+    fn stored_results(&self) -> Vec<DocumentWrite> {
+        let calls = self.state.stored_results();
+        let delete = |call: &str| DocumentWrite {
+            family: TOOL_RESULT,
+            key: result_key(&self.id, call),
+            value: None,
+            expect: Expect::Any,
+        };
+        calls.map(delete).collect()
+    }
+
     /// Whether the store would not have the session because its owner was deleted meanwhile.
     pub(super) fn is_ownerless(error: &StoreError) -> bool {
         matches!(error, StoreError::Refused(Refusal::Condition { family, .. }) if *family == REMOVED)

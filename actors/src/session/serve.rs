@@ -209,6 +209,16 @@ impl Session {
         }));
     }
 
+    /// What became of a run; answered when it is durable.
+    pub(super) fn show_run(&mut self, run: &RunId, reply: ReplyTo) {
+        let result = match view::run(&self.state, &self.wire, run) {
+            Some(view) => Ok(SessionReply::Run(Box::new(view))),
+            None => Err(SessionError::new(ErrorCode::NotFound, format!("Run not found: {run}"))
+                .with_details(serde_json::json!({"resource": "Run", "identifier": run.as_str()}))),
+        };
+        self.reply_when_durable(self.log.last(), reply, result);
+    }
+
     /// The conversation as it is now; answered when all of it is durable.
     pub(super) fn show(&mut self, page: &Page, reply: ReplyTo) {
         let Some(meta) = self.meta.clone() else {

@@ -94,7 +94,13 @@ fn directory_over(config: SessionConfig, store: StoreRef) -> (DirectoryRef, SimH
         api_key: Some("key".into()),
         ..GeminiConfig::default()
     };
-    let directory = DirectoryRef::new(config, store, GeminiShared::new(gemini, clock.clone()).unwrap(), clock);
+    let directory = DirectoryRef::new(
+        config,
+        store.clone(),
+        GeminiShared::new(gemini, clock.clone()).unwrap(),
+        ToolsRef::new(store, clock.clone(), Arc::default()),
+        clock,
+    );
     directory.join();
     (directory, sim)
 }
@@ -340,8 +346,9 @@ async fn a_parked_session_stays_so_over_a_restart_until_it_is_unparked() {
     }
     let restarted = DirectoryRef::new(
         config,
-        store,
+        store.clone(),
         GeminiShared::new(GeminiConfig::default(), Clock::default()).unwrap(),
+        ToolsRef::new(store, Clock::default(), Arc::default()),
         Clock::default(),
     );
     while restarted.load_parked().await.unwrap() == 0 {

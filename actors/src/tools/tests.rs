@@ -23,6 +23,7 @@ use crate::{
 
 mod calculator;
 mod notes;
+mod others;
 mod schemas;
 mod seam;
 
@@ -150,7 +151,7 @@ fn execution(tool: &str, arguments: Value) -> Execution {
         session: SessionId::try_from("s_1").unwrap(),
         user: user("ada"),
         call: format!("call_{tool}"),
-        key: crate::ids::run().to_string(),
+        key: crate::ids::detached_run().to_string(),
         tool: tool.to_owned(),
         toolkit: BUILTIN.to_owned(),
         version: None,

@@ -14,6 +14,7 @@ use kronos_actors::{
     principal::{AuthError, Authenticator, Principal},
     session::message::{ReplyTo, SessionCall, SessionCommand},
     store::service::{self, StoreService},
+    tools::ToolsRef,
 };
 use kronos_protocol::{Codec, ServerInfo};
 use kronos_testkit::{ConnectOptions, RawFrame, RawWs, WsClient};
@@ -75,7 +76,13 @@ pub(crate) async fn server(change: impl FnOnce(&mut ConnectionConfig)) -> Server
     let store = StoreService::start(service::open(&store).unwrap(), &store, clock.clone()).unwrap();
     let gemini = GeminiShared::new(GeminiConfig::default(), clock.clone()).unwrap();
     let limits = connection::limits(&config, &sessions);
-    let directory = DirectoryRef::new(sessions, store, gemini, clock.clone());
+    let directory = DirectoryRef::new(
+        sessions,
+        store.clone(),
+        gemini,
+        ToolsRef::new(store, clock.clone(), Arc::default()),
+        clock.clone(),
+    );
     directory.join();
     let connections = ConnectionsRef::new(&config);
     let deps = Arc::new(ConnectionDeps {

@@ -101,6 +101,7 @@ pub(crate) fn request(text: &str) -> GenerateRequest {
         user: "u_1".try_into().unwrap(),
         model: None,
         system_prompt: None,
+        notes: None,
         contents: vec![Content {
             role: Role::User,
             parts: vec![json!({"text": text})],

@@ -5,7 +5,9 @@ mod auth_configs;
 mod call;
 mod catalog;
 mod config;
+mod connect;
 mod control;
+mod deliver;
 mod effects;
 mod error;
 mod execute;
@@ -28,7 +30,7 @@ mod webhooks;
 mod world;
 
 pub use config::ComposioSimConfig;
+pub use deliver::{DeliverError, Delivery, WebhookOrder};
 pub use effects::Effect;
 pub use handle::{ComposioHandle, ComposioSim};
 pub use script::{ComposioScript, ToolResult};
-pub use webhooks::{DeliverError, Delivery, WebhookOrder};

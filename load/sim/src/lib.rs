@@ -33,6 +33,7 @@ mod schema;
 mod script;
 mod server;
 mod shared;
+mod signature;
 mod stream;
 mod tokens;
 mod tools;

@@ -160,20 +160,35 @@ impl Call {
     /// Collects what the script, the header, the prompt and chance ask for.
     fn directives(&self, request: &GenerateRequest, script: Option<&ScriptedReply>) -> Directives {
         let text = request.last_said();
+        let began = request.turn_said();
+        let step = request.step();
         let chance = random::mix(self.config.seed ^ random::mix(self.ticket.id()));
         let random =
             random::pick(&self.config.fault_kinds, chance).filter(|_| random::unit(chance) < self.config.fault_rate);
         let scripted = script.and_then(|script| script.fault.as_deref());
         let mut words: Vec<Word<'_>> = random.map_or_else(Vec::new, |word| directive::parse_list(word));
+        let follows = step > 1;
+        let mut inherited = follows;
         if self.config.magic_words {
             words.extend(directive::in_text(text));
+            inherited &= !words.iter().any(Word::is_about_calls);
+            let lasts = |word: &Word<'_>| word.step().is_some() || (word.is_about_calls() && inherited);
+            let earlier = directive::in_text(began).into_iter();
+            words.extend(earlier.filter(|word| follows && lasts(word)));
         }
         words.extend(directive::parse_list(&self.header_faults));
         words.extend(scripted.map_or_else(Vec::new, directive::parse_list));
-        let mut directives = Directives::default();
+        let mut directives = Directives {
+            inherited,
+            ..Directives::default()
+        };
         for word in &words {
-            let applies = |times| self.shared.still_applies(&format!("{} {text}", word.name()), times);
-            if word.times.is_none_or(applies) {
+            let due = word.step().is_none_or(|wanted| wanted == step);
+            let applies = |times| {
+                self.shared
+                    .still_applies(&format!("{} {began} {text}", word.name()), times)
+            };
+            if due && word.times.is_none_or(applies) {
                 directives.apply(word);
             }
         }

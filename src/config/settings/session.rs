@@ -1,6 +1,6 @@
 //! The rows of `[session]`.
 
-use kronos_actors::config::Durability;
+use kronos_actors::config::{AbortAt, Durability};
 
 use crate::config::value::Kind;
 
@@ -105,6 +105,55 @@ pub(super) static SETTINGS: &[Setting] = &[
         "Runs of one turn when crashes interrupt them; the last one stays interrupted.",
     ),
     Setting::new(
+        "session.max_steps",
+        "MAX_STEPS",
+        "25",
+        integer(1, 1000, |c, v| c.session.max_steps = narrow(v)),
+        "Steps of one turn: answers of the model, each with its calls. In the last one it may make none.",
+    ),
+    Setting::new(
+        "session.max_calls_per_step",
+        "MAX_CALLS_PER_STEP",
+        "16",
+        integer(1, 256, |c, v| c.session.max_calls_per_step = size(v)),
+        "Tool calls that the model may make at once.",
+    ),
+    Setting::new(
+        "session.max_call_mends",
+        "MAX_CALL_MENDS",
+        "3",
+        integer(0, 100, |c, v| c.session.max_call_mends = narrow(v)),
+        "How often in a turn the model is told that it made a call that cannot be made, before the run fails.",
+    ),
+    Setting::new(
+        "session.tool_result_bytes",
+        "TOOL_RESULT_BYTES",
+        "32KiB",
+        bytes(KIB, MIB, |c, v| c.session.tool_result_bytes = size(v)),
+        "Bytes of a tool's result that the model and clients read; a larger one is cut for them and stored whole.",
+    ),
+    Setting::new(
+        "session.stored_result_bytes",
+        "STORED_RESULT_BYTES",
+        "8MiB",
+        bytes(KIB, 64 * MIB, |c, v| c.session.stored_result_bytes = size(v)),
+        "Bytes of a tool's result that are stored whole when it is too large for the model; of larger ones the beginning is all there is.",
+    ),
+    Setting::new(
+        "session.question_timeout",
+        "APPROVAL_TIMEOUT",
+        "1d",
+        span(100 * MS, 30 * DAY, |c, v| c.session.question_timeout = v),
+        "Time in which somebody must answer a question of a run: an approval, an account to connect, an unknown outcome.",
+    ),
+    Setting::new(
+        "session.context_tokens",
+        "CONTEXT_TOKENS",
+        "200000",
+        integer(256, 10_000_000, |c, v| c.session.context_tokens = size(v)),
+        "Tokens of a conversation, about, that the model reads; beyond them the beginning is summed up, by whole turns.",
+    ),
+    Setting::new(
         "session.max_restarts",
         "SESSION_MAX_RESTARTS",
         "5",
@@ -124,6 +173,19 @@ pub(super) static SETTINGS: &[Setting] = &[
         "30s",
         span(100 * MS, HOUR, |c, v| c.session.hang_timeout = v),
         "Time without progress after which a session that has work counts as dead and is started again.",
+    ),
+    Setting::new(
+        "session.abort_at",
+        "ABORT_AT",
+        "",
+        Kind::Other {
+            allowed: "submit:SEQ, commit:SEQ or leave:SEQ",
+            read: |c, v| {
+                c.session.abort_at = AbortAt::parse(v);
+                c.session.abort_at.is_some()
+            },
+        },
+        "The process aborts at this event of a conversation's log: for tests of what a crash leaves. Refused in staging and production.",
     ),
     Setting::new(
         "session.fault_injection",

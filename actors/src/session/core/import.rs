@@ -13,12 +13,11 @@ use serde_json::{Map, Value, json};
 
 use super::{
     super::{
-        context,
         log::MAX_DELTA_BYTES,
         message::{Import, Past, SessionError},
         state::State,
     },
-    Answer, Decision, Env, generate, inbox, start_new,
+    Answer, Decision, Env, inbox, start_new,
     turn::pieces,
 };
 use crate::config::SessionConfig;
@@ -45,17 +44,7 @@ pub(super) fn begin(state: &State, import: Import, env: &mut Env<'_>) -> Decisio
     }
     let mut decision = Decision::default();
     tell(&mut decision, history, env);
-    let mut told = state.clone();
-    for stored in &decision.events {
-        // The actor, which counts, finds out what is wrong with one that may not follow.
-        if told.apply(0, stored).is_err() {
-            break;
-        }
-    }
-    let run = (env.fresh_run)();
-    let event = start_new(&mut decision, &submit, &run, env);
-    let contents = context::contents(&told, Some(&submit.content));
-    decision.effects.push(generate(run.clone(), submit.run, contents));
+    let (event, run) = start_new(&mut decision, state, &submit, env);
     decision.answer = Some(Ok(Answer::Sent {
         event,
         run: Some(run),

@@ -12,11 +12,10 @@ use serde_json::json;
 
 use super::{
     super::{
-        context,
         message::{SessionError, Submit},
         state::{Accepted, MESSAGE_ACCEPTED, MESSAGE_UNQUEUED, RunRecord, State, Unqueued},
     },
-    Answer, Decision, Env, Running, close_cancelled, generate, start_new, user_message,
+    Answer, Decision, Env, Running, close_cancelled, record_of, start_new, user_message,
 };
 use crate::config::SessionConfig;
 
@@ -61,7 +60,7 @@ fn validate_options(options: &RunOptions) -> Result<(), SessionError> {
 }
 
 /// A model's name goes into a path: letters, digits, `.`, `_`, `-`.
-fn is_model_name(model: &str) -> bool {
+pub(super) fn is_model_name(model: &str) -> bool {
     (1..=100).contains(&model.len()) && model.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
 }
 
@@ -82,22 +81,23 @@ pub(super) fn offer(state: &State, running: &Running, submit: Submit, env: &mut 
         return Decision::answer(Err(error));
     }
     if state.run.is_none() {
+        if submit.mode == SendMode::Reject && state.waits() {
+            let error = SessionError::new(ErrorCode::Busy, "a run waits for answers").after_ms(1000);
+            return Decision::answer(Err(error));
+        }
+        // Messages that waited behind the run wait for the answers too; without any, this one stands in place of answers.
+        if state.waits() && !state.queue.is_empty() {
+            return enqueue(state, &submit, env);
+        }
         return begin(state, &submit, env);
     }
     match submit.mode {
-        SendMode::Queue => enqueue(state, &submit, env),
+        SendMode::Queue | SendMode::Steer => enqueue(state, &submit, env),
         SendMode::Reject => Decision::answer(Err(SessionError::new(ErrorCode::Busy, "a run is active").after_ms(1000))),
-        SendMode::Steer => Decision::answer(Err(SessionError::new(
-            ErrorCode::Unsupported,
-            "mode steer is not supported yet",
-        ))),
         SendMode::Interrupt => {
             let mut decision = Decision::default();
             close_cancelled(&mut decision, state, running, env);
-            let run = (env.fresh_run)();
-            let event = start_new(&mut decision, &submit, &run, env);
-            let contents = context::contents(state, Some(&submit.content));
-            decision.effects.push(generate(run.clone(), submit.run, contents));
+            let (event, run) = start_new(&mut decision, state, &submit, env);
             decision.answer = Some(Ok(Answer::Sent {
                 event,
                 run: Some(run),
@@ -138,12 +138,7 @@ fn place(index: usize) -> u32 {
 
 fn begin(state: &State, submit: &Submit, env: &mut Env<'_>) -> Decision {
     let mut decision = Decision::default();
-    let run = (env.fresh_run)();
-    let event = start_new(&mut decision, submit, &run, env);
-    let contents = context::contents(state, Some(&submit.content));
-    decision
-        .effects
-        .push(generate(run.clone(), submit.run.clone(), contents));
+    let (event, run) = start_new(&mut decision, state, submit, env);
     decision.answer = Some(Ok(Answer::Sent {
         event,
         run: Some(run),
@@ -169,7 +164,7 @@ fn enqueue(state: &State, submit: &Submit, env: &Env<'_>) -> Decision {
     });
     let private = json!(RunRecord {
         attempt: 0,
-        options: submit.run.clone()
+        ..record_of(submit)
     });
     let event = decision.push_private(None, Custom::new(MESSAGE_ACCEPTED, value), env.now_ms, Some(private));
     decision.answer = Some(Ok(Answer::Sent {

@@ -1,9 +1,10 @@
 //! How an answer grows: from the model's progress to events. Pure.
 
 use kronos_protocol::{
+    error::RunErrorCode,
     event::{
         Custom, Event, Outcome, ReasoningEnd, ReasoningMessageContent, ReasoningMessageEnd, ReasoningMessageStart,
-        ReasoningStart, RunError, RunFinished, TextMessageContent, TextMessageEnd, TextMessageStart, TokenUsage,
+        ReasoningStart, RunError, RunFinished, TextMessageContent, TextMessageStart, TokenUsage,
     },
     ids::{MessageId, RunId},
 };
@@ -12,13 +13,13 @@ use serde_json::{Map, Value, json};
 use super::{
     super::{
         log::MAX_DELTA_BYTES,
-        state::{Body, State},
+        state::{ActiveRun, State, add_usage},
     },
-    Decision, Env, NOTICE, RETRY, Running, fail,
+    Decision, Effect, Env, NOTICE, RETRY, Running, closers, fail, steps,
 };
 use crate::{
     clock::Millis,
-    gemini::{Failed, Finished, Progress, Usage},
+    gemini::{Failed, Finished, Progress, Usage, calls_of},
 };
 
 pub(super) fn advance(
@@ -30,7 +31,7 @@ pub(super) fn advance(
 ) -> Decision {
     let mut decision = Decision::default();
     match progress {
-        Progress::Started { .. } | Progress::Call(_) => {}
+        Progress::Started { .. } => {}
         Progress::Waiting => {
             let message = "Many answers are being written; this one begins when it is its turn.";
             let value = json!({"code": "waiting", "message": message});
@@ -47,70 +48,86 @@ pub(super) fn advance(
         }
         Progress::Thought { text } => think(&mut decision, state, run, &text, env.now_ms),
         Progress::Delta { text, .. } => say(&mut decision, state, run, &text, env.now_ms),
+        Progress::Call(call) => {
+            let at = steps::announced(state, run);
+            steps::announce(&mut decision, state, run, &call, at, env.now_ms);
+        }
         Progress::Finished(finished) => {
-            finish(&mut decision, state, run, finished, env);
+            let Some(active) = &state.run else { return decision };
+            let usage = usage_of(&finished.usage, &finished.model);
+            if calls_of(&finished.parts).is_empty() {
+                finish(&mut decision, state, active, finished, usage, env);
+            } else {
+                steps::decide(&mut decision, state, running, active, finished, usage, env);
+            }
         }
         Progress::Failed(failed) => {
-            let error = run_error(&failed, running);
-            fail(&mut decision, state, run, error, env.now_ms);
+            let active = state
+                .run
+                .as_ref()
+                .filter(|active| active.record.mends < env.config.max_call_mends);
+            match active {
+                Some(active) if failed.code == RunErrorCode::MalformedCall => {
+                    steps::mend(&mut decision, state, active, env);
+                }
+                _ => fail(
+                    &mut decision,
+                    state,
+                    run,
+                    run_error(&failed, state, running),
+                    env.now_ms,
+                ),
+            }
         }
     }
     decision
 }
 
-/// The id of the run's answer: one per run, derived, so that it needs no randomness here.
-fn answer_id(run: &RunId) -> MessageId {
-    derived("a_", run)
+/// The id of the answer that comes next: one per answer of a run, derived, so that it needs no randomness here.
+pub(super) fn answer_id(run: &RunId, state: &State) -> MessageId {
+    derived("a_", run, state)
 }
 
-pub(in crate::session) fn reasoning_id(run: &RunId) -> MessageId {
-    derived("t_", run)
+pub(in crate::session) fn reasoning_id(run: &RunId, state: &State) -> MessageId {
+    derived("t_", run, state)
 }
 
-fn derived(prefix: &str, run: &RunId) -> MessageId {
-    MessageId::from_trusted(format!("{prefix}{}", tail_of(run)))
+fn derived(prefix: &str, run: &RunId, state: &State) -> MessageId {
+    let tail = tail_of(run);
+    match state.run.as_ref().map_or(0, |run| run.answers) {
+        0 => MessageId::from_trusted(format!("{prefix}{tail}")),
+        answers => MessageId::from_trusted(format!("{prefix}{tail}_{}", answers + 1)),
+    }
 }
 
-fn tail_of(run: &RunId) -> &str {
+pub(super) fn tail_of(run: &RunId) -> &str {
     run.as_str().strip_prefix("r_").unwrap_or(run.as_str())
 }
 
-fn answer_open(state: &State, id: &MessageId) -> bool {
-    state
-        .messages
-        .iter()
-        .rev()
-        .any(|said| said.id == *id && matches!(said.body, Body::Assistant { complete: false, .. }))
-}
-
-/// The id of the run's answer while it is being written: the same one for every delta, not made anew.
-fn open_answer<'a>(state: &'a State, run: &RunId) -> Option<&'a MessageId> {
-    let said = state.messages.last()?;
-    let open = matches!(said.body, Body::Assistant { complete: false, .. });
-    let tail = said.id.as_str().strip_prefix("a_");
-    (open && tail == Some(tail_of(run))).then_some(&said.id)
-}
-
 fn say(decision: &mut Decision, state: &State, run: &RunId, text: &str, now: Millis) {
-    let known = open_answer(state, run).cloned();
-    let id = known.unwrap_or_else(|| answer_id(run));
-    if !answer_open(state, &id) {
-        if state.reasoning_open {
-            decision.push(Some(run), ReasoningMessageEnd::new(reasoning_id(run)), now);
-            decision.push(Some(run), ReasoningEnd::new(reasoning_id(run)), now);
+    let id = match &state.text_open {
+        // The same one for every delta, not made anew.
+        Some(open) => open.clone(),
+        None => {
+            let id = answer_id(run, state);
+            if state.reasoning_open {
+                decision.push(Some(run), ReasoningMessageEnd::new(reasoning_id(run, state)), now);
+                decision.push(Some(run), ReasoningEnd::new(reasoning_id(run, state)), now);
+            }
+            decision.push(Some(run), TextMessageStart::new(id.clone()), now);
+            id
         }
-        decision.push(Some(run), TextMessageStart::new(id.clone()), now);
-    }
+    };
     for piece in pieces(text, MAX_DELTA_BYTES) {
         decision.push(Some(run), TextMessageContent::new(id.clone(), piece.to_owned()), now);
     }
 }
 
 fn think(decision: &mut Decision, state: &State, run: &RunId, text: &str, now: Millis) {
-    let id = reasoning_id(run);
-    if answer_open(state, &answer_id(run)) {
+    if state.text_open.is_some() {
         return;
     }
+    let id = reasoning_id(run, state);
     if !state.reasoning_open {
         decision.push(Some(run), ReasoningStart::new(id.clone()), now);
         decision.push(Some(run), ReasoningMessageStart::new(id.clone()), now);
@@ -141,14 +158,27 @@ pub(super) fn pieces(text: &str, max: usize) -> impl Iterator<Item = &str> {
     })
 }
 
-fn finish(decision: &mut Decision, state: &State, run: &RunId, finished: Finished, env: &Env<'_>) {
-    let now = env.now_ms;
-    let id = answer_id(run);
-    for event in state.verifier.closers(now) {
+fn finish(
+    decision: &mut Decision,
+    state: &State,
+    active: &ActiveRun,
+    finished: Finished,
+    usage: TokenUsage,
+    env: &Env<'_>,
+) {
+    let (run, now) = (&active.id, env.now_ms);
+    // A message that was steered into the run is answered by it, in a further step.
+    let steered = state.queue.iter().any(|queued| queued.is_steering());
+    let goes_on = steered && state.text_open.is_some() && active.record.steps.max(1) < env.config.max_steps;
+    for event in closers(state, now) {
+        if goes_on && matches!(event, Event::StepFinished(_)) {
+            continue;
+        }
         let private = match &event {
-            Event::TextMessageEnd(TextMessageEnd { message_id, .. }) if *message_id == id => {
-                Some(json!({"parts": finished.parts}))
-            }
+            Event::TextMessageEnd(end) if state.text_open.as_ref() == Some(&end.message_id) => Some(match goes_on {
+                true => json!({"parts": finished.parts, "usage": usage}),
+                false => json!({"parts": finished.parts}),
+            }),
             _ => None,
         };
         decision.push_private(Some(run), event, now, private);
@@ -157,11 +187,16 @@ fn finish(decision: &mut Decision, state: &State, run: &RunId, finished: Finishe
         let value = json!({"code": "max_tokens", "message": "The answer was cut off at its length limit."});
         decision.push(Some(run), Custom::new(NOTICE, value), now);
     }
+    if goes_on {
+        return decision.effects.push(Effect::Continue(run.clone()));
+    }
     let mut event = RunFinished::new(env.thread.to_string(), run.clone());
     event.outcome = Some(Outcome::Success {
         pending_tool_call_ids: None,
     });
-    event.usage = Some(vec![usage_of(&finished.usage, &finished.model)]);
+    let mut all = active.spent.clone();
+    add_usage(&mut all, &usage);
+    event.usage = Some(all);
     let mut about = Map::new();
     about.insert("finishReason".to_owned(), json!(finished.finish_reason));
     about.insert("model".to_owned(), json!(finished.model));
@@ -172,13 +207,15 @@ fn finish(decision: &mut Decision, state: &State, run: &RunId, finished: Finishe
     decision.push(Some(run), event, now);
 }
 
-pub(super) fn run_error(failed: &Failed, running: &Running) -> RunError {
+pub(super) fn run_error(failed: &Failed, state: &State, running: &Running) -> RunError {
     let mut error = RunError::new(failed.message.clone());
     error.code = Some(failed.code.as_str().to_owned());
+    let mut used = state.run.as_ref().map(|run| run.spent.clone()).unwrap_or_default();
     if failed.usage != Usage::default() {
         let model = running.model.as_deref().unwrap_or_default();
-        error.usage = Some(vec![usage_of(&failed.usage, model)]);
+        add_usage(&mut used, &usage_of(&failed.usage, model));
     }
+    error.usage = (!used.is_empty()).then_some(used);
     let mut about = Map::new();
     about.insert("retryable".to_owned(), json!(failed.retryable));
     about.insert("attempts".to_owned(), json!(failed.attempts));

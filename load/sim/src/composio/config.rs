@@ -36,6 +36,10 @@ pub struct ComposioSimConfig {
     pub big_bytes: usize,
     /// Time each tool takes, in milliseconds. Default 0.
     pub tool_ms: u64,
+    /// Probability from 0 to 1 that an execution meets one of `fault_kinds`, chosen by seed and number. Default 0.
+    pub fault_rate: f64,
+    /// Faults of which `fault_rate` picks one, in the words of the README. Default `503`, `429`, `500-after-effect`.
+    pub fault_kinds: Vec<String>,
     /// Whether an account that expires is told to the subscribed webhook. Default `true`.
     pub auto_webhooks: bool,
     /// Attempts to deliver a webhook that is not answered by 2xx. Default 3.
@@ -63,6 +67,8 @@ impl Default for ComposioSimConfig {
             enforce_rate_limit: false,
             big_bytes: 5_000_000,
             tool_ms: 0,
+            fault_rate: 0.0,
+            fault_kinds: ["503", "429", "500-after-effect"].map(str::to_owned).to_vec(),
             auto_webhooks: true,
             webhook_attempts: 3,
             webhook_retry_ms: 500,

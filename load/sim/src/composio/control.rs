@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use super::accounts::{self, STATUSES, Wish};
 use super::auth_configs;
 use super::config::ComposioSimConfig;
+use super::deliver::{self, WebhookOrder};
 use super::error::ApiError;
 use super::script::ComposioScript;
 use super::state::{State, Store};
-use super::webhooks::{self, WebhookOrder};
 
 type Shared = web::Data<State>;
 
@@ -179,7 +179,7 @@ pub(crate) fn change_status(state: &State, store: &mut Store, id: &str, status: 
     let usual = (status == "EXPIRED").then_some("Permanent auth error during token refresh");
     let known = accounts::set_status(store, id, status, reason.or(usual), state.now());
     if known && status == "EXPIRED" {
-        webhooks::account_expired(state, store, id);
+        deliver::account_expired(state, store, id);
     }
     known
 }
@@ -220,7 +220,7 @@ async fn webhook(state: Shared, body: web::Bytes) -> HttpResponse {
         Ok(order) => order,
         Err(error) => return bad(&error.to_string()),
     };
-    match webhooks::deliver(&state, &order).await {
+    match deliver::deliver(&state, &order).await {
         Ok(deliveries) => answer(200, &json!({"deliveries": deliveries})),
         Err(error) => bad(&error.to_string()),
     }

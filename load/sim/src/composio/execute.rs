@@ -5,12 +5,12 @@ use serde_json::{Map, Value, json};
 use super::accounts::{self, Account};
 use super::call::Call;
 use super::catalog::{Tool, Toolkit};
+use super::deliver;
 use super::effects::Effect;
 use super::error::{Answer, ApiError, Reply};
 use super::state::{Store, stamp};
 use super::tools;
 use super::validate;
-use super::webhooks;
 use super::world::{Actor, Failure};
 
 /// `POST /tools/execute/{slug}`.
@@ -127,7 +127,7 @@ fn expire_on_demand(call: &Call<'_>, store: &mut Store, at: usize) -> Result<(),
         .unwrap_or_default();
     let reason = "Permanent auth error during token refresh";
     accounts::set_status(store, &id, "EXPIRED", Some(reason), call.state.now());
-    webhooks::account_expired(call.state, store, &id);
+    deliver::account_expired(call.state, store, &id);
     Err(ApiError::inactive_account(&id, "EXPIRED"))
 }
 

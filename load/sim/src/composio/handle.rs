@@ -9,11 +9,11 @@ use serde_json::Value;
 use super::catalog::Catalog;
 use super::config::ComposioSimConfig;
 use super::control::{self, NewAccount};
+use super::deliver::{self, DeliverError, Delivery, WebhookOrder};
 use super::effects::Effect;
 use super::routes;
 use super::script::ComposioScript;
 use super::state::State;
-use super::webhooks::{self, DeliverError, Delivery, WebhookOrder};
 use crate::record::RecordedRequest;
 use crate::server::Running;
 
@@ -45,7 +45,7 @@ impl ComposioSim {
                 actix_web::rt::spawn(async move {
                     while let Some(job) = jobs.recv().await {
                         let sender = web::Data::clone(&sender);
-                        actix_web::rt::spawn(async move { webhooks::send(&sender, job).await });
+                        actix_web::rt::spawn(async move { deliver::send(&sender, job).await });
                     }
                 });
             }
@@ -144,7 +144,7 @@ impl ComposioHandle {
     /// # Errors
     /// Nobody has subscribed to the event, it names something unknown, or the simulator has stopped.
     pub async fn deliver(&self, order: &WebhookOrder) -> Result<Vec<Delivery>, DeliverError> {
-        webhooks::deliver(&self.state, order).await
+        deliver::deliver(&self.state, order).await
     }
 
     /// Returns the webhooks that were sent, oldest first.

@@ -26,6 +26,7 @@ use super::triggers;
 use super::uploads;
 use super::webhooks;
 use crate::directive::{self, Word};
+use crate::random;
 use crate::record::{RecordedRequest, Ticket};
 
 /// Largest request body.
@@ -97,8 +98,6 @@ impl Exchange {
             return self.send(&answer);
         }
         let faults = self.faults(request, tool.is_some(), &json, script);
-        let pause = faults.slow_ms + if tool.is_some() { self.config.tool_ms } else { 0 };
-        tokio::time::sleep(Duration::from_millis(pause)).await;
         if self.config.enforce_rate_limit && self.remaining.is_none() {
             let limited = Refusal::TooMany {
                 form: Limited::Documented,
@@ -106,42 +105,52 @@ impl Exchange {
             };
             return self.fail(&limited).await;
         }
+        let mut pause = faults.slow_ms + if tool.is_some() { self.config.tool_ms } else { 0 };
         match &faults.before {
-            Some(Refusal::Hang(Some(millis))) => tokio::time::sleep(Duration::from_millis(*millis)).await,
-            Some(refusal) => return self.fail(refusal).await,
+            Some(Refusal::Hang(Some(millis))) => pause += millis,
+            Some(refusal) => {
+                sleep(pause).await;
+                return self.fail(refusal).await;
+            }
             None => {}
         }
-        let reply = self.handle(request, &resource, json, &faults);
-        match &faults.after {
-            Some(Refusal::Hang(Some(millis))) => tokio::time::sleep(Duration::from_millis(*millis)).await,
+        // On a task of its own: what was asked for is done, also when the client goes away meanwhile.
+        let after = faults.after.clone();
+        let work = self.work(request, resource, json, faults);
+        let reply = actix_web::rt::spawn(work.carry_out(pause)).await;
+        match &after {
+            Some(Refusal::Hang(Some(millis))) => sleep(*millis).await,
             Some(refusal) => return self.fail(refusal).await,
             None => {}
         }
         match reply {
-            Ok(answer) => self.send(&answer),
-            Err(error) => self.refuse(&error),
+            Ok(Ok(answer)) => self.send(&answer),
+            Ok(Err(error)) => self.refuse(&error),
+            Err(failure) => {
+                tracing::error!(%failure, "a request of the simulator broke");
+                self.refuse(&ApiError::status(500))
+            }
         }
     }
 
-    fn handle(&self, request: &HttpRequest, resource: &str, body: Value, faults: &Faults) -> Reply {
+    fn work(&self, request: &HttpRequest, resource: String, body: Value, faults: Faults) -> Work {
         let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
         let key = header("idempotency-key").or_else(|| header("x-request-id"));
-        let call = Call {
-            state: &self.state,
+        Work {
+            state: web::Data::clone(&self.state),
             version: if request.match_info().query("version") == "v3" {
                 Version::V3
             } else {
                 Version::V31
             },
-            method: request.method().as_str(),
-            path: request.path(),
+            method: request.method().to_string(),
+            path: request.path().to_owned(),
+            resource,
             query: Query::of(request),
             body,
             key: key.map_or_else(|| format!("made-up-{}", self.ticket.id()), str::to_owned),
             faults,
-        };
-        let segments: Vec<&str> = resource.split('/').filter(|part| !part.is_empty()).collect();
-        dispatch(&call, &segments)
+        }
     }
 
     /// Collects what the script, the header and the arguments ask for.
@@ -166,6 +175,11 @@ impl Exchange {
                 }
             }
         };
+        let chance = random::mix(self.config.seed ^ random::mix(self.ticket.id()));
+        let kind = random::pick(&self.config.fault_kinds, chance);
+        if let Some(kind) = kind.filter(|_| executes && random::unit(chance) < self.config.fault_rate) {
+            apply(&directive::parse_list(kind), "");
+        }
         for text in texts {
             apply(&directive::in_text(text), text);
         }
@@ -241,6 +255,43 @@ impl Exchange {
             response.insert_header((name.as_str(), value.as_str()));
         }
         response.body(answer.body.to_string())
+    }
+}
+
+/// What a request asks for, apart from the connection that waits for the answer.
+struct Work {
+    state: web::Data<State>,
+    version: Version,
+    method: String,
+    path: String,
+    resource: String,
+    query: Query,
+    body: Value,
+    key: String,
+    faults: Faults,
+}
+
+impl Work {
+    async fn carry_out(self, pause: u64) -> Reply {
+        sleep(pause).await;
+        let call = Call {
+            state: &self.state,
+            version: self.version,
+            method: &self.method,
+            path: &self.path,
+            query: self.query,
+            body: self.body,
+            key: self.key,
+            faults: &self.faults,
+        };
+        let segments: Vec<&str> = self.resource.split('/').filter(|part| !part.is_empty()).collect();
+        dispatch(&call, &segments)
+    }
+}
+
+async fn sleep(millis: u64) {
+    if millis > 0 {
+        tokio::time::sleep(Duration::from_millis(millis)).await;
     }
 }
 

@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::accounts;
+use super::accounts::Account;
 use super::auth_configs;
 use super::call::{Call, Version};
+use super::connect;
 use super::error::{Answer, ApiError, Reply};
 use super::execute;
 use super::page::{self, page};
@@ -99,7 +100,7 @@ fn one(call: &Call<'_>, session: &Session, rest: &[&str]) -> Reply {
                     "slug": toolkit.slug, "name": toolkit.name, "enabled": true, "is_no_auth": toolkit.no_auth(),
                     "composio_managed_auth_schemes": managed.collect::<Vec<_>>(),
                     "meta": {"description": toolkit.description, "logo": toolkit.logo()},
-                    "connected_account": account.map(|account| json!({"id": account.id, "status": account.status})),
+                    "connected_account": account.map(connected),
                 })
             });
             page(call, &toolkits.collect::<Vec<_>>(), page::MAX)
@@ -108,6 +109,14 @@ fn one(call: &Call<'_>, session: &Session, rest: &[&str]) -> Reply {
         ("POST", ["link"]) => link(call, session),
         _ => Err(call.no_route()),
     }
+}
+
+fn connected(account: &Account) -> Value {
+    json!({
+        "id": account.id, "status": account.status, "user_id": account.user_id, "created_at": stamp(account.created),
+        "auth_config": {"id": account.auth_config_id, "auth_scheme": account.scheme,
+                        "is_composio_managed": account.managed},
+    })
 }
 
 fn run(call: &Call<'_>, session: &Session) -> Reply {
@@ -159,7 +168,7 @@ fn link(call: &Call<'_>, session: &Session) -> Reply {
         key: call.key.clone(),
         faults: call.faults,
     };
-    let mut body = accounts::link(&inner, &mut store, &config)?;
+    let mut body = connect::link(&inner, &mut store, &config)?;
     if let Some(fields) = body.as_object_mut() {
         fields.retain(|name, _| ["connected_account_id", "link_token", "redirect_url"].contains(&name.as_str()));
     }

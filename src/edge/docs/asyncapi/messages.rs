@@ -19,7 +19,12 @@ Those of Kronos, by `name`:
 * `kronos.queue_snapshot`: in a snapshot, the messages that wait.
 * `kronos.retry`: the model is asked again; nothing was shown yet.
 * `kronos.notice`: something about the answer, such as that it reached `max_tokens`.
-* `kronos.conversation_created`, `kronos.conversation_deleted`: in the feed `@me`.
+* `kronos.tool_calls`: what becomes of the model's calls.
+* `kronos.context_trimmed`: the model reads a summary in place of the beginning.
+* `kronos.interrupt_answered`: a question of a run was answered, by whom, and how.
+* `kronos.branched`, `kronos.branch_selected`: the conversation goes another way.
+* `kronos.settings_changed`, `kronos.title_changed`: of the conversation.
+* `kronos.conversation_created`, `kronos.conversation_updated`, `kronos.conversation_deleted`: in the feed `@me`.
 * `kronos.connection_changed` in the feed `@me`: a connected account has another status now: `{connectionId, toolkit, status, \
 reason?, change?}`; `TIMED_OUT`: it was not connected in time, its link still works. The same `change` may come twice after a crash.
 * `kronos.trigger_fired`, `kronos.trigger_disabled` in the feed `@me`: what a trigger of an account found, `{triggerId, triggerSlug, \
