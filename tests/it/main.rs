@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod accounts;
+#[cfg(test)]
 mod agent;
 #[cfg(test)]
 mod auth;
@@ -37,6 +38,8 @@ mod restart;
 mod rfc6455;
 #[cfg(test)]
 mod slow_readers;
+#[cfg(test)]
+mod storage;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]

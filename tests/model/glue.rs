@@ -1,23 +1,29 @@
 //! What the session's actor does around the pure core, without actix: one flush in the air, answers that wait for their
-//! commit, a fold after every failure. It follows `Session::{drive, flush, committed, commit_failed, refold}` line by line;
-//! what the core decides, the state folds and the log keeps is the real thing.
+//! commit, calls that leave when their intents are durable, a fold after every failure. It follows `Session::{drive, perform,
+//! execute_due, flush, committed, commit_failed, refold}` line by line; what the core decides, the state folds and the log
+//! keeps is the real thing.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use kronos_actors::{
     config::{Durability, SessionConfig},
     session::{
-        core::{self, Answer, Decision, Effect, Env, Generate, Input, Running},
+        TOOL_RESULT,
+        core::{self, Answer, Decision, Effect, Env, Execute, Generate, Input, Running},
         log::{Log, Stored},
+        message::SessionError,
+        result_key,
         state::State,
     },
-    store::{Append, Pack, Request, SessionMeta, SessionStore, StoredSession, memory::MemoryStore},
+    store::{
+        Append, DocumentWrite, Expect, Pack, Request, SessionMeta, SessionStore, StoredSession, memory::MemoryStore,
+    },
     tools::Offer,
 };
 use kronos_protocol::{
     error::ErrorCode,
     event::Event,
-    ids::{EpochId, RunId, SessionId, UserId},
+    ids::{EpochId, InterruptId, MessageId, RunId, SessionId, UserId},
     position::Seq,
 };
 
@@ -35,6 +41,10 @@ pub(crate) enum Reply {
         duplicate: bool,
     },
     Cancelled(Option<RunId>),
+    Resumed {
+        run: Option<RunId>,
+        open: Vec<InterruptId>,
+    },
 }
 
 /// What leaves a session.
@@ -44,6 +54,22 @@ pub(crate) enum Out {
     /// For the store; its end comes back with [`Glue::settled`].
     Submit(Box<Request>),
     Generate(Box<Generate>),
+    /// A call, whose intent is durable.
+    Execute(Box<Execute>),
+}
+
+/// What is on its way for the active run and comes back with [`Glue::arrives`].
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Pending {
+    Offer,
+    Call(String),
+    Link(String),
+    Summary(MessageId),
+}
+
+struct Deferred {
+    upto: Seq,
+    execute: Execute,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +92,12 @@ pub(crate) struct Glue {
     pub(crate) state: State,
     pub(crate) log: Log,
     pub(crate) generating: Option<RunId>,
+    /// What else is on its way for the active run.
+    pub(crate) pending: BTreeSet<Pending>,
+    /// Tools are offered at once, and there are none.
+    pub(crate) without_tools: bool,
+    /// Why the last command was refused.
+    pub(crate) refused: Option<SessionError>,
     pub(crate) draining: bool,
     /// Its log has been folded.
     pub(crate) live: bool,
@@ -81,6 +113,8 @@ pub(crate) struct Glue {
     pub(crate) out: VecDeque<Out>,
     meta: SessionMeta,
     running: Running,
+    deferred: Vec<Deferred>,
+    documents: Vec<DocumentWrite>,
     in_flight: Option<InFlight>,
     waiting: Vec<Waiting>,
     exists: bool,
@@ -113,6 +147,9 @@ impl Glue {
             id,
             state: State::default(),
             generating: None,
+            pending: BTreeSet::new(),
+            without_tools: true,
+            refused: None,
             draining: false,
             live: false,
             now: 1,
@@ -122,6 +159,8 @@ impl Glue {
             appended: Vec::new(),
             out: VecDeque::new(),
             running: Running::default(),
+            deferred: Vec::new(),
+            documents: Vec::new(),
             in_flight: None,
             waiting: Vec::new(),
             exists: false,
@@ -141,7 +180,7 @@ impl Glue {
         }
         self.live = true;
         let max_attempts = self.config.max_run_attempts;
-        if self.state.run.is_some() || self.state.retriable(max_attempts).is_some() {
+        if self.state.run.is_some() || self.state.retriable(max_attempts).is_some() || self.state.goes_on() {
             self.drive(Input::Recovered, None);
         } else if !self.state.queue.is_empty() && !self.draining {
             self.drive(Input::Next, None);
@@ -171,7 +210,8 @@ impl Glue {
     /// `reset`: nothing of memory is left; who waits for an answer gets none, or `failure`.
     pub(crate) fn reset(&mut self, failure: Option<ErrorCode>) {
         self.live = false;
-        self.generating = None;
+        self.stop_work();
+        self.documents.clear();
         self.in_flight = None;
         self.state = State::default();
         self.log = Log::new(self.config.tail_bytes, self.config.durability);
@@ -207,18 +247,31 @@ impl Glue {
         core::decide(&self.state, &self.running, input, &mut env)
     }
 
+    /// `stop_work`: nothing is done for a run any more.
+    fn stop_work(&mut self) {
+        self.generating = None;
+        self.pending.clear();
+        self.deferred.clear();
+    }
+
+    /// Whether something is on its way that will go on with the active run.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.generating.is_some() || !self.pending.is_empty() || !self.deferred.is_empty()
+    }
+
     /// `drive`: decides, appends, performs; the answer is given when its events are durable.
     pub(crate) fn drive(&mut self, input: Input, token: Option<Token>) {
         assert!(self.live, "nothing reaches a session before its log is folded");
         let Decision {
             events,
-            documents: _,
+            documents,
             effects,
             answer,
         } = self.decide(input);
         let mut seqs = Vec::new();
         let started = events.iter().any(|stored| matches!(stored.event, Event::RunStarted(_)));
         for stored in events {
+            let ends_run = matches!(stored.event, Event::RunFinished(_) | Event::RunError(_));
             let seq = self.log.seq_for(&stored);
             self.state
                 .apply(seq, &stored)
@@ -228,49 +281,106 @@ impl Glue {
                 self.running = Running::default();
             }
             self.log.push(stored);
+            if ends_run {
+                self.stop_work();
+            }
             if self.state.run.is_none() {
-                self.generating = None;
                 self.pack_due = true;
                 self.meta_due = true;
             }
             seqs.push(seq);
         }
+        for (call, whole) in documents {
+            self.documents.push(DocumentWrite {
+                family: TOOL_RESULT,
+                key: result_key(&self.id, &call),
+                value: Some(whole),
+                expect: Expect::Any,
+            });
+        }
         if started && self.config.durability == Durability::Relaxed {
             self.meta_due = true;
         }
         if let Some(answer) = answer {
+            self.refused = answer.as_ref().err().cloned();
             self.answer(answer.map_err(|error| error.code), &seqs, token);
         }
+        let upto = self.log.last();
         for effect in effects {
-            self.perform(effect);
+            self.perform(effect, upto);
         }
         if self.state.run.is_none() && !self.state.queue.is_empty() && !self.draining {
             let retry = self.state.retriable(self.config.max_run_attempts).is_some();
-            if !retry {
+            if !retry && !self.state.goes_on() {
                 self.drive(Input::Next, None);
             }
         }
         self.flush();
     }
 
-    fn perform(&mut self, effect: Effect) {
+    /// An answer from outside: taken when it is awaited.
+    pub(crate) fn arrives(&mut self, pending: &Pending, input: Input) {
+        if self.pending.remove(pending) {
+            self.drive(input, None);
+        }
+    }
+
+    fn awaits(&mut self, pending: Pending) {
+        assert!(self.pending.insert(pending.clone()), "asked for twice: {pending:?}");
+    }
+
+    /// `execute_due`: calls whose intents are durable leave.
+    fn execute_due(&mut self) {
+        let committed = self.log.committed();
+        for deferred in std::mem::take(&mut self.deferred) {
+            if deferred.upto > committed {
+                self.deferred.push(deferred);
+            } else if self.is_active(&deferred.execute.run) {
+                self.awaits(Pending::Call(deferred.execute.intent.call.clone()));
+                self.out.push_back(Out::Execute(Box::new(deferred.execute)));
+            }
+        }
+    }
+
+    fn is_active(&self, run: &RunId) -> bool {
+        self.state.run.as_ref().is_some_and(|active| active.id == *run)
+    }
+
+    fn perform(&mut self, effect: Effect, upto: Seq) {
         match effect {
             Effect::Stop(run) => {
-                if self.generating.as_ref() == Some(&run) {
-                    self.generating = None;
-                }
+                // The work of a run ends with it; what a new one has begun stays.
+                assert!(!self.is_active(&run), "a run is stopped when it is over");
+                self.deferred.retain(|deferred| deferred.execute.run != run);
             }
             Effect::Continue(run) => self.drive(Input::Continue(run), None),
-            Effect::Offer { run, .. } => self.drive(Input::Offered(run, Offer::default()), None),
-            Effect::Execute(_) | Effect::Link { .. } | Effect::Summarize { .. } => {
-                unreachable!("there are no tools here: {effect:?}")
+            Effect::Offer { run, .. } if self.without_tools => {
+                self.drive(Input::Offered(run, Offer::default()), None);
             }
+            Effect::Offer { .. } => self.awaits(Pending::Offer),
+            Effect::Execute(execute) => self.deferred.push(Deferred {
+                upto,
+                execute: *execute,
+            }),
+            Effect::Link { toolkit, .. } => self.awaits(Pending::Link(toolkit)),
+            Effect::Summarize { from, .. } => self.awaits(Pending::Summary(from)),
             Effect::Generate(generate) => {
+                assert_eq!(self.generating, None, "the model is asked while it answers");
                 self.running.asks();
                 self.generating = Some(generate.run.clone());
                 self.out.push_back(Out::Generate(generate));
             }
         }
+    }
+
+    /// `GenerationEvent`: the model is done with the last of them.
+    pub(crate) fn generated(&mut self, progress: kronos_actors::gemini::Progress, token: Option<Token>) {
+        use kronos_actors::gemini::Progress;
+        let Some(run) = self.generating.clone() else { return };
+        if matches!(progress, Progress::Finished(_) | Progress::Failed(_)) {
+            self.generating = None;
+        }
+        self.drive(Input::Progress(run, progress), token);
     }
 
     fn answer(&mut self, answer: Result<Answer, ErrorCode>, seqs: &[Seq], token: Option<Token>) {
@@ -300,7 +410,8 @@ impl Glue {
                 duplicate: true,
             },
             Answer::Cancelled { run, .. } => Reply::Cancelled(run),
-            Answer::Resumed { .. } | Answer::Configured => Reply::Done,
+            Answer::Resumed { run, open, .. } => Reply::Resumed { run, open },
+            Answer::Configured => Reply::Done,
         };
         self.reply_when_durable(upto, token, reply);
     }
@@ -343,6 +454,7 @@ impl Glue {
             || self.pack_due
             || overfull
             || !self.waiting.is_empty()
+            || !self.deferred.is_empty()
             || std::mem::take(&mut self.flush_due);
         if !urgent && self.log.pending_is_shown() {
             self.flush_later = true;
@@ -381,6 +493,7 @@ impl Glue {
             self.meta.relaxed_run = self.config.durability == Durability::Relaxed && self.state.run.is_some();
             request.meta = Some(self.meta.clone());
         }
+        request.documents = std::mem::take(&mut self.documents);
         if request == Request::default() {
             return;
         }
@@ -408,6 +521,7 @@ impl Glue {
         if let Some(packed) = flight.packed {
             self.log.mark_packed(packed);
         }
+        self.execute_due();
         let committed = self.log.committed();
         let (durable, waiting) = std::mem::take(&mut self.waiting)
             .into_iter()

@@ -2,6 +2,8 @@
 //! and every promise checked after each step.
 
 #[cfg(test)]
+mod agent;
+#[cfg(test)]
 mod device;
 #[cfg(test)]
 mod glue;

@@ -149,6 +149,7 @@ impl World {
                     });
                     self.did.push(Did::Submitted);
                 }
+                Out::Execute(execute) => panic!("there are no tools here: {execute:?}"),
                 Out::Generate(generate) => {
                     check_question(&generate);
                     self.did.push(Did::Generates(generate.run));
@@ -197,7 +198,7 @@ impl World {
             }
             let result = reply.map(|reply| match reply {
                 Reply::Sent { seq, .. } => seq,
-                Reply::Done | Reply::Cancelled(_) => 0,
+                Reply::Done | Reply::Cancelled(_) | Reply::Resumed { .. } => 0,
             });
             self.did.push(Did::Answered(id, result));
         }
@@ -324,9 +325,13 @@ impl World {
     }
 
     fn progress(&mut self, progress: Progress, ask: Ask) {
-        if let Some(run) = self.glue.generating.clone() {
-            self.ask(None, Input::Progress(run, progress), ask);
+        if self.glue.generating.is_none() {
+            return;
         }
+        let before = self.oracle.facts.len();
+        self.oracle.ask(ask);
+        self.glue.generated(progress, None);
+        self.compare(before);
     }
 
     pub(crate) fn says(&mut self, text: &str) {

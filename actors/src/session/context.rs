@@ -160,7 +160,7 @@ fn push_said(turns: &mut Vec<Content>, said: &Said, results: &HashMap<&str, &Sai
 }
 
 fn unanswered() -> Value {
-    json!({"error": "the call was not made"})
+    json!({"error": "it is not known what became of the call"})
 }
 
 /// A result as the model reads it.

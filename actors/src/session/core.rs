@@ -23,7 +23,7 @@ use serde_json::{Map, Value, json};
 use super::{
     log::Stored,
     message::{AnsweredBy, Edit, Import, Resume, SessionError, Submit},
-    state::{Intent, RunRecord, Stage, State, add_usage},
+    state::{Intent, RUN_CANCELLED, RunCancelled, RunRecord, Stage, State, add_usage},
 };
 use crate::{
     clock::Millis,
@@ -301,10 +301,11 @@ impl Running {
             Input::Connected(toolkit) if state.run.is_some() => {
                 self.connected.insert(toolkit.clone());
             }
-            Input::Called(run, _, tools::Outcome::NotConnected { toolkit, .. }) if active(run) => {
-                // An account that was said to be there is not: another link is needed.
-                if self.connected.remove(toolkit) {
-                    self.links.remove(toolkit);
+            Input::Called(run, call, tools::Outcome::NotConnected { .. }) if active(run) => {
+                // With a link at hand the call was tried with that account, or nobody has made one yet.
+                let toolkit = steps::toolkit_of_call(state, call);
+                if self.links.contains_key(toolkit) {
+                    self.connected.remove(toolkit);
                 }
             }
             Input::Summarized(run, ..) if active(run) => self.trimmed = true,
@@ -405,6 +406,10 @@ fn cancel(state: &State, running: &Running, wanted: Option<&RunId>, env: &mut En
             ..AnsweredBy::default()
         };
         questions::drop_all(&mut decision, state, "cancelled", &by, env);
+        if let Some(run) = &active {
+            let value = json!(RunCancelled { run_id: run.clone() });
+            decision.push(None, Custom::new(RUN_CANCELLED, value), env.now_ms);
+        }
     }
     decision.answer = Some(Ok(Answer::Cancelled { run: active, usage }));
     decision
@@ -564,6 +569,9 @@ fn close_interrupted(decision: &mut Decision, state: &State, running: &Running, 
     error.metadata = Some(Map::from_iter([("kronos".to_owned(), about)]));
     error.code = Some(RunErrorCode::Interrupted.as_str().to_owned());
     error.usage = all_usage(state, running);
+    if !will_retry {
+        steps::settle(decision, state, &run.id, "The answer was interrupted.", env);
+    }
     fail(decision, state, &run.id, error, env.now_ms);
 }
 

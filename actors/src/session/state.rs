@@ -34,7 +34,8 @@ mod turn;
 pub use branch::{BRANCH_SELECTED, BRANCHED, Branch, BranchSelected, Branched, Branches, MAIN};
 pub use turn::{
     ActiveRun, Call, CallDecision, Decided, INTERRUPT_ANSWERED, Intent, InterruptedTurn, PastRun, Question, Queued,
-    ResultRecord, ResultStatus, RunRecord, Sent, Stage, Step, TOOL_CALLS, TOOL_PROGRESS, ToolCalls, ToolCallsRecord,
+    RUN_CANCELLED, ResultRecord, ResultStatus, RunCancelled, RunRecord, Sent, Stage, Step, TOOL_CALLS, TOOL_PROGRESS,
+    ToolCalls, ToolCallsRecord,
 };
 
 /// Runs and verdicts that a session remembers beside its messages: the newest.
@@ -284,10 +285,8 @@ impl State {
             answers = Some(user.id.clone());
             self.taken_by(&user.id, seq, &event.run_id);
             match self.messages.iter().position(|said| said.id == user.id) {
-                // The turn is tried again: what an earlier attempt began to say is not for the model.
-                Some(at) => self.messages.iter_mut().skip(at + 1).for_each(|said| {
-                    said.hidden_from_model |= matches!(said.body, Body::Assistant { parts: None, .. });
-                }),
+                // The turn is tried again.
+                Some(_) => self.hide_attempts(&user.id),
                 None => self.messages.push(Said {
                     id: user.id.clone(),
                     at_ms,
@@ -352,6 +351,12 @@ impl State {
             progressed: false,
             spent: Vec::new(),
         });
+    }
+
+    /// What was begun to say to a message, and is said again, is not for the model.
+    fn hide_attempts(&mut self, message: &MessageId) {
+        let after = self.messages.iter_mut().skip_while(|said| said.id != *message);
+        after.for_each(|said| said.hidden_from_model |= matches!(said.body, Body::Assistant { parts: None, .. }));
     }
 
     /// A message leaves the queue, if it was there: this run answers it.
@@ -584,7 +589,12 @@ impl State {
         if self.step_open.is_none() {
             self.forget_answered_step();
         }
-        if let Some(run) = self.run.as_mut().filter(|_| status != ResultStatus::Stopped) {
+        // What ends the calls of a run that is stopped is no progress.
+        let done = matches!(
+            status,
+            ResultStatus::Done | ResultStatus::Failed | ResultStatus::Refused
+        );
+        if let Some(run) = self.run.as_mut().filter(|_| done) {
             run.progressed = true;
         }
         self.messages.push(Said {
@@ -628,6 +638,11 @@ impl State {
                 *complete = true;
             }
             self.answer_complete(record.usage);
+        } else if let Some(run) = self.run.as_mut().filter(|_| record.mend) {
+            // Nobody could read it: the next one is another answer.
+            run.answers += 1;
+            let message = run.message.clone();
+            self.hide_attempts(&message);
         }
         if let Some(run) = self.run.as_mut().filter(|_| record.mend) {
             run.record.mends += 1;
@@ -688,6 +703,11 @@ impl State {
                     self.question_answered(verdict, beside.and_then(|beside| beside.get("payload")));
                 }
             }
+            RUN_CANCELLED => {
+                if let Ok(cancelled) = RunCancelled::deserialize(value) {
+                    self.given_up(&cancelled.run_id);
+                }
+            }
             BRANCHED => {
                 if let Ok(branched) = Branched::deserialize(value) {
                     self.branch(&branched);
@@ -735,6 +755,20 @@ impl State {
             past.status = RunStatus::Cancelled;
         }
         remember(&mut self.verdicts, verdict);
+    }
+
+    /// Nobody waits for the calls of this run any more; the next turn ends them.
+    fn given_up(&mut self, run: &RunId) {
+        if let Some(past) = self.runs.iter_mut().rev().find(|past| past.id == *run) {
+            past.status = RunStatus::Cancelled;
+        }
+        for call in self.step.iter_mut().flat_map(|step| &mut step.calls) {
+            call.question = None;
+            match call.stage {
+                Stage::Asking | Stage::Connecting | Stage::Client => call.stage = Stage::Announced,
+                Stage::Announced | Stage::Sent | Stage::Unknown | Stage::Answered => {}
+            }
+        }
     }
 
     /// Calls whose whole results are stored beside the log, on every branch.

@@ -279,17 +279,22 @@ fn try_resume(state: &State, resume: Resume, env: &mut Env<'_>) -> Result<Decisi
     if resume.all && !open.is_empty() {
         return Err(inbox::invalid("answers", "every open question must be answered"));
     }
-    let mut event = 0;
-    for (verdict, payload) in &answered {
-        event = push_verdict(&mut decision, verdict, payload.as_ref(), env);
-    }
     let pending = state
         .step
         .iter()
         .flat_map(|step| &step.calls)
         .any(|call| call.stage == Stage::Client && !results.iter().any(|(id, _)| *id == call.id));
-    // A client's calls may be answered later than its questions.
-    let run = if open.is_empty() && !(pending && answered.is_empty()) {
+    // A client's calls may be answered later than its questions, but not in part: what is taken is in the log.
+    let goes_on = open.is_empty() && !(pending && answered.is_empty());
+    if !goes_on && !results.is_empty() {
+        let what = "must come all at once, and with the answers to all questions that are open";
+        return Err(inbox::invalid("results", what));
+    }
+    let mut event = 0;
+    for (verdict, payload) in &answered {
+        event = push_verdict(&mut decision, verdict, payload.as_ref(), env);
+    }
+    let run = if goes_on {
         event = decision.events.len();
         go_on(&mut decision, state, &answered, &results, &resume.answers, env)
     } else {

@@ -24,7 +24,7 @@ use super::{
         log::MAX_DELTA_BYTES,
         state::{
             ActiveRun, CONTEXT_TRIMMED, Call, CallDecision, Decided, Intent, Queued, ResultRecord, ResultStatus, Stage,
-            State, Step, TOOL_CALLS, TOOL_PROGRESS, ToolCalls, ToolCallsRecord, Trimmed,
+            State, Step, TOOL_CALLS, TOOL_PROGRESS, ToolCalls, ToolCallsRecord, Trimmed, add_usage,
         },
     },
     Decision, Effect, Env, Execute, Generate, NOTICE, Running, fail, questions,
@@ -72,6 +72,12 @@ fn waits(step: &Step, running: &Running) -> bool {
 
 pub(super) fn toolkit_of(call: &Call) -> &str {
     call.intent.as_ref().map_or("", |intent| intent.toolkit.as_str())
+}
+
+/// The same of the call with this id.
+pub(super) fn toolkit_of_call<'a>(state: &'a State, id: &str) -> &'a str {
+    let mut calls = state.step.iter().flat_map(|step| &step.calls);
+    calls.find(|call| call.id == id).map_or("", toolkit_of)
 }
 
 /// Asks the model, after whatever must come before.
@@ -285,10 +291,6 @@ pub(super) fn decide(
 ) {
     let (run, now) = (&active.id, env.now_ms);
     let calls = gemini::calls_of(&finished.parts);
-    for (at, call) in calls.iter().enumerate().skip(announced(state, run)) {
-        announce(decision, state, run, call, at, now);
-    }
-    close_text(decision, state, run, now);
     let judged: Vec<Judged<'_>> = calls
         .iter()
         .enumerate()
@@ -298,9 +300,15 @@ pub(super) fn decide(
     if refused && active.record.mends >= env.config.max_call_mends {
         let mut error = RunError::new("The model made calls that cannot be made, again and again.");
         error.code = Some(RunErrorCode::MalformedCall.as_str().to_owned());
-        error.usage = super::all_usage(state, running);
+        let mut spent = active.spent.clone();
+        add_usage(&mut spent, &usage);
+        error.usage = Some(spent);
         return fail(decision, state, run, error, now);
     }
+    for (at, call) in calls.iter().enumerate().skip(announced(state, run)) {
+        announce(decision, state, run, call, at, now);
+    }
+    close_text(decision, state, run, now);
     let record = ToolCallsRecord {
         parts: Some(finished.parts),
         usage: Some(usage),
@@ -509,8 +517,8 @@ pub(super) fn finished(
             );
             progress(&mut decision, run, &call.id, ResultStatus::Unknown.as_str(), env.now_ms);
         }
-        Outcome::NotConnected { toolkit, message } => {
-            let why = Some(message);
+        Outcome::NotConnected { message, .. } => {
+            let (why, toolkit) = (Some(message), toolkit_of(call));
             write(
                 &mut decision,
                 run,
@@ -520,10 +528,10 @@ pub(super) fn finished(
             );
             progress(&mut decision, run, &call.id, "waiting", env.now_ms);
             // One link serves every call that needs this account.
-            if !running.links.contains_key(&toolkit) && !linking(state, &toolkit) {
+            if !running.links.contains_key(toolkit) && !linking(state, toolkit) {
                 decision.effects.push(Effect::Link {
                     run: run.clone(),
-                    toolkit,
+                    toolkit: toolkit.to_owned(),
                 });
             }
         }
@@ -618,7 +626,7 @@ pub(super) fn settle(decision: &mut Decision, state: &State, run: &RunId, why: &
         let (status, message) = match call.stage {
             // The closers of the run end those.
             Stage::Announced | Stage::Answered => continue,
-            Stage::Sent if repeatable => (ResultStatus::Failed, why.to_owned()),
+            Stage::Sent if repeatable => (ResultStatus::Stopped, why.to_owned()),
             Stage::Sent | Stage::Unknown => (
                 ResultStatus::Unknown,
                 format!("{why} It is not known whether the call was carried out."),

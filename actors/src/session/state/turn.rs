@@ -77,7 +77,7 @@ pub struct ActiveRun {
     pub record: RunRecord,
     /// When it started.
     pub started_ms: Millis,
-    /// Answers of the model that are complete: the next one has this number, plus 1.
+    /// Answers of the model that are over: the next one has this number, plus 1.
     pub answers: u32,
     /// Something is done that need not be done again.
     pub progressed: bool,
@@ -181,6 +181,17 @@ pub struct Question {
 pub const TOOL_CALLS: &str = "kronos.tool_calls";
 /// `CUSTOM` name: a question was answered: [`Verdict`].
 pub const INTERRUPT_ANSWERED: &str = "kronos.interrupt_answered";
+/// `CUSTOM` name: a run that waited for people was given up: [`RunCancelled`].
+pub const RUN_CANCELLED: &str = "kronos.run_cancelled";
+
+/// What [`RUN_CANCELLED`] carries.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunCancelled {
+    /// The run.
+    pub run_id: RunId,
+}
+
 /// `activityType` of how a call gets on: `{toolCallId, tool, toolkit, status}`.
 pub const TOOL_PROGRESS: &str = "kronos.tool_progress";
 
@@ -295,7 +306,7 @@ pub enum ResultStatus {
     Rejected,
     /// Nobody knows.
     Unknown,
-    /// It was stopped before it left.
+    /// It was stopped, and that does no harm.
     Stopped,
 }
 
