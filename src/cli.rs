@@ -168,6 +168,7 @@ fn raise_open_files(max_connections: usize) {
 struct Banner {
     store: String,
     model: String,
+    tools: &'static str,
     auth: &'static str,
 }
 
@@ -179,6 +180,11 @@ impl Banner {
             (false, true) => model.clone(),
             (false, false) => format!("{model} (not configured: set GEMINI_API_KEY)"),
         };
+        let tools = match (config.composio.simulated, config.composio.api_key.is_some()) {
+            (true, _) => "Composio (simulated: set COMPOSIO_API_KEY for the real one)",
+            (false, true) => "Composio",
+            (false, false) => "Composio (not configured: set COMPOSIO_API_KEY)",
+        };
         let auth = match config.auth.mode {
             AuthMode::Development => "development (guests without a token; user demo, password demo)",
             AuthMode::Required => "required (a token for every request)",
@@ -186,6 +192,7 @@ impl Banner {
         Self {
             store: config.store_url(),
             model,
+            tools,
             auth,
         }
     }
@@ -195,6 +202,7 @@ impl Banner {
         say(&format!("kronos {} listening on {url}", env!("CARGO_PKG_VERSION")));
         say(&format!("  store  {}", self.store));
         say(&format!("  model  {}", self.model));
+        say(&format!("  tools  {}", self.tools));
         say(&format!("  auth   {}", self.auth));
         let default = server.addr().port() == 8000 && server.addr().ip().is_loopback();
         let other = if default {

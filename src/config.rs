@@ -6,7 +6,8 @@
 use std::{path::PathBuf, time::Duration};
 
 use kronos_actors::config::{
-    ConnectionConfig, GeminiConfig, RetentionConfig, SessionConfig, StoreBackend, StoreConfig,
+    ComposioConfig, ConnectionConfig, GeminiConfig, RetentionConfig, SessionConfig, StoreBackend, StoreConfig,
+    ToolsConfig,
 };
 use secrecy::SecretString;
 
@@ -42,9 +43,11 @@ pub struct Config {
     pub connection: ConnectionConfig,
     /// How the model is asked.
     pub gemini: GeminiConfig,
+    /// What the model may work with.
+    pub tools: ToolsConfig,
     /// The simulated model.
     pub simulator: SimulatorConfig,
-    /// Composio; taken, not used yet.
+    /// How Composio is asked.
     pub composio: ComposioConfig,
     /// Every setting as text, with where it came from; empty when the configuration was made in code.
     pub effective: Vec<Effective>,
@@ -89,6 +92,8 @@ pub struct ServerConfig {
     pub port: u16,
     /// Threads that serve; 0 for one per core. Default 0.
     pub workers: usize,
+    /// Where browsers reach this server. Default: where it listens, on a loopback address; else unknown.
+    pub public_url: Option<String>,
     /// Origins of browsers that may call. Default none but the server's own.
     pub allowed_hosts: Vec<String>,
     /// Largest body of a request, in bytes. Default 1 MiB.
@@ -133,6 +138,7 @@ impl Default for ServerConfig {
             host: "127.0.0.1".to_owned(),
             port: 8000,
             workers: 0,
+            public_url: None,
             allowed_hosts: Vec::new(),
             body_bytes: 1024 * 1024,
             trusted_proxies: Vec::new(),
@@ -376,11 +382,13 @@ pub struct FirstSuperuser {
     pub password: Option<SecretString>,
 }
 
-/// The simulated model.
+/// The simulated model, and the simulated Composio.
 #[derive(Debug, Clone)]
 pub struct SimulatorConfig {
     /// Start it in this process and ask it instead of Gemini. Default false; [`Layers::load`] decides.
     pub start: bool,
+    /// The same of Composio. Default false; [`Layers::load`] decides.
+    pub start_composio: bool,
     /// Its pace; 0 for as fast as it can. Default 60.
     pub tokens_per_second: f64,
     /// Its seed. Default 1.
@@ -391,29 +399,9 @@ impl Default for SimulatorConfig {
     fn default() -> Self {
         Self {
             start: false,
+            start_composio: false,
             tokens_per_second: 60.0,
             seed: 1,
-        }
-    }
-}
-
-/// Composio; taken, not used yet.
-#[derive(Debug, Clone)]
-pub struct ComposioConfig {
-    /// Its key.
-    pub api_key: Option<SecretString>,
-    /// Its address. Default `https://backend.composio.dev`.
-    pub base_url: String,
-    /// Time in which a user must have finished connecting an account. Default 60 s.
-    pub connection_timeout: Duration,
-}
-
-impl Default for ComposioConfig {
-    fn default() -> Self {
-        Self {
-            api_key: None,
-            base_url: "https://backend.composio.dev".to_owned(),
-            connection_timeout: Duration::from_secs(60),
         }
     }
 }

@@ -32,6 +32,7 @@ mod analyze;
 mod auth;
 mod body;
 pub(crate) mod chat;
+pub(crate) mod composio;
 mod compress;
 mod docs;
 pub(crate) mod endpoint;
@@ -41,6 +42,7 @@ pub(crate) mod health;
 mod input;
 mod later;
 pub(crate) mod limits;
+mod memories;
 pub(crate) mod openapi;
 mod peer;
 pub(crate) mod request;
@@ -71,6 +73,8 @@ pub struct EdgeState {
     pub(crate) body_timeout: Duration,
     /// Bounds of requests.
     pub(crate) bounds: input::Bounds,
+    /// Where browsers may be sent back to.
+    pub(crate) redirects: composio::Redirects,
     /// Rules of answers that go on.
     pub(crate) streams: chat::StreamRules,
     /// What the server tells about itself.
@@ -91,8 +95,10 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         health::endpoints(),
         auth::endpoints(),
         users::endpoints(),
+        memories::endpoints(),
         analyze::endpoints(),
         chat::endpoints(),
+        composio::endpoints(),
         later::endpoints(),
         socket::endpoints(),
     ]

@@ -20,7 +20,7 @@ use crate::{
         EdgeState, Readiness,
         accounts::{Accounts, AccountsError, Reach},
         headers,
-        health::{Health, Prober},
+        health::Prober,
         limits::Limits,
     },
     wiring::{Wiring, WiringError},
@@ -102,6 +102,9 @@ impl Server {
         let readiness = Arc::clone(&state.readiness);
         let sockets = edge::sockets(&config, &state);
         let (http, addr) = listen::listen(&config, &state, &sockets)?;
+        if let Some(url) = edge::composio::callback_url(&config, addr) {
+            state.wiring.composio.set_callback(url);
+        }
         let (workers, drain_deadline) = (workers(&config), config.server.drain_deadline);
         Ok(Self {
             http,
@@ -119,6 +122,7 @@ impl Server {
         let reach = Reach {
             connections: wiring.connections.clone(),
             directory: wiring.directory.clone(),
+            composio: wiring.composio.clone(),
         };
         let accounts = Accounts::start(config.auth.clone(), clock.clone(), wiring.store.clone(), reach).await;
         let accounts = accounts.map_err(|error| match error {
@@ -134,7 +138,8 @@ impl Server {
             origins: headers::Origins::new(&config.server.allowed_hosts),
             trusted_proxies: config.server.trusted_proxies.clone(),
             limits,
-            health: Health::new(&config.composio),
+            health: Arc::default(),
+            redirects: edge::composio::Redirects::of(config),
             body_timeout: config.server.body_timeout,
             bounds: edge::bounds(config),
             streams: edge::chat::StreamRules::of(config),
@@ -203,7 +208,9 @@ fn start_error(config: &Config, error: WiringError) -> StartError {
             url: config.store_url(),
             cause,
         },
-        WiringError::Simulator(_) | WiringError::Gemini(_) => StartError::Other(error.to_string()),
+        WiringError::Simulator(..) | WiringError::Gemini(_) | WiringError::Composio(_) => {
+            StartError::Other(error.to_string())
+        }
     }
 }
 

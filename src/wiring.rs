@@ -6,20 +6,26 @@ use std::{future::Future, io, sync::Arc, time::Duration};
 
 use kronos_actors::{
     clock::Clock,
-    config::{RetentionConfig, StoreBackend, ToolsConfig},
+    composio::{Awake, ComposioConfigError, ComposioDeps, ComposioRef},
+    config::{RetentionConfig, StoreBackend},
     connection::{self, ConnectionDeps, metrics::ConnectionMetrics, registry::ConnectionsRef},
     directory::DirectoryRef,
     gemini::{GeminiConfigError, GeminiHealth, GeminiProbe, GeminiShared},
-    principal::Authenticator,
+    principal::{Authenticator, Principal},
     retention,
+    session::{message::SessionCommand, reader},
     store::{
         StoreError,
         service::{self, StoreRef, StoreService},
     },
     tools::ToolsRef,
 };
-use kronos_protocol::server::ServerInfo;
-use kronos_sim::{GeminiSim, SimConfig, SimHandle};
+use kronos_protocol::{
+    error::ErrorCode,
+    ids::{SessionId, UserId},
+    server::ServerInfo,
+};
+use kronos_sim::{ComposioHandle, ComposioSim, ComposioSimConfig, GeminiSim, SimConfig, SimHandle};
 use secrecy::SecretString;
 
 use crate::config::Config;
@@ -35,9 +41,13 @@ pub(crate) struct Wiring {
     pub(crate) connections: ConnectionsRef,
     /// The sessions.
     pub(crate) directory: DirectoryRef,
+    /// What runs may work with.
+    pub(crate) tools: ToolsRef,
+    /// Tools of other services.
+    pub(crate) composio: ComposioRef,
     gemini: Arc<GeminiShared>,
-    /// Ends with this.
-    _simulator: Option<SimHandle>,
+    /// End with this.
+    _simulators: (Option<SimHandle>, Option<ComposioHandle>),
 }
 
 /// Why the domain cannot start.
@@ -46,40 +56,60 @@ pub(crate) enum WiringError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The simulated model cannot be started.
-    #[error("the simulated model cannot be started: {0}")]
-    Simulator(io::Error),
+    /// A simulator cannot be started.
+    #[error("the simulated {0} cannot be started: {1}")]
+    Simulator(&'static str, io::Error),
     /// With these settings no request could be made.
     #[error(transparent)]
     Gemini(#[from] GeminiConfigError),
+    /// The same of Composio.
+    #[error(transparent)]
+    Composio(#[from] ComposioConfigError),
 }
 
 impl Wiring {
-    /// Opens the store and starts the services. With a simulated model, `config.gemini` points at it afterwards.
+    /// Opens the store and starts the services. With simulators, `config.gemini` and `config.composio` point at them
+    /// afterwards.
     pub(crate) async fn start(config: &mut Config, clock: &Clock) -> Result<Self, WiringError> {
         let simulator = if config.simulator.start {
             Some(start_simulator(config)?)
         } else {
             None
         };
+        let composio_simulator = if config.simulator.start_composio {
+            Some(start_composio(config)?)
+        } else {
+            None
+        };
         let gemini = GeminiShared::new(config.gemini.clone(), clock.clone())?;
         let store = open_store(config, clock).await?;
-        let tools = ToolsRef::new(store.clone(), clock.clone(), Arc::new(ToolsConfig::default()));
+        let tools = ToolsRef::new(store.clone(), clock.clone(), Arc::new(config.tools.clone()));
         let directory = DirectoryRef::new(
             config.session.clone(),
             store.clone(),
             Arc::clone(&gemini),
-            tools,
+            tools.clone(),
             clock.clone(),
         );
         directory.load_parked().await?;
         let connections = ConnectionsRef::new(&config.connection);
+        let composio = ComposioRef::start(ComposioDeps {
+            config: config.composio.clone(),
+            clock: clock.clone(),
+            store: store.clone(),
+            directory: directory.clone(),
+            awake: awake(&directory),
+        })
+        .await?;
+        tools.set_composio(Some(composio.clone()));
         Ok(Self {
             store,
             connections,
             directory,
+            tools,
+            composio,
             gemini,
-            _simulator: simulator,
+            _simulators: (simulator, composio_simulator),
         })
     }
 
@@ -107,6 +137,7 @@ impl Wiring {
 
     /// Activates what a crash or a drain left unfinished.
     pub(crate) async fn recover(&self) {
+        self.composio.resume().await;
         match self.directory.recover().await {
             Ok(0) => {}
             Ok(sessions) => tracing::info!(sessions, "took up unfinished conversations"),
@@ -143,6 +174,8 @@ impl Wiring {
 
     /// Commits what is pending and closes the store.
     pub(crate) async fn close(&self) {
+        // Composio tells feeds, and sessions ask Composio: neither would ever end.
+        self.tools.set_composio(None);
         self.store.close().await;
     }
 }
@@ -154,11 +187,52 @@ fn start_simulator(config: &mut Config) -> Result<SimHandle, WiringError> {
         extra_models: vec![config.gemini.model.clone()],
         ..SimConfig::default()
     };
-    let simulator = GeminiSim::start(pace).map_err(WiringError::Simulator)?;
+    let simulator = GeminiSim::start(pace).map_err(|error| WiringError::Simulator("model", error))?;
     config.gemini.base_url = simulator.url();
     config.gemini.api_key = Some(SecretString::from(SIMULATOR_KEY));
     config.gemini.simulated = true;
     Ok(simulator)
+}
+
+fn start_composio(config: &mut Config) -> Result<ComposioHandle, WiringError> {
+    let world = ComposioSimConfig {
+        seed: config.simulator.seed,
+        ..ComposioSimConfig::default()
+    };
+    let simulator = ComposioSim::start(world).map_err(|error| WiringError::Simulator("Composio", error))?;
+    config.composio.base_url = simulator.url();
+    config.composio.api_key = Some(SecretString::from(SIMULATOR_KEY));
+    config.composio.simulated = true;
+    Ok(simulator)
+}
+
+/// Returns what tells a session that an account is there: true when the session knows it durably, or is gone.
+fn awake(directory: &DirectoryRef) -> Awake {
+    let directory = directory.clone();
+    Arc::new(move |user: UserId, session: SessionId, toolkit: String| {
+        let directory = directory.clone();
+        Box::pin(async move {
+            let caller = Arc::new(Principal {
+                user,
+                name: None,
+                superuser: false,
+                login: None,
+                expires_at_ms: None,
+            });
+            let told = match directory.resolve(&session).await {
+                Ok(found) => reader::ask(&found, &caller, SessionCommand::Connected { toolkit }).await,
+                Err(error) => Err(error),
+            };
+            match told {
+                Ok(_) => true,
+                Err(error) if error.code == ErrorCode::NotFound => true,
+                Err(error) => {
+                    tracing::warn!(session.id = %session, %error, "a session does not hear of an account");
+                    !error.closed && error.after_ms.is_none()
+                }
+            }
+        })
+    })
 }
 
 /// Opens the store on a blocking thread: after a crash it reads what is left of the write-ahead log.

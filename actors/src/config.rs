@@ -2,7 +2,7 @@
 //!
 //! Values come in already parsed; the root configuration (environment, file, flags) is the edge's.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use kronos_protocol::limits;
 use secrecy::SecretString;
@@ -27,6 +27,42 @@ impl Durability {
     pub fn from_word(word: &str) -> Self {
         if word == "relaxed" { Self::Relaxed } else { Self::Commit }
     }
+}
+
+/// A place in the log of a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AbortAt {
+    /// What is done with the event there.
+    pub point: AbortPoint,
+    /// Its seq.
+    pub seq: kronos_protocol::position::Seq,
+}
+
+impl AbortAt {
+    /// Reads `submit:12`, `commit:12` or `leave:12`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (point, seq) = text.split_once(':')?;
+        let point = match point {
+            "submit" => AbortPoint::Submit,
+            "commit" => AbortPoint::Commit,
+            "leave" => AbortPoint::Leave,
+            _ => return None,
+        };
+        let seq = seq.parse().ok().filter(|seq| *seq > 0)?;
+        Some(Self { point, seq })
+    }
+}
+
+/// What is done with an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AbortPoint {
+    /// It is about to be handed to the store.
+    Submit,
+    /// It is durable, and nothing was done about it yet.
+    Commit,
+    /// It is durable, what it allows was done (calls left), and nobody was shown it yet.
+    Leave,
 }
 
 /// How sessions live: memory, runs, restarts.
@@ -80,6 +116,8 @@ pub struct SessionConfig {
     pub hang_timeout: Duration,
     /// Commands that may wait in a session's mailbox. Default 64 (and one for each sender).
     pub mailbox: usize,
+    /// The process aborts at this place in the log of a conversation: for tests of what a crash leaves. Default nowhere.
+    pub abort_at: Option<AbortAt>,
     /// A message whose text has `[[panic]]` or `[[disorder]]` in it makes its session fail: for tests of the supervision. Default
     /// off.
     pub fault_injection: bool,
@@ -112,6 +150,7 @@ impl Default for SessionConfig {
             restart_window: Duration::from_secs(60),
             hang_timeout: Duration::from_secs(30),
             mailbox: 64,
+            abort_at: None,
             fault_injection: false,
         }
     }
@@ -257,6 +296,8 @@ pub struct GeminiConfig {
     pub max_waiting: usize,
     /// Bytes of one event of the stream. Default 1 MiB.
     pub event_bytes: usize,
+    /// Functions that are declared in one request. Default 64.
+    pub max_functions: usize,
     /// Failures in a row that open the circuit. Default 8.
     pub breaker_failures: u32,
     /// Time for which an open circuit refuses before it lets one attempt through. Default 5 s.
@@ -289,8 +330,108 @@ impl Default for GeminiConfig {
             max_concurrent_per_user: 8,
             max_waiting: 4096,
             event_bytes: 1024 * 1024,
+            max_functions: 64,
             breaker_failures: 8,
             breaker_open: Duration::from_secs(5),
+        }
+    }
+}
+
+/// How Composio is asked.
+#[derive(Debug, Clone)]
+pub struct ComposioConfig {
+    /// Its key; without one there are no tools but the built-in ones.
+    pub api_key: Option<SecretString>,
+    /// Its address, without a version. Default `https://backend.composio.dev`.
+    pub base_url: String,
+    /// The upstream is the simulator: said everywhere it matters.
+    pub simulated: bool,
+    /// Time for which a connection that is being made is watched closely. Default 60 s.
+    pub connection_timeout: Duration,
+    /// Time to connect. Default 5 s.
+    pub connect_timeout: Duration,
+    /// Time for one answer that is not a tool's. Default 30 s.
+    pub request_timeout: Duration,
+    /// Time for a tool's answer. Default 90 s.
+    pub execute_timeout: Duration,
+    /// Bytes of one answer. Default 8 MiB.
+    pub max_response_bytes: usize,
+    /// Attempts of one request while nothing can have happened. Default 3.
+    pub max_attempts: u32,
+    /// First pause between attempts, doubled each time, with jitter. Default 500 ms.
+    pub backoff: Duration,
+    /// Longest pause between attempts. Default 8 s.
+    pub max_backoff: Duration,
+    /// Attempts after the first that each success of the process pays for. Default 0.2.
+    pub retry_ratio: f64,
+    /// Attempts after the first that are paid for at the start, and at most. Default 20.
+    pub retry_burst: u32,
+    /// Requests at once in this process. Default 64.
+    pub max_concurrent: usize,
+    /// Requests at once that are left when Composio pushes back. Default 4.
+    pub min_concurrent: usize,
+    /// Requests at once of one user. Default 8.
+    pub max_concurrent_per_user: usize,
+    /// Requests that may wait for their turn. Default 1024.
+    pub max_waiting: usize,
+    /// Failures in a row that open the circuit. Default 8.
+    pub breaker_failures: u32,
+    /// Time for which an open circuit refuses before it lets one request through. Default 5 s.
+    pub breaker_open: Duration,
+    /// Age at which what is known of toolkits, tools and auth configs is asked for again. Default 15 min.
+    pub catalogue_ttl: Duration,
+    /// Toolkits whose tools are kept in memory. Default 128.
+    pub catalogue_toolkits: usize,
+    /// Tools that one run is offered. Default 32.
+    pub max_tools: usize,
+    /// Toolkits that are offered beside those of a user's accounts; empty: those with an enabled auth config.
+    pub toolkits: Vec<String>,
+    /// Versions by toolkit; others run with the version that was newest when their tools were listed.
+    pub toolkit_versions: BTreeMap<String, String>,
+    /// Connections that may be in the making at once. Default 1000.
+    pub max_pending: usize,
+    /// The same of one user. Default 16.
+    pub max_pending_per_user: usize,
+    /// What Composio signs its events with; without it none is taken.
+    pub webhook_secret: Option<SecretString>,
+    /// Ids of events that are remembered, so that none counts twice. Default 100 000.
+    pub webhook_ids: usize,
+    /// Hosts to which a browser may be sent back, beside the server's own and those of the allowed origins.
+    pub redirect_hosts: Vec<String>,
+}
+
+impl Default for ComposioConfig {
+    fn default() -> Self {
+        Self {
+            api_key: None,
+            base_url: "https://backend.composio.dev".to_owned(),
+            simulated: false,
+            connection_timeout: Duration::from_secs(60),
+            connect_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(30),
+            execute_timeout: Duration::from_secs(90),
+            max_response_bytes: 8 * 1024 * 1024,
+            max_attempts: 3,
+            backoff: Duration::from_millis(500),
+            max_backoff: Duration::from_secs(8),
+            retry_ratio: 0.2,
+            retry_burst: 20,
+            max_concurrent: 64,
+            min_concurrent: 4,
+            max_concurrent_per_user: 8,
+            max_waiting: 1024,
+            breaker_failures: 8,
+            breaker_open: Duration::from_secs(5),
+            catalogue_ttl: Duration::from_secs(15 * 60),
+            catalogue_toolkits: 128,
+            max_tools: 32,
+            toolkits: Vec::new(),
+            toolkit_versions: BTreeMap::new(),
+            max_pending: 1000,
+            max_pending_per_user: 16,
+            webhook_secret: None,
+            webhook_ids: 100_000,
+            redirect_hosts: Vec::new(),
         }
     }
 }

@@ -16,15 +16,17 @@ use tokio_util::sync::CancellationToken;
 
 mod answer;
 mod client;
+mod declare;
 mod exchange;
 mod failure;
 mod finish;
 mod function;
 mod generation;
+mod history;
 mod metrics;
 mod outlet;
-mod permits;
 mod probe;
+mod schema;
 mod shared;
 mod stream;
 mod typed;

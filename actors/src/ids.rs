@@ -17,6 +17,11 @@ pub fn user() -> UserId {
     UserId::from_trusted(v7().hyphenated().to_string())
 }
 
+/// Mints the id of a request to an upstream, `q_…`.
+pub(crate) fn upstream_request() -> String {
+    format!("q_{}", v7().simple())
+}
+
 macro_rules! mint {
     ($(#[$doc:meta])* $name:ident -> $id:ident, $prefix:literal) => {
         $(#[$doc])*
@@ -51,7 +56,7 @@ pub fn session_of(run: &RunId) -> Option<SessionId> {
 }
 
 /// Mints the id of an HTTP request that came without one, `req_…`.
-pub fn request() -> String {
+pub fn http_request() -> String {
     format!("req_{}", v7().simple())
 }
 

@@ -37,6 +37,7 @@
 
 pub mod analysis;
 pub mod clock;
+pub mod composio;
 pub mod config;
 pub mod connection;
 pub mod directory;

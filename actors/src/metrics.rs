@@ -137,6 +137,8 @@ metrics! {
         "Tokens of all requests: prompt (cached ones included), cached, answer, thoughts.";
     GEMINI_RETRIES = "kronos_gemini_retries_total", Counter, Count, ["reason"],
         "Attempts that were repeated, by the code of the failure.";
+    GEMINI_FUNCTIONS_LEFT_OUT = "kronos_gemini_functions_left_out_total", Counter, Count, ["reason"],
+        "Functions that were not declared to the model: name, property, twice, bound, or refused by it.";
     GEMINI_RETRY_BUDGET = "kronos_gemini_retry_budget", Gauge, Count, [],
         "Attempts after the first that could be paid for now: successes add to it, each such attempt takes one.";
     GEMINI_LIMIT = "kronos_gemini_concurrency_limit", Gauge, Count, [],
@@ -147,6 +149,34 @@ metrics! {
         "Generations that hold a permit.";
     GEMINI_WAITING = "kronos_gemini_waiting", Gauge, Count, [],
         "Generations that wait for a permit.";
+    COMPOSIO_REQUESTS = "kronos_composio_requests_total", Counter, Count, ["operation", "outcome"],
+        "Requests to Composio, each attempt, by operation: ok or the kind of a failure.";
+    COMPOSIO_DURATION = "kronos_composio_request_duration_seconds", Histogram, Seconds, ["operation"],
+        "Time of one request to Composio.";
+    COMPOSIO_RETRIES = "kronos_composio_retries_total", Counter, Count, ["reason"],
+        "Requests to Composio that were made again, by the kind of the failure.";
+    COMPOSIO_RETRY_BUDGET = "kronos_composio_retry_budget", Gauge, Count, [],
+        "Attempts after the first that could be paid for now.";
+    COMPOSIO_RUNNING = "kronos_composio_running", Gauge, Count, [],
+        "Requests to Composio under way.";
+    COMPOSIO_WAITING = "kronos_composio_waiting", Gauge, Count, [],
+        "Requests to Composio that wait for their turn.";
+    COMPOSIO_LIMIT = "kronos_composio_concurrency_limit", Gauge, Count, [],
+        "Requests that may be under way now: halved when Composio pushes back, one more for each success.";
+    COMPOSIO_CIRCUIT = "kronos_composio_circuit", Gauge, Count, [],
+        "What the circuit breaker does: 0 closed, 1 half open, 2 open.";
+    COMPOSIO_CALLS = "kronos_composio_calls_total", Counter, Count, ["toolkit", "outcome"],
+        "Calls of tools, by toolkit (other for most): done, failed, not_connected, unknown (nobody knows whether it had its effect).";
+    COMPOSIO_CONNECTIONS = "kronos_composio_connection_changes_total", Counter, Count, ["status"],
+        "Changes of connected accounts, by their new status.";
+    COMPOSIO_WATCHERS = "kronos_composio_watchers", Gauge, Count, [],
+        "Connections in the making that are watched.";
+    COMPOSIO_CATALOGUE_AGE = "kronos_composio_catalogue_age_seconds", Gauge, Seconds, [],
+        "Age of what was last read of the catalogue.";
+    COMPOSIO_EVENTS = "kronos_composio_events_total", Counter, Count, ["result"],
+        "Events that Composio sent: told, ignored, duplicate, forged, malformed, failed.";
+    COMPOSIO_FORGETS_UNFINISHED = "kronos_composio_forgets_unfinished", Gauge, Count, [],
+        "Deleted users whose accounts are left at Composio still.";
     TOOL_CALLS = "kronos_tool_calls_total", Counter, Count, ["source", "outcome"],
         "Calls of tools that ended, by source (kronos, composio): done, failed, not_connected, unknown, abandoned.";
     TOOL_DURATION = "kronos_tool_call_duration_seconds", Histogram, Seconds, ["source"],
@@ -162,12 +192,19 @@ pub const BOUNDS: &[&str] = &[
     "body_bytes",
     "body_timeout",
     "commands_per_second",
+    "composio_pending",
+    "composio_pending_per_user",
+    "composio_response_bytes",
+    "composio_retry_budget",
+    "composio_waiting",
+    "composio_webhook_ids",
     "connections",
     "connections_per_address",
     "connections_per_user",
     "event_streams",
     "event_streams_per_user",
     "frame_bytes",
+    "gemini_functions",
     "gemini_retry_budget",
     "gemini_waiting",
     "import_chars",

@@ -377,7 +377,10 @@ impl Session {
     }
 
     fn start_next(&mut self, ctx: &mut Context<Self>) {
-        if self.state.retriable(self.deps.config.max_run_attempts).is_none() && !self.state.goes_on() {
+        let first = self.state.retriable(self.deps.config.max_run_attempts).is_some()
+            || self.state.goes_on()
+            || self.state.waits();
+        if !first {
             self.drive(Input::Next, ReplyTo::NONE, ctx);
         }
     }

@@ -1,4 +1,4 @@
-//! Common to every upstream: pauses between attempts, their budget, the limit of calls at once, and the circuit breaker. No
+//! Common to every upstream: pauses between attempts, their budget, permits for calls at once, and the circuit breaker. No
 //! provider's name, no HTTP.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,9 +8,11 @@ use crate::clock::Clock;
 
 mod budget;
 mod limit;
+mod permits;
 
 pub use budget::{Reserved, RetryBudget};
 pub use limit::AdaptiveLimit;
+pub(crate) use permits::{Bounds, Counts, Gauges, Permit, Permits, Refused};
 
 /// Pauses between attempts: doubled each time up to a bound, with jitter so that callers do not come back together.
 #[derive(Debug, Clone, Copy)]

@@ -13,6 +13,10 @@ mod answers;
 mod failures;
 
 #[cfg(test)]
+#[path = "gemini/functions.rs"]
+mod functions;
+
+#[cfg(test)]
 #[path = "gemini/bounds.rs"]
 mod bounds;
 

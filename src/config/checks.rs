@@ -1,6 +1,6 @@
 //! What settings must be together, and what follows from them.
 
-use kronos_actors::config::GeminiConfig;
+use kronos_actors::config::{ComposioConfig, GeminiConfig};
 use secrecy::ExposeSecret;
 
 use super::{AuthMode, Config, ConfigError, Environment, Source};
@@ -59,12 +59,15 @@ fn decide_auth_mode(config: &mut Config) {
     }
 }
 
-/// Simulates the model only where nobody could mistake it: without a key, without another address, on a desk.
+/// Simulates the model, and Composio, only where nobody could mistake it: without a key, without another address, on a desk.
 fn decide_simulation(config: &mut Config) {
     let own_address = config.gemini.base_url != GeminiConfig::default().base_url;
     let on_a_desk = !config.server.environment.is_guarded();
     config.simulator.start = config.gemini.api_key.is_none() && !own_address && on_a_desk;
     config.gemini.simulated = config.simulator.start;
+    let own_address = config.composio.base_url != ComposioConfig::default().base_url;
+    config.simulator.start_composio = config.composio.api_key.is_none() && !own_address && on_a_desk;
+    config.composio.simulated = config.simulator.start_composio;
 }
 
 fn check_safety(config: &Config) -> Result<(), ConfigError> {
@@ -83,6 +86,9 @@ fn check_safety(config: &Config) -> Result<(), ConfigError> {
     }
     if config.session.fault_injection {
         return refuse("FAULT_INJECTION=true is not allowed with ENVIRONMENT=staging or production".into());
+    }
+    if config.session.abort_at.is_some() {
+        return refuse("ABORT_AT is not allowed with ENVIRONMENT=staging or production".into());
     }
     let environment = environment.as_str();
     match &config.auth.secret_key {
@@ -167,6 +173,9 @@ fn check_bounds(config: &Config) -> Result<(), ConfigError> {
     if config.gemini.backoff > config.gemini.max_backoff {
         return refuse("GEMINI_BACKOFF must be at most GEMINI_MAX_BACKOFF");
     }
+    if config.composio.backoff > config.composio.max_backoff {
+        return refuse("COMPOSIO_BACKOFF must be at most COMPOSIO_MAX_BACKOFF");
+    }
     Ok(())
 }
 
@@ -199,8 +208,8 @@ fn warn(config: &mut Config) {
     if config.gemini.api_key.is_none() && !config.simulator.start {
         warnings.push("GEMINI_API_KEY is not set: runs end with not_configured".to_owned());
     }
-    if config.composio.api_key.is_some() {
-        warnings.push("COMPOSIO_API_KEY is set, but this version calls no tools yet".to_owned());
+    if config.composio.api_key.is_some() && config.composio.webhook_secret.is_none() {
+        warnings.push("COMPOSIO_WEBHOOK_SECRET is not set: Composio's events are not taken".to_owned());
     }
     config.warnings = warnings;
 }

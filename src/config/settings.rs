@@ -6,12 +6,14 @@
 use super::{Config, value::Kind};
 
 mod auth;
+mod composio;
 mod connection;
 mod gemini;
 mod retention;
 mod server;
 mod session;
 mod store;
+mod tools;
 
 /// One setting.
 pub(crate) struct Setting {
@@ -67,6 +69,8 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
         retention::SETTINGS,
         connection::SETTINGS,
         gemini::SETTINGS,
+        tools::SETTINGS,
+        composio::SETTINGS,
     ]
     .into_iter()
     .flatten()

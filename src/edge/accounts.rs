@@ -9,6 +9,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use kronos_actors::{
     clock::Clock,
+    composio::ComposioRef,
     connection::registry::ConnectionsRef,
     directory::DirectoryRef,
     metrics as names,
@@ -74,6 +75,7 @@ struct Inner {
     tickets: Tickets,
     connections: ConnectionsRef,
     directory: DirectoryRef,
+    composio: ComposioRef,
 }
 
 /// What ends with a login or with a user.
@@ -82,6 +84,8 @@ pub struct Reach {
     pub connections: ConnectionsRef,
     /// The sessions.
     pub directory: DirectoryRef,
+    /// The accounts at other services.
+    pub composio: ComposioRef,
 }
 
 /// A ticket for a browser's websocket.
@@ -132,6 +136,7 @@ impl Accounts {
             tickets,
             connections: reach.connections,
             directory: reach.directory,
+            composio: reach.composio,
         }));
         match &accounts.0.outside {
             Some(outside) => outside.warm_up(),

@@ -1,9 +1,9 @@
 //! Health and metrics. A request here asks no upstream and no disk: it reads the state that real traffic and a slow probe left.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use actix_web::{HttpResponse, http::header, web};
-use kronos_actors::{clock::Millis, gemini::GeminiStatus, upstream::CircuitState};
+use kronos_actors::{clock::Millis, composio::ComposioStatus, gemini::GeminiStatus, upstream::CircuitState};
 use kronos_protocol::error::ErrorCode;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -15,7 +15,7 @@ use super::{
     error::ApiError,
     rfc3339,
 };
-use crate::{config::ComposioConfig, telemetry};
+use crate::telemetry;
 
 mod examples;
 mod probe;
@@ -82,8 +82,8 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 }
 
 /// What probes left.
+#[derive(Debug, Default)]
 pub(crate) struct Health {
-    composio: bool,
     probed: Mutex<Probed>,
 }
 
@@ -91,7 +91,6 @@ pub(crate) struct Health {
 #[derive(Debug, Clone, Copy, Default)]
 struct Probed {
     database: Option<Outcome>,
-    composio: Option<Outcome>,
 }
 
 /// How one probe ended.
@@ -104,18 +103,6 @@ struct Outcome {
 }
 
 impl Health {
-    pub(crate) fn new(composio: &ComposioConfig) -> Arc<Self> {
-        Arc::new(Self {
-            composio: composio.api_key.is_some(),
-            probed: Mutex::default(),
-        })
-    }
-
-    /// Whether there is a key for Composio.
-    pub(crate) fn composio_configured(&self) -> bool {
-        self.composio
-    }
-
     fn probed(&self) -> MutexGuard<'_, Probed> {
         self.probed.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -151,6 +138,17 @@ impl From<GeminiStatus> for ServiceStatus {
             GeminiStatus::Unhealthy => Self::Unhealthy,
             GeminiStatus::NotConfigured => Self::NotConfigured,
             GeminiStatus::Simulated => Self::Simulated,
+        }
+    }
+}
+
+impl From<ComposioStatus> for ServiceStatus {
+    fn from(status: ComposioStatus) -> Self {
+        match status {
+            ComposioStatus::Healthy => Self::Healthy,
+            ComposioStatus::Unhealthy => Self::Unhealthy,
+            ComposioStatus::NotConfigured => Self::NotConfigured,
+            ComposioStatus::Simulated => Self::Simulated,
         }
     }
 }
@@ -242,13 +240,20 @@ struct GeminiHealth {
 struct ComposioHealth {
     status: ServiceStatus,
     configured: bool,
-    /// Time of the last probe, in milliseconds.
+    /// Time of recent answers that no tool was waited for, in milliseconds.
     latency_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'static str>,
-    /// When it was last probed; without that nothing is known yet.
+    error: Option<String>,
+    circuit: Circuit,
     #[schemars(extend("format" = "date-time"))]
-    checked_at: Option<String>,
+    last_success: Option<String>,
+    #[schemars(extend("format" = "date-time"))]
+    last_failure: Option<String>,
+    /// The kind of the last failure.
+    last_failure_code: Option<&'static str>,
+    running: usize,
+    limit: usize,
+    waiting: usize,
 }
 
 /// All services.
@@ -372,19 +377,19 @@ fn gemini_state(state: &EdgeState) -> GeminiHealth {
 }
 
 fn composio_state(state: &EdgeState) -> ComposioHealth {
-    let configured = state.health.composio_configured();
-    let probed = state.health.probed().composio;
-    let error = probed.and_then(|outcome| outcome.error);
+    let health = state.wiring.composio.health();
     ComposioHealth {
-        status: if configured {
-            word(error)
-        } else {
-            ServiceStatus::NotConfigured
-        },
-        configured,
-        latency_ms: probed.map(|outcome| outcome.latency_ms),
-        error,
-        checked_at: probed.map(|outcome| rfc3339(outcome.at_ms)),
+        status: health.status.into(),
+        configured: health.configured,
+        latency_ms: health.latency_ms,
+        error: health.error,
+        circuit: health.circuit.into(),
+        last_success: health.last_success_ms.map(rfc3339),
+        last_failure: health.last_failure.map(|(at_ms, _)| rfc3339(at_ms)),
+        last_failure_code: health.last_failure.map(|(_, kind)| kind),
+        running: health.running,
+        limit: health.limit,
+        waiting: health.waiting,
     }
 }
 

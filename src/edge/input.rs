@@ -26,6 +26,8 @@ pub(crate) struct Bounds {
     pub(crate) message_chars: usize,
     /// Longest title, in characters.
     pub(crate) title_chars: usize,
+    /// Longest note, in characters.
+    pub(crate) memory_chars: usize,
     /// Messages with which a conversation may begin.
     pub(crate) import_messages: usize,
     /// Characters of those before the last.
@@ -48,6 +50,7 @@ impl Bounds {
             body_bytes: config.server.body_bytes,
             message_chars: config.session.message_chars,
             title_chars: config.session.title_chars,
+            memory_chars: config.tools.memory_chars,
             import_messages: config.session.import_messages,
             import_chars: config.session.import_chars,
             outside_tokens: config.auth.outside.url.is_some(),
@@ -116,6 +119,21 @@ impl<T: Input> FromRequest for OptionalJson<T> {
         let bounds = bounds_of(request);
         let body = optional_body(request, payload, bounds.body_bytes);
         Box::pin(async move { read("body", body.await?, bounds).map(Self) })
+    }
+}
+
+/// A body as it came, whatever it says it is: what is signed is signed byte by byte.
+#[derive(Debug)]
+pub(crate) struct Raw(pub(crate) bytes::Bytes);
+
+impl FromRequest for Raw {
+    type Error = ApiError;
+    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let limit = bounds_of(request).body_bytes;
+        let payload = payload.take();
+        Box::pin(async move { collect(payload, limit).await.map(|bytes| Self(bytes.freeze())) })
     }
 }
 

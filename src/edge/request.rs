@@ -55,7 +55,7 @@ pub(crate) fn with_id<T>(id: &str, work: impl FnOnce() -> T) -> T {
 
 /// Makes an id.
 pub(crate) fn new_id() -> String {
-    ids::request()
+    ids::http_request()
 }
 
 /// What is known of a request while it is answered, apart from itself.

@@ -99,7 +99,8 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
                 "Delete a user with everything that is theirs",
             )
             .about(
-                "Its tokens stop working at once, its websockets are closed with 4401, its conversations are deleted. \
+                "Its tokens stop working at once, its websockets are closed with 4401, its conversations and what is remembered about \
+                 it are deleted. \
                  A superuser deletes anybody, others themselves.",
             )
             .users()

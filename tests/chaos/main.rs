@@ -3,6 +3,8 @@
 //! Each test has a long form by a named command; see the heads of its files.
 
 #[cfg(test)]
+mod agent;
+#[cfg(test)]
 mod disk;
 #[cfg(test)]
 mod harness;

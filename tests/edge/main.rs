@@ -23,6 +23,8 @@ mod later;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod memories;
+#[cfg(test)]
 mod outside;
 #[cfg(test)]
 mod slow;

@@ -53,11 +53,6 @@ async fn interrupt_stops_the_run_and_reject_leaves_it() {
         .unwrap_err();
     assert_eq!(refused.code, ErrorCode::Busy);
     assert!(refused.retry);
-    let steered = client
-        .try_send(&session, "m_2", "no", SendMode::Steer)
-        .await
-        .unwrap_err();
-    assert_eq!(steered.code, ErrorCode::Unsupported);
     let second = client.send(&session, "m_3", "Hello!", SendMode::Interrupt).await;
     assert!(second.run.is_some() && second.run != first.run);
     client.until_idle(&session).await;

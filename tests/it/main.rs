@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod accounts;
 #[cfg(test)]
+mod agent;
+#[cfg(test)]
 mod auth;
 #[cfg(test)]
 mod bad_input;
@@ -36,6 +38,8 @@ mod restart;
 mod rfc6455;
 #[cfg(test)]
 mod slow_readers;
+#[cfg(test)]
+mod storage;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]

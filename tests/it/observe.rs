@@ -31,6 +31,7 @@ const UNTOUCHED: &[&str] = &[
     "kronos_store_commit_errors_total",
     "kronos_store_restarts_total",
     "kronos_retention_deleted_total",
+    "kronos_gemini_functions_left_out_total",
     "kronos_refreshes_total",
     "kronos_retention_deleted_total",
     "kronos_store_restarts_total",
@@ -38,6 +39,9 @@ const UNTOUCHED: &[&str] = &[
     "kronos_jwks_keys",
     "kronos_users_deleted_total",
     "kronos_user_deletions_unfinished",
+    "kronos_tool_calls_total",
+    "kronos_tool_call_duration_seconds",
+    "kronos_tool_offers_total",
 ];
 
 /// One sample.

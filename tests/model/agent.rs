@@ -473,7 +473,10 @@ fn a_call_waits_for_the_account_of_its_own_toolkit() {
 fn an_account_that_is_never_good_enough_is_asked_about() {
     let mut world = begun(&[Kind::Act]);
     goes(&mut world, &[came(NOT_CONNECTED), Step::Connected, Step::Linked(true)]);
-    goes(&mut world, &[Step::Commit, Step::Commit, came(NOT_CONNECTED)]);
+    goes(
+        &mut world,
+        &[Step::Commit, Step::Commit, came(NOT_CONNECTED), Step::Linked(true)],
+    );
     assert!(world.state().waits(), "it is not tried for ever");
 }
 
@@ -483,5 +486,30 @@ fn the_calls_of_a_turn_that_is_not_tried_again_have_results() {
     for _ in 0..4 {
         goes(&mut world, &[Step::Crash { written: true }, Step::Commit, Step::Commit]);
     }
+    assert_eq!(world.active(), None);
+}
+
+#[test]
+fn two_calls_that_need_one_account_wait_for_one_link() {
+    let mut world = begun(&[Kind::Act, Kind::Act]);
+    goes(&mut world, &[came(NOT_CONNECTED), Step::Linked(true), Step::Connected]);
+    goes(&mut world, &[came(NOT_CONNECTED), Step::Linked(true)]);
+    assert!(world.state().waits());
+}
+
+#[test]
+fn a_message_that_was_blocked_is_not_answered_again() {
+    let mut world = World::new(Durability::Commit, false);
+    let id = 1;
+    let mode = SendMode::Queue;
+    goes(
+        &mut world,
+        &[
+            Step::Send { id, mode },
+            Step::Offered,
+            Step::Fails(1),
+            Step::Regenerate(None),
+        ],
+    );
     assert_eq!(world.active(), None);
 }

@@ -362,7 +362,10 @@ impl Glue {
                 upto,
                 execute: *execute,
             }),
-            Effect::Link { toolkit, .. } => self.awaits(Pending::Link(toolkit)),
+            // One that is being made serves all calls that need it.
+            Effect::Link { toolkit, .. } => {
+                self.pending.insert(Pending::Link(toolkit));
+            }
             Effect::Summarize { from, .. } => self.awaits(Pending::Summary(from)),
             Effect::Generate(generate) => {
                 assert_eq!(self.generating, None, "the model is asked while it answers");

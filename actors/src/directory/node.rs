@@ -371,6 +371,26 @@ impl DirectoryRef {
         }
     }
 
+    /// Puts a fact into a user's feed; durable when it returns.
+    ///
+    /// # Errors
+    /// What the feed answers; `closed` and one with a time to come back are worth another try.
+    pub async fn tell(&self, user: &UserId, name: &str, value: serde_json::Value) -> Result<(), SessionError> {
+        let owner = Arc::new(Principal {
+            user: user.clone(),
+            name: None,
+            superuser: false,
+            login: None,
+            expires_at_ms: None,
+        });
+        let feed = self.feed(user).await?;
+        let command = SessionCommand::Notify {
+            name: name.to_owned(),
+            value,
+        };
+        crate::session::reader::ask(&feed, &owner, command).await.map(drop)
+    }
+
     fn new_meta(
         &self,
         session: SessionId,

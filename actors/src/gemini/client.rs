@@ -7,10 +7,14 @@ use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Client, Response, Url};
 use secrecy::ExposeSecret;
+use serde_json::Value;
 
-use super::GenerateRequest;
+use super::declare::Declared;
 use super::failure::Failure;
-use super::wire::{self, GenerationConfig, RequestBody, SystemInstruction, TextPart, ThinkingConfig};
+use super::wire::{
+    FunctionCallingConfig, GenerationConfig, RequestBody, SystemInstruction, TextPart, ThinkingConfig, Tool, ToolConfig,
+};
+use super::{Calling, GenerateRequest, history};
 use crate::config::GeminiConfig;
 use crate::http;
 
@@ -118,9 +122,14 @@ pub(crate) fn model_path(name: &str) -> Option<String> {
     sound.then(|| format!("{kind}/{id}"))
 }
 
-/// Writes the body of a request.
-pub(crate) fn body(request: &GenerateRequest, config: &GeminiConfig) -> Result<Bytes, Failure> {
-    let contents = wire::turns(&request.contents);
+/// Writes the body of a request that declares the functions at the places `offered`.
+pub(super) fn body(
+    request: &GenerateRequest,
+    declared: &[Declared],
+    offered: &[usize],
+    config: &GeminiConfig,
+) -> Result<Bytes, Failure> {
+    let contents = history::turns(&request.contents);
     if contents.is_empty() {
         return Err(Failure::nothing_to_answer());
     }
@@ -130,6 +139,12 @@ pub(crate) fn body(request: &GenerateRequest, config: &GeminiConfig) -> Result<B
         .chain(request.notes.as_deref())
         .filter(|text| !text.is_empty());
     let told: Vec<TextPart<'_>> = told.map(|text| TextPart { text }).collect();
+    let offered = offered.iter().filter_map(|at| declared.get(*at));
+    let offered: Vec<&Value> = offered.map(|function| &function.json).collect();
+    let mode = calling(request.calling);
+    let tool_config = (!offered.is_empty()).then_some(ToolConfig {
+        function_calling_config: FunctionCallingConfig { mode },
+    });
     let body = RequestBody {
         contents,
         system_instruction: (!told.is_empty()).then_some(SystemInstruction { parts: told }),
@@ -143,11 +158,42 @@ pub(crate) fn body(request: &GenerateRequest, config: &GeminiConfig) -> Result<B
             response_mime_type: request.response_schema.is_some().then_some("application/json"),
             response_json_schema: request.response_schema.as_deref(),
         },
+        tools: (!offered.is_empty()).then_some([Tool {
+            function_declarations: offered,
+        }]),
+        tool_config,
     };
     match serde_json::to_vec(&body) {
         Ok(json) => Ok(json.into()),
         Err(_not_json) => Err(Failure::internal()),
     }
+}
+
+fn calling(calling: Calling) -> &'static str {
+    match calling {
+        Calling::Auto => "AUTO",
+        Calling::Any => "ANY",
+        // The functions stay declared: the conversation may hold calls of them, and its prefix stays cached.
+        Calling::None => "NONE",
+        Calling::Validated => "VALIDATED",
+    }
+}
+
+/// Returns a body without the functions at these places of its list.
+pub(super) fn without_functions(body: &[u8], places: &[usize]) -> Option<Bytes> {
+    let mut body: Value = serde_json::from_slice(body).ok()?;
+    let functions = body.pointer_mut("/tools/0/functionDeclarations")?.as_array_mut()?;
+    let mut place = 0;
+    functions.retain(|_| {
+        place += 1;
+        !places.contains(&(place - 1))
+    });
+    if functions.is_empty() {
+        let fields = body.as_object_mut()?;
+        fields.remove("tools");
+        fields.remove("toolConfig");
+    }
+    Some(serde_json::to_vec(&body).ok()?.into())
 }
 
 fn is_word(text: &str) -> bool {
@@ -188,6 +234,7 @@ fn check_bounds(config: &GeminiConfig) -> Result<(), GeminiConfigError> {
         ("min_concurrent", config.min_concurrent > 0),
         ("max_concurrent_per_user", config.max_concurrent_per_user > 0),
         ("event_bytes", config.event_bytes > 0),
+        ("max_functions", config.max_functions > 0),
         ("breaker_failures", config.breaker_failures > 0),
         ("connect_timeout", !config.connect_timeout.is_zero()),
         ("first_byte_timeout", !config.first_byte_timeout.is_zero()),
@@ -201,9 +248,10 @@ fn check_bounds(config: &GeminiConfig) -> Result<(), GeminiConfigError> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
-    use super::super::{Content, Role};
+    use super::super::declare::Prepared;
+    use super::super::{Content, Function, Role};
     use super::*;
 
     fn request() -> GenerateRequest {
@@ -228,7 +276,9 @@ mod tests {
     }
 
     fn json_of(request: &GenerateRequest, config: &GeminiConfig) -> Value {
-        serde_json::from_slice(&body(request, config).unwrap()).unwrap()
+        let declared = Prepared::default().of(&request.functions, config.max_functions);
+        let all: Vec<usize> = (0..declared.len()).collect();
+        serde_json::from_slice(&body(request, &declared, &all, config).unwrap()).unwrap()
     }
 
     #[test]
@@ -259,12 +309,50 @@ mod tests {
     }
 
     #[test]
+    fn functions_are_in_one_tool_with_their_mode() {
+        let function = |name: &str| Function {
+            name: name.to_owned(),
+            description: "Does it.".to_owned(),
+            parameters: None,
+        };
+        let mut asked = GenerateRequest {
+            functions: vec![function("f"), function("g")].into(),
+            ..request()
+        };
+        let config = GeminiConfig::default();
+        let declared = json!([{"functionDeclarations": [
+            {"name": "f", "description": "Does it."}, {"name": "g", "description": "Does it."}]}]);
+        for (calling, mode) in [
+            (Calling::Auto, "AUTO"),
+            (Calling::Any, "ANY"),
+            (Calling::None, "NONE"),
+            (Calling::Validated, "VALIDATED"),
+        ] {
+            asked.calling = calling;
+            let sent = json_of(&asked, &config);
+            assert_eq!(sent["tools"], declared);
+            assert_eq!(sent["toolConfig"], json!({"functionCallingConfig": {"mode": mode}}));
+        }
+        let whole = serde_json::to_vec(&json_of(&asked, &config)).unwrap();
+        let left = |places: &[usize]| -> Value {
+            serde_json::from_slice(&without_functions(&whole, places).unwrap()).unwrap()
+        };
+        assert_eq!(
+            left(&[0])["tools"][0]["functionDeclarations"],
+            json!([declared[0]["functionDeclarations"][1]])
+        );
+        let none = left(&[0, 1]);
+        assert!(none.get("tools").is_none() && none.get("toolConfig").is_none());
+        assert_eq!(none["contents"], left(&[])["contents"]);
+    }
+
+    #[test]
     fn a_conversation_without_a_question_is_not_sent() {
         let empty = GenerateRequest {
             contents: Vec::new(),
             ..request()
         };
-        assert!(body(&empty, &GeminiConfig::default()).is_err());
+        assert!(body(&empty, &[], &[], &GeminiConfig::default()).is_err());
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub(crate) struct Failure {
     pub(crate) operator: bool,
     /// The pieces of the request that the upstream named, for the log.
     pub(crate) fields: Option<String>,
+    /// The declared functions that the upstream named, by their place in the request.
+    pub(crate) functions: Vec<usize>,
 }
 
 /// The bound that refuses generations when too many wait.
@@ -61,6 +63,7 @@ impl Failure {
             outage: false,
             operator: false,
             fields: None,
+            functions: Vec::new(),
         }
     }
 
@@ -185,6 +188,9 @@ impl Failure {
         let temporary = failure.retry != Retry::Never;
         failure.after = retry_delay(error).or(wait).filter(|_| temporary);
         failure.fields = violated_fields(error);
+        if status == 400 {
+            failure.functions = named_functions(error);
+        }
         failure
     }
 
@@ -319,6 +325,27 @@ fn violated_fields(error: &ErrorStatus) -> Option<String> {
         .take(MOST)
         .collect();
     (!names.is_empty()).then(|| names.join(" "))
+}
+
+/// Returns the places of the declared functions that a 400 names, as `tools[0].function_declarations[3]`.
+fn named_functions(error: &ErrorStatus) -> Vec<usize> {
+    let violations = details(error, "BadRequest")
+        .filter_map(|bad| bad["fieldViolations"].as_array())
+        .flatten();
+    let texts = violations
+        .flat_map(|violation| [violation["field"].as_str(), violation["description"].as_str()])
+        .chain([error.message.as_deref()])
+        .flatten();
+    let mut places = Vec::new();
+    for text in texts {
+        for piece in text.split("tools[0].").skip(1) {
+            let names = ["function_declarations[", "functionDeclarations["];
+            let index = names.into_iter().find_map(|name| piece.strip_prefix(name));
+            let place = index.and_then(|index| index.split_once(']')?.0.parse().ok());
+            places.extend(place.filter(|place| !places.contains(place)));
+        }
+    }
+    places
 }
 
 fn status_of_word(word: &str) -> Option<u16> {

@@ -8,13 +8,13 @@ use metrics::counter;
 use tokio::time::timeout;
 
 use super::client;
+use super::declare::Declarations;
 use super::failure::{self, Failure, Retry};
 use super::outlet::Outlet;
-use super::permits::{Permit, Refused};
 use super::shared::GeminiShared;
 use super::{Finished, GenerateRequest, Progress, Usage};
-use crate::metrics::{GEMINI_REQUESTS, GEMINI_RETRIES, GEMINI_TOKENS, refused};
-use crate::upstream::Reserved;
+use crate::metrics::{GEMINI_FUNCTIONS_LEFT_OUT, GEMINI_REQUESTS, GEMINI_RETRIES, GEMINI_TOKENS, refused};
+use crate::upstream::{Permit, Refused, Reserved};
 
 /// Who waits longer than this for a permit is told: until then the pause looks like any other before a first word.
 const WAITING_IS_TOLD_AFTER: Duration = Duration::from_secs(1);
@@ -139,7 +139,14 @@ impl Generation {
             return Err(Failure::deadline().into());
         }
         let path = client::model_path(&self.model).ok_or_else(Failure::bad_model_name)?;
-        let body = client::body(&self.request, &self.shared.config)?;
+        let most = self.shared.config.max_functions;
+        let declared = self.shared.prepared.of(&self.request.functions, most);
+        let offered = declared
+            .iter()
+            .enumerate()
+            .filter(|(_, function)| !function.is_refused());
+        let mut offered: Vec<usize> = offered.map(|(at, _)| at).collect();
+        let mut body = client::body(&self.request, &declared, &offered, &self.shared.config)?;
         // The conversation is in the body now: waiting generations should not hold it twice.
         self.request.contents = Vec::new();
         let _permit = self.permit().await?;
@@ -150,6 +157,10 @@ impl Generation {
                 Err(Stop::Failed(failure)) => failure,
                 Err(stop @ (Stop::CircuitOpen(_) | Stop::SinkGone)) => return Err(stop),
             };
+            if let Some(smaller) = self.isolate(&failure, &declared, &mut offered, &body) {
+                body = smaller;
+                continue;
+            }
             let Some(pause) = self.pause_after(&mut failure) else {
                 return Err(failure.into());
             };
@@ -243,6 +254,32 @@ impl Generation {
             .deadline
             .saturating_duration_since(self.shared.clock.instant());
         (pause < left).then_some(pause)
+    }
+
+    /// Returns the body without the functions that the upstream named when it refused the request: one that it does not take
+    /// would end every turn. `offered` are the places in `declared` of those in the body; none: it was done already.
+    fn isolate(
+        &self,
+        failure: &Failure,
+        declared: &Declarations,
+        offered: &mut Vec<usize>,
+        body: &[u8],
+    ) -> Option<Bytes> {
+        let named = |place: &usize| offered.get(*place).is_some();
+        let places: Vec<usize> = failure.functions.iter().copied().filter(named).collect();
+        if self.shown || places.is_empty() {
+            return None;
+        }
+        let offered = std::mem::take(offered);
+        for function in places.iter().filter_map(|place| declared.get(*offered.get(*place)?)) {
+            function.refuse();
+            counter!(GEMINI_FUNCTIONS_LEFT_OUT, "reason" => "refused").increment(1);
+            tracing::warn!(
+                run.id = %self.request.run, session.id = %self.request.session, function = function.name,
+                "gemini refused the declaration of a function, which is left out"
+            );
+        }
+        client::without_functions(body, &places)
     }
 
     fn log(&self, failure: &Failure) {

@@ -9,12 +9,12 @@ use kronos_protocol::error::RunErrorCode;
 use serde::Serialize;
 
 use super::client::{self, Endpoint, GeminiConfigError};
+use super::declare::Prepared;
 use super::failure::{self, Failure};
 use super::metrics::handles;
-use super::permits::{Bounds, Counts, Permits};
 use crate::clock::{Clock, Millis};
 use crate::config::GeminiConfig;
-use crate::upstream::{Backoff, Breaker, CircuitState, RetryBudget};
+use crate::upstream::{Backoff, Bounds, Breaker, CircuitState, Counts, Gauges, Permits, RetryBudget};
 
 /// Shared by the Gemini actors of all cores.
 pub struct GeminiShared {
@@ -25,6 +25,7 @@ pub struct GeminiShared {
     pub(super) breaker: Arc<Breaker>,
     pub(super) backoff: Backoff,
     pub(super) retries: Arc<RetryBudget>,
+    pub(super) prepared: Prepared,
     traffic: Traffic,
 }
 
@@ -81,12 +82,18 @@ impl GeminiShared {
         let endpoint = Endpoint::new(&config)?;
         // Shows at the start, and not with the first question, whether certificates can be read.
         endpoint.client()?;
-        let permits = Permits::new(Bounds {
+        let bounds = Bounds {
             running: config.max_concurrent,
             running_least: config.min_concurrent,
             running_per_user: config.max_concurrent_per_user,
             waiting: config.max_waiting,
-        });
+        };
+        let gauges = Gauges {
+            running: handles().running.clone(),
+            limit: handles().limit.clone(),
+            waiting: handles().waiting.clone(),
+        };
+        let permits = Permits::new("gemini", bounds, gauges);
         let breaker = Breaker::new(config.breaker_failures, config.breaker_open, clock.clone());
         let backoff = Backoff {
             first: config.backoff,
@@ -101,6 +108,7 @@ impl GeminiShared {
             breaker,
             backoff,
             retries,
+            prepared: Prepared::default(),
             traffic: Traffic::default(),
         }))
     }

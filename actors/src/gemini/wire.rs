@@ -10,7 +10,7 @@ use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Content, Role, Usage};
+use super::{Role, Usage};
 
 /// The key of a part that must come back with it unchanged.
 pub(super) const SIGNATURE: &str = "thoughtSignature";
@@ -27,13 +27,37 @@ pub(crate) struct RequestBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) system_instruction: Option<SystemInstruction<'a>>,
     pub(crate) generation_config: GenerationConfig<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tools: Option<[Tool<'a>; 1]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tool_config: Option<ToolConfig>,
+}
+
+/// All functions of a request: Gemini wants them in one tool.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Tool<'a> {
+    pub(crate) function_declarations: Vec<&'a Value>,
+}
+
+/// Whether functions may be called.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ToolConfig {
+    pub(crate) function_calling_config: FunctionCallingConfig,
+}
+
+/// The mode of calling.
+#[derive(Debug, Serialize)]
+pub(crate) struct FunctionCallingConfig {
+    pub(crate) mode: &'static str,
 }
 
 /// One turn of the request.
 #[derive(Debug, Serialize)]
 pub(crate) struct Turn<'a> {
     pub(crate) role: Role,
-    pub(crate) parts: Vec<&'a Value>,
+    pub(crate) parts: Vec<Cow<'a, Value>>,
 }
 
 /// The system prompt.
@@ -68,50 +92,6 @@ pub(crate) struct GenerationConfig<'a> {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ThinkingConfig<'a> {
     pub(crate) thinking_level: &'a str,
-}
-
-/// Puts a conversation into the form that Gemini takes: roles alternate, no part and no turn is empty, the last turn is
-/// the user's. An empty text with a signature is not empty.
-pub(crate) fn turns(contents: &[Content]) -> Vec<Turn<'_>> {
-    let mut turns: Vec<Turn<'_>> = Vec::with_capacity(contents.len());
-    for content in contents {
-        let parts = content.parts.iter().filter(|part| has_data(part));
-        match turns.last_mut() {
-            Some(last) if last.role == content.role => last.parts.extend(parts),
-            _ => {
-                let parts: Vec<&Value> = parts.collect();
-                if !parts.is_empty() {
-                    turns.push(Turn {
-                        role: content.role,
-                        parts,
-                    });
-                }
-            }
-        }
-    }
-    while turns.last().is_some_and(|turn| turn.role == Role::Model) {
-        turns.pop();
-    }
-    turns
-}
-
-fn has_data(part: &Value) -> bool {
-    let Some(fields) = part.as_object() else { return false };
-    let beside_data = [
-        "text",
-        "thought",
-        SIGNATURE,
-        "partMetadata",
-        "videoMetadata",
-        "mediaResolution",
-    ];
-    match fields.get("text") {
-        Some(Value::String(text)) if !text.is_empty() => true,
-        Some(Value::String(_)) if fields.contains_key(SIGNATURE) => true,
-        _ => fields
-            .iter()
-            .any(|(key, value)| !beside_data.contains(&key.as_str()) && !value.is_null()),
-    }
 }
 
 /// One event of the stream.
@@ -349,48 +329,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    fn content(role: Role, parts: Value) -> Content {
-        Content {
-            role,
-            parts: parts.as_array().unwrap().clone(),
-        }
-    }
-
-    #[test]
-    fn neighbours_are_merged_and_empty_parts_dropped_but_no_signature() {
-        let contents = [
-            content(Role::User, json!([{"text": ""}])),
-            content(Role::User, json!([{"text": "a"}, {}, {"thought": true}, null])),
-            content(Role::User, json!([{"text": "b"}])),
-            content(Role::Model, json!([{"text": ""}])),
-            content(
-                Role::Model,
-                json!([{"text": "c"}, {"text": "", "thoughtSignature": "s"}]),
-            ),
-            content(Role::User, json!([{"functionResponse": {"name": "f", "response": {}}}])),
-            content(Role::Model, json!([{"text": "unfinished"}])),
-        ];
-        let turns = serde_json::to_value(turns(&contents)).unwrap();
-        assert_eq!(
-            turns,
-            json!([
-                {"role": "user", "parts": [{"text": "a"}, {"text": "b"}]},
-                {"role": "model", "parts": [{"text": "c"}, {"text": "", "thoughtSignature": "s"}]},
-                {"role": "user", "parts": [{"functionResponse": {"name": "f", "response": {}}}]},
-            ])
-        );
-    }
-
-    #[test]
-    fn a_turn_without_parts_between_two_of_a_role_does_not_part_them() {
-        let contents = [
-            content(Role::User, json!([{"text": "a"}])),
-            content(Role::Model, json!([])),
-            content(Role::User, json!([{"text": "b"}])),
-        ];
-        assert_eq!(turns(&contents).len(), 1);
-    }
 
     #[test]
     fn a_part_keeps_every_field_but_null() {

@@ -132,7 +132,7 @@ pub enum Effect {
     Generate(Box<Generate>),
     /// Make a call, once everything that was decided with it is durable: comes back as [`Input::Called`].
     Execute(Box<Execute>),
-    /// Make a link with which the user connects an account: comes back as [`Input::Linked`].
+    /// Make a link with which the user connects an account, unless one is being made for this run: comes back as [`Input::Linked`].
     Link {
         /// For this run.
         run: RunId,
@@ -290,6 +290,8 @@ impl Running {
             Input::Progress(run, progress) if active(run) => match progress {
                 Progress::Started { model } => self.model = Some(model.clone()),
                 Progress::Delta { usage: Some(usage), .. } => self.usage = Some(*usage),
+                // It is in the log then.
+                Progress::Finished(_) => self.usage = None,
                 _ => {}
             },
             Input::Offered(run, offer) if active(run) => self.offer = Some(offer.clone()),
@@ -300,10 +302,10 @@ impl Running {
                 self.connected.insert(toolkit.clone());
             }
             Input::Called(run, call, tools::Outcome::NotConnected { .. }) if active(run) => {
-                // With a link at hand the call was tried with that account, or nobody has made one yet.
+                // An account that was said to be there is not: another link is needed.
                 let toolkit = steps::toolkit_of_call(state, call);
-                if self.links.contains_key(toolkit) {
-                    self.connected.remove(toolkit);
+                if self.connected.remove(toolkit) {
+                    self.links.remove(toolkit);
                 }
             }
             Input::Summarized(run, ..) if active(run) => self.trimmed = true,
@@ -507,6 +509,7 @@ fn next(state: &State, env: &mut Env<'_>) -> Decision {
     let free = state.run.is_none()
         && state.retriable(env.config.max_run_attempts).is_none()
         && !state.goes_on()
+        && !state.waits()
         && !env.draining;
     let Some(queued) = state.queue.front().filter(|_| free) else {
         return decision;

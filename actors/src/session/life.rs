@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    config::Durability,
+    config::{AbortAt, AbortPoint, Durability},
     directory::{MayStop, Staying, sleep::FallAsleep},
     principal::REMOVED,
     session::log::Stored,
@@ -16,6 +16,8 @@ const MAX_REFOLD_DELAY: Duration = Duration::from_secs(5);
 const FULL_PAUSE: Duration = Duration::from_millis(20);
 /// How long a session that does not exist waits for whoever asked for it.
 const LINGER: Duration = Duration::from_secs(1);
+/// Time in which a call that may leave does, before a test ends the process.
+const LEAVING: Duration = Duration::from_millis(20);
 /// The pause before the log is read again after a second panic; doubled each time.
 const PANIC_PAUSE: Duration = Duration::from_millis(50);
 /// The longest such pause.
@@ -194,6 +196,7 @@ impl Session {
             return self.settle(ctx);
         }
         let upto = self.log.last();
+        self.abort_if_due(AbortPoint::Submit, upto);
         let packed_upto = request
             .pack
             .as_ref()
@@ -324,7 +327,18 @@ impl Session {
         if let Some(packed) = flight.packed {
             self.log.mark_packed(packed);
         }
+        self.abort_if_due(AbortPoint::Commit, flight.upto);
         self.execute_due(ctx);
+        if self
+            .deps
+            .config
+            .abort_at
+            .is_some_and(|at| at.point == AbortPoint::Leave && at.seq <= flight.upto)
+        {
+            // Calls that leave are on their way when they have had a moment.
+            ctx.run_later(LEAVING, move |act, _| act.abort_if_due(AbortPoint::Leave, flight.upto));
+            return;
+        }
         let committed = self.log.committed();
         for waiting in std::mem::take(&mut self.waiting) {
             if waiting.upto <= committed {
@@ -336,6 +350,15 @@ impl Session {
         self.flush(ctx);
         self.serve_all(ctx);
         self.beat();
+    }
+
+    /// Ends the process where a test of crashes wants that.
+    fn abort_if_due(&self, point: AbortPoint, upto: Seq) {
+        let listed = self.meta.as_ref().is_some_and(|meta| meta.listed);
+        let due = |at: AbortAt| at.point == point && upto >= at.seq;
+        if listed && self.deps.config.abort_at.is_some_and(due) {
+            std::process::abort();
+        }
     }
 
     /// Nothing of it counts: what waited is told, and the session starts again from what is durable.
@@ -389,7 +412,7 @@ impl Session {
                     && self.waiting.is_empty()
                     && !self.log.has_pending()
                     && self.state.run.is_none()
-                    && (self.state.queue.is_empty() || self.draining())
+                    && (self.state.queue.is_empty() || self.draining() || self.state.waits())
             }
         }
     }

@@ -746,6 +746,14 @@ impl State {
         if let Some(question) = question.filter(|question| question.interrupt.id == verdict.interrupt_id) {
             question.verdict = Some((verdict.clone(), payload.cloned()));
         }
+        let given_up = !self.waits() && !self.goes_on();
+        if let Some(past) = self
+            .runs
+            .back_mut()
+            .filter(|past| given_up && past.status == RunStatus::Waiting)
+        {
+            past.status = RunStatus::Cancelled;
+        }
         remember(&mut self.verdicts, verdict);
     }
 

@@ -3,7 +3,11 @@
 //! The parser is exmex: no recursion, no variables bound, no state, linear in what it is given. Its reading of signs and chained powers
 //! is not the usual one (`-2^2` is 4, `2^3^2` is 64), so that numbers remember how they came to be ([`Number`]).
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    iter::Peekable,
+    str::{Chars, FromStr},
+};
 
 use exmex::{BinOp, Express, FlatEx, MakeOperators, MatchLiteral, Operator, literal_matcher_from_pattern};
 
@@ -16,9 +20,31 @@ const DIGITS: usize = 15;
 /// Longest word of an expression that an error repeats, in characters.
 const SHOWN: usize = 24;
 
-/// What is told to whoever used a name that there is not.
-const NAMES: &str = "abs, acos, asin, atan, cbrt, ceil, cos, exp, factorial, floor, ln, log10, log2, max, min, round, \
-                     sin, sqrt, tan, trunc, e, pi";
+/// Functions and constants.
+const NAMES: &[&str] = &[
+    "abs",
+    "acos",
+    "asin",
+    "atan",
+    "cbrt",
+    "ceil",
+    "cos",
+    "e",
+    "exp",
+    "factorial",
+    "floor",
+    "ln",
+    "log10",
+    "log2",
+    "max",
+    "min",
+    "pi",
+    "round",
+    "sin",
+    "sqrt",
+    "tan",
+    "trunc",
+];
 
 /// Why there is no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -229,12 +255,14 @@ pub(super) fn calculate(expression: &str) -> Result<f64, String> {
             .to_owned()
     };
     let parsed = FlatEx::<Number, Operators, Literal>::parse(&written).map_err(unreadable)?;
-    if let Some(name) = parsed.var_names().first() {
-        let name: String = name.chars().take(SHOWN).collect();
-        return Err(format!("there is no {name:?} here; known are {NAMES}"));
-    }
+    // Every name was known: there are no variables to give a value.
     let number = parsed.eval(&[]).map_err(unreadable)?;
     number.value.map(rounded).map_err(|fault| fault.to_string())
+}
+
+fn unknown(name: &str) -> String {
+    let name: String = name.chars().take(SHOWN).collect();
+    format!("there is no {name:?} here; known are {}", NAMES.join(", "))
 }
 
 /// Checks the bounds, and writes an expression in the parser's words.
@@ -243,38 +271,78 @@ fn prepared(expression: &str) -> Result<String, String> {
         return Err(format!("the expression is longer than {MAX_BYTES} bytes"));
     }
     let mut written = String::with_capacity(expression.len() + 8);
-    let (mut depth, mut last) = (0_usize, None);
-    let mut characters = expression.chars().peekable();
-    while let Some(character) = characters.next() {
+    // The last character that is no space.
+    let (mut depth, mut last) = (0_usize, ' ');
+    let mut rest = expression.chars().peekable();
+    while let Some(character) = rest.next() {
         match character {
             '(' => {
                 depth += 1;
                 if depth > MAX_DEPTH {
                     return Err(format!("more than {MAX_DEPTH} parentheses are open at once"));
                 }
-                let of_function = last.is_some_and(|last: char| last.is_ascii_alphanumeric() || last == ')');
+                // A sign before what is no function's argument: so numbers know of the parentheses.
+                let of_function = last.is_ascii_alphanumeric() || last == ')';
                 written.push_str(if of_function { "(" } else { "+(" });
             }
             ')' => {
                 depth = depth.saturating_sub(1);
                 written.push(')');
             }
-            '*' if characters.next_if_eq(&'*').is_some() => written.push('^'),
+            '*' if rest.next_if_eq(&'*').is_some() => written.push('^'),
             '×' | '·' => written.push('*'),
             '÷' => written.push('/'),
             '−' | '–' => written.push('-'),
             'π' => written.push_str("pi"),
-            '0'..='9' | 'a'..='z' | 'A'..='Z' | '.' | ',' | '+' | '-' | '*' | '/' | '%' | '^' => {
-                written.push(character)
+            ',' | '+' | '-' | '*' | '/' | '%' | '^' => written.push(character),
+            '0'..='9' | '.' => {
+                written.push(character);
+                number(&mut rest, &mut written);
             }
-            character if character.is_whitespace() => written.push(' '),
+            'a'..='z' | 'A'..='Z' => name(character, &mut rest, &mut written)?,
+            character if character.is_whitespace() => {
+                written.push(' ');
+                continue;
+            }
             character => return Err(format!("{character:?} means nothing here")),
         }
-        if !character.is_whitespace() {
-            last = Some(character);
-        }
+        last = character;
     }
     Ok(written)
+}
+
+/// The rest of a number: digits, a point, an exponent.
+fn number(rest: &mut Peekable<Chars<'_>>, written: &mut String) {
+    while let Some(more) = rest.next_if(|more| more.is_ascii_digit() || *more == '.') {
+        written.push(more);
+    }
+    let mut ahead = rest.clone();
+    if ahead.next_if(|more| matches!(more, 'e' | 'E')).is_none() {
+        return;
+    }
+    let sign = ahead.next_if(|more| matches!(more, '+' | '-'));
+    if ahead.next_if(char::is_ascii_digit).is_none() {
+        return;
+    }
+    written.push('e');
+    written.extend(sign);
+    rest.nth(usize::from(sign.is_some()));
+    while let Some(more) = rest.next_if(char::is_ascii_digit) {
+        written.push(more);
+    }
+}
+
+/// A name, which must be known.
+fn name(first: char, rest: &mut Peekable<Chars<'_>>, written: &mut String) -> Result<(), String> {
+    let mut name = String::from(first);
+    while let Some(more) = rest.next_if(char::is_ascii_alphanumeric) {
+        name.push(more);
+    }
+    if !NAMES.contains(&name.as_str()) {
+        return Err(unknown(&name));
+    }
+    written.push_str(&name);
+    Ok(())
 }
 
 /// What is beyond the digits that count is noise: 0.1 + 0.2 is 0.3.

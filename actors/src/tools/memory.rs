@@ -16,9 +16,9 @@ use crate::{
     store::{DocumentWrite, Expect, Refusal, Request, StoreError, service::StoreRef},
 };
 
-/// The family of notes: key = user, a slash, id; value = JSON of [`Stored`].
+/// The family of notes: key = user, a space, id; value = JSON of [`Stored`].
 pub const FAMILY: &str = "memory";
-/// The family of the marks of the last note that was added: key = user, value = its id.
+/// The family of the marks of the last note that was added: key = user, a space; value = its id.
 pub const TURN: &str = "memory_turn";
 
 /// Documents read or deleted at once.
@@ -127,7 +127,7 @@ impl Memories {
         let mut tries = 0;
         loop {
             // Before the notes: who adds one after they are read changes it.
-            let turn = self.store.document(TURN, user.as_str()).await?;
+            let turn = self.store.document(TURN, &key(user, "")).await?;
             let known = self.stored(user, None, self.most).await?;
             let made = known
                 .iter()
@@ -154,7 +154,7 @@ impl Memories {
 
     fn bounded(&self, text: String) -> Result<String, MemoryError> {
         let length = text.chars().count();
-        if text.trim().is_empty() {
+        if text.is_empty() {
             return Err(MemoryError::Empty);
         }
         if length > self.most_chars {
@@ -231,7 +231,7 @@ impl Memories {
             let is_last = page.len() < PAGE;
             let mut gone: Vec<_> = page.into_iter().map(|(key, _)| (FAMILY, key)).collect();
             if is_last {
-                gone.push((TURN, user.to_string()));
+                gone.push((TURN, key(user, "")));
             }
             self.store.commit(deletions(gone)).await?;
             if is_last {
@@ -259,9 +259,9 @@ impl Memories {
     }
 }
 
-/// Ids of notes have no slash, so that no user's keys begin with another's.
+/// The key of what belongs to a user: no id has a space, so that no user's keys begin with another's.
 fn key(user: &UserId, id: &str) -> String {
-    format!("{user}/{id}")
+    format!("{user} {id}")
 }
 
 fn memory(id: MemoryId, stored: &Stored) -> Memory {
@@ -291,7 +291,7 @@ fn addition(user: &UserId, id: &MemoryId, stored: &Stored, turn: Option<Bytes>) 
         },
         put(
             TURN,
-            user.to_string(),
+            key(user, ""),
             id.as_str().as_bytes().to_vec(),
             turn.map_or(Expect::Absent, Expect::Value),
         ),

@@ -1,6 +1,10 @@
 //! Starts what sessions ask for, each a task of the core that asks.
 
-use std::{fmt, future::Future, sync::Arc};
+use std::{
+    fmt,
+    future::Future,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use actix::prelude::*;
 use tokio::{task::AbortHandle, time::timeout};
@@ -11,13 +15,15 @@ use super::{
     memory::Memories,
     outlet::{Asked, Outlet},
 };
-use crate::{clock::Clock, config::ToolsConfig, metrics as names, store::service::StoreRef};
+use crate::{clock::Clock, composio::ComposioRef, config::ToolsConfig, metrics as names, store::service::StoreRef};
 
 /// What tools are made of; one per process.
 struct Shared {
     clock: Clock,
     config: Arc<ToolsConfig>,
     memories: Memories,
+    /// It tells users' feeds, and so is made after the sessions that ask it.
+    composio: RwLock<Option<ComposioRef>>,
 }
 
 /// The tools of this process, as sessions hold them. Cheap to clone, used from every core.
@@ -35,10 +41,21 @@ impl ToolsRef {
             clock,
             config,
             memories,
+            composio: RwLock::new(None),
         };
         Self {
             shared: Arc::new(shared),
         }
+    }
+
+    /// Takes the tools of other services from here on from Composio, or no more.
+    pub fn set_composio(&self, composio: Option<ComposioRef>) {
+        let old = {
+            let mut place = self.shared.composio.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *place, composio)
+        };
+        // Not under the lock: its thread may end.
+        drop(old);
     }
 
     /// The notes of users.
@@ -107,45 +124,89 @@ impl fmt::Debug for ToolsRef {
 }
 
 impl Shared {
+    fn composio(&self) -> Option<ComposioRef> {
+        self.composio.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     async fn offer(&self, request: &OfferRequest) -> Offer {
-        let mut offer = Offer::default();
-        let others: Option<Vec<&str>> = request.toolkits.as_ref().map(|toolkits| {
-            let others = toolkits.iter().map(String::as_str);
-            others.filter(|toolkit| *toolkit != BUILTIN).collect()
+        let named = request.toolkits.as_deref();
+        let built_in = named.is_none_or(|toolkits| toolkits.iter().any(|toolkit| toolkit == BUILTIN));
+        let others = named.map(|toolkits| {
+            let others = toolkits.iter().filter(|toolkit| *toolkit != BUILTIN);
+            others.cloned().collect::<Vec<_>>()
         });
-        let built_in = request
-            .toolkits
-            .as_ref()
-            .is_none_or(|toolkits| toolkits.iter().any(|toolkit| toolkit == BUILTIN));
-        if built_in {
-            offer.tools.extend(builtin::tools());
-            match timeout(self.config.offer_timeout, self.memories.notes(&request.user)).await {
-                Ok(Ok(notes)) => offer.notes = notes,
-                Ok(Err(error)) => {
-                    tracing::warn!(run.id = %request.run, %error, "notes cannot be read");
-                    offer
-                        .missing
-                        .push("What is remembered about you cannot be read now.".to_owned());
-                }
-                Err(_elapsed) => {
-                    names::refused("tool_offer_timeout");
-                    offer
-                        .missing
-                        .push("What is remembered about you could not be read in time.".to_owned());
-                }
+        let (mut offer, others) = futures_util::future::join(
+            self.built_in(request, built_in),
+            self.of_composio(request, others.as_deref()),
+        )
+        .await;
+        offer.tools.extend(others.tools);
+        offer.missing.extend(others.missing);
+        offer
+    }
+
+    /// The tools that need no other service, with the user's notes.
+    async fn built_in(&self, request: &OfferRequest, wanted: bool) -> Offer {
+        let mut offer = Offer::default();
+        if !wanted {
+            return offer;
+        }
+        offer.tools = builtin::tools();
+        match timeout(self.config.offer_timeout, self.memories.notes(&request.user)).await {
+            Ok(Ok(notes)) => offer.notes = notes,
+            Ok(Err(error)) => {
+                tracing::warn!(run.id = %request.run, %error, "notes cannot be read");
+                let text = "What is remembered about you cannot be read now.";
+                offer.missing.push(text.to_owned());
+            }
+            Err(_elapsed) => {
+                names::refused("tool_offer_timeout");
+                let text = "What is remembered about you could not be read in time.";
+                offer.missing.push(text.to_owned());
             }
         }
-        for toolkit in others.into_iter().flatten() {
-            offer.missing.push(not_configured(toolkit));
+        offer
+    }
+
+    /// Tools of other services: of the toolkits that are named, or those that the user has connected.
+    async fn of_composio(&self, request: &OfferRequest, toolkits: Option<&[String]>) -> Offer {
+        let mut offer = Offer::default();
+        if toolkits.is_some_and(<[String]>::is_empty) {
+            return offer;
+        }
+        let Some(composio) = self.composio() else {
+            offer.missing = toolkits
+                .unwrap_or_default()
+                .iter()
+                .map(|one| not_configured(one))
+                .collect();
+            return offer;
+        };
+        let asked = composio.offer(&request.user, toolkits, &request.hint);
+        match timeout(self.config.offer_timeout, asked).await {
+            Ok(offered) => (offer.tools, offer.missing) = (offered.tools, offered.missing),
+            Err(_elapsed) => {
+                names::refused("tool_offer_timeout");
+                offer.missing = match toolkits {
+                    None => vec!["The tools of your connected accounts could not be listed in time.".to_owned()],
+                    Some(toolkits) => toolkits.iter().map(|one| late(one)).collect(),
+                };
+            }
         }
         offer
     }
 
     async fn execute(&self, execution: &Execution) -> Outcome {
-        if execution.toolkit != BUILTIN {
-            return Outcome::Failed(not_configured(&execution.toolkit));
-        }
         let left = execution.deadline.saturating_duration_since(self.clock.instant());
+        if left.is_zero() {
+            return Outcome::Failed("the run had to end before the tool began".to_owned());
+        }
+        if execution.toolkit != BUILTIN {
+            return match self.composio() {
+                Some(composio) => composio.execute(execution).await,
+                None => Outcome::Failed(not_configured(&execution.toolkit)),
+            };
+        }
         let work = builtin::execute(&self.memories, &self.clock, execution);
         match timeout(left, work).await {
             Ok(outcome) => outcome,
@@ -156,9 +217,13 @@ impl Shared {
         }
     }
 
-    #[expect(clippy::unused_async, reason = "other sources of tools ask a service")]
     async fn link(&self, request: &LinkRequest) -> Result<Link, String> {
-        Err(not_configured(&request.toolkit))
+        let Some(composio) = self.composio() else {
+            return Err(not_configured(&request.toolkit));
+        };
+        let session = Some(request.session.clone());
+        let link = composio.link(&request.user, &request.toolkit, session).await;
+        link.map_err(|error| error.to_string())
     }
 }
 
@@ -166,8 +231,15 @@ impl Shared {
 const SHOWN: usize = 64;
 
 fn not_configured(toolkit: &str) -> String {
-    let toolkit: String = toolkit.chars().take(SHOWN).collect();
-    format!("The tools of {toolkit} are not configured on this server.")
+    format!("The tools of {} are not configured on this server.", shown(toolkit))
+}
+
+fn late(toolkit: &str) -> String {
+    format!("The tools of {} could not be listed in time.", shown(toolkit))
+}
+
+fn shown(toolkit: &str) -> String {
+    toolkit.chars().take(SHOWN).collect()
 }
 
 /// Keeps a request going; dropping it abandons the request: no event follows but one already on its way.

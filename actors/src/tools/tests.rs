@@ -23,6 +23,7 @@ use crate::{
 
 mod calculator;
 mod notes;
+mod others;
 mod schemas;
 mod seam;
 

@@ -198,7 +198,7 @@ async fn a_refused_prompt_and_a_refused_answer_are_blocked() {
 
 #[actix::test]
 async fn reasons_of_chance_are_repeated_once() {
-    for reason in ["RECITATION", "OTHER", "MALFORMED_FUNCTION_CALL", "NEW_IN_2027"] {
+    for reason in ["RECITATION", "OTHER", "NEW_IN_2027"] {
         let empty = || ScriptedReply::default().ending(ScriptedEnd::Finish(reason.to_owned()));
         let bench = Bench::scripted(vec![empty(), ScriptedReply::text(["ok"]), empty(), empty()]);
         assert_eq!(text(&bench.events_of("hi").await), "ok", "{reason}");

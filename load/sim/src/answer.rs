@@ -9,6 +9,7 @@ mod prose;
 use crate::random;
 use crate::request::GenerateRequest;
 
+pub(crate) use arithmetic::find as sum;
 pub(crate) use prose::words;
 
 /// Longest text that `write N words` makes.
@@ -48,9 +49,14 @@ const INTENTS: &[Intent] = &[
 
 /// Returns the answer to a request whose last user text is `prompt`.
 pub(crate) fn compose(request: &GenerateRequest, prompt: &str, seed: u64) -> String {
-    let responses = request.function_responses();
-    if !responses.is_empty() {
-        return history::after_tools(&responses);
+    if !request.function_responses().is_empty() {
+        let told = history::after_tools(&request.turn_responses());
+        // What was said while the functions ran is heard, too.
+        return if prompt.is_empty() {
+            told
+        } else {
+            format!("{told}\n\nYou also said: “{prompt}”.")
+        };
     }
     let mut earlier: Vec<String> = request
         .turns()

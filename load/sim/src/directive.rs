@@ -3,6 +3,8 @@
 //! A word is `name`, `name arg`, `name;key=value`, and may end in `-once` or `x3`: then it applies that many times to
 //! the same text. The README lists all names.
 
+use serde_json::Value;
+
 use crate::error::{ApiError, Quota};
 
 /// The request header that carries fault words, separated by commas.
@@ -88,7 +90,25 @@ pub(crate) struct Directives {
     /// Each text becomes the time at which it leaves.
     pub(crate) clock: bool,
     pub(crate) parallel: bool,
-    pub(crate) call: Option<String>,
+    pub(crate) calls: Vec<WantedCall>,
+    /// Steps in which functions are called, one after the other.
+    pub(crate) steps: Option<usize>,
+    /// The first call's arguments violate the schema.
+    pub(crate) bad_args: bool,
+    /// The first call is of a function that was not declared.
+    pub(crate) bad_name: bool,
+    /// What is said of calls was said before the results that came last.
+    pub(crate) inherited: bool,
+}
+
+/// A call that a word asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct WantedCall {
+    pub(crate) name: String,
+    /// Exact arguments.
+    pub(crate) args: Option<Value>,
+    /// The word names the step: it is made then, whatever came before.
+    pub(crate) now: bool,
 }
 
 /// One word with its argument and parameters.
@@ -130,7 +150,7 @@ fn pieces(text: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
     std::iter::from_fn(move || {
         let current = rest.take()?;
         let found = current.split_once("[[").and_then(|(plain, after)| {
-            let (word, tail) = after.split_once("]]")?;
+            let (word, tail) = split_word(after)?;
             Some((plain, word, tail))
         });
         let Some((plain, word, tail)) = found else {
@@ -141,13 +161,39 @@ fn pieces(text: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
     })
 }
 
+/// Splits behind the brackets that end a word; they may also stand within the arguments of a call.
+fn split_word(text: &str) -> Option<(&str, &str)> {
+    let end = text.find("]]")?;
+    let end = match json_end(text) {
+        Some(json) if json > end => json + text.get(json..)?.find("]]")?,
+        _ => end,
+    };
+    Some((text.get(..end)?, text.get(end + 2..)?))
+}
+
+/// Returns where the JSON of a word such as `call f {"a": [[1]]}` ends.
+fn json_end(text: &str) -> Option<usize> {
+    if !text.trim_start().starts_with("call") {
+        return None;
+    }
+    let begin = text
+        .find('{')
+        .filter(|at| text.find("]]").is_none_or(|end| *at < end))?;
+    let mut values = serde_json::Deserializer::from_str(text.get(begin..)?).into_iter::<Value>();
+    values.next()?.ok()?;
+    Some(begin + values.byte_offset())
+}
+
 fn parse(text: &str) -> Word<'_> {
-    let mut fields = text.split(';').map(str::trim);
-    let head = fields.next().unwrap_or_default();
+    let json = json_end(text).unwrap_or(0);
+    let head_end = text[json..].find(';').map_or(text.len(), |at| json + at);
+    let head = text[..head_end].trim();
+    let fields = text.get(head_end + 1..).unwrap_or_default().split(';').map(str::trim);
     let (name, arg) = head
         .split_once(char::is_whitespace)
         .map_or((head, None), |(name, arg)| (name, Some(arg.trim())));
     let params = fields
+        .filter(|field| !field.is_empty())
         .map(|field| field.split_once('=').unwrap_or((field, "")))
         .collect();
     let (name, times) = split_times(name);
@@ -175,14 +221,41 @@ impl Word<'_> {
         self.name
     }
 
-    fn param(&self, name: &str) -> Option<&str> {
+    /// Returns the step of the turn for which it is meant, if it names one.
+    pub(crate) fn step(&self) -> Option<usize> {
+        self.param("step").and_then(|step| step.parse().ok())
+    }
+
+    /// Says whether it is about the calls of the whole turn.
+    pub(crate) fn is_about_calls(&self) -> bool {
+        matches!(self.name, "call" | "parallel" | "steps" | "badargs" | "badname")
+    }
+
+    fn wanted_call(&self) -> Option<WantedCall> {
+        let arg = self.arg?;
+        let (name, args) = arg.split_once(char::is_whitespace).unwrap_or((arg, ""));
+        Some(WantedCall {
+            name: name.to_owned(),
+            args: serde_json::from_str(args).ok(),
+            now: self.step().is_some(),
+        })
+    }
+
+    /// Returns the argument after the name.
+    pub(crate) fn arg(&self) -> Option<&str> {
+        self.arg
+    }
+
+    /// Returns a parameter; one without a value is empty.
+    pub(crate) fn param(&self, name: &str) -> Option<&str> {
         self.params
             .iter()
             .find(|(key, _)| *key == name)
             .map(|(_, value)| *value)
     }
 
-    fn number<T: std::str::FromStr>(&self, name: &str) -> Option<T> {
+    /// Returns the number of a parameter, or else of the argument.
+    pub(crate) fn number<T: std::str::FromStr>(&self, name: &str) -> Option<T> {
         self.param(name).or(self.arg).and_then(|text| text.parse().ok())
     }
 }
@@ -203,7 +276,10 @@ impl Directives {
             "think" => self.think = true,
             "clock" => self.clock = true,
             "parallel" => self.parallel = true,
-            "call" => self.call = word.arg.map(str::to_owned),
+            "call" => self.calls.extend(word.wanted_call()),
+            "steps" => self.steps = word.number("n"),
+            "badargs" => self.bad_args = true,
+            "badname" => self.bad_name = true,
             _ => {}
         }
     }
@@ -310,6 +386,8 @@ impl Refusal {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::{Break, Directives, Refusal, in_text, parse_list, strip};
     use crate::error::Quota;
 
@@ -328,6 +406,18 @@ mod tests {
         );
         assert_eq!(strip("[[503]] hi [[cut]]there"), "hi there");
         assert_eq!(strip("a [[b"), "a [[b");
+    }
+
+    #[test]
+    fn a_call_may_carry_exact_arguments() {
+        let text = r#"[[call f {"a": [[1]], "b": ";]]"};step=2]] then [[call g]][[steps 3]]"#;
+        let found = directives(text);
+        let (f, g) = (&found.calls[0], &found.calls[1]);
+        assert_eq!((f.name.as_str(), f.now), ("f", true));
+        assert_eq!(f.args, Some(json!({"a": [[1]], "b": ";]]"})));
+        assert_eq!((g.name.as_str(), &g.args, g.now), ("g", &None, false));
+        assert_eq!((found.steps, strip(text).as_str()), (Some(3), "then"));
+        assert_eq!(directives("[[call f {broken]] a").calls[0].args, None);
     }
 
     #[test]

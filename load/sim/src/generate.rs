@@ -98,7 +98,7 @@ fn scripted_chunk(step: &ScriptedChunk, at: usize, first: bool) -> Chunk {
         }
         let mut part = json!({"functionCall": call});
         if first {
-            part["thoughtSignature"] = signature(at as u64);
+            part["thoughtSignature"] = call_signature(&part["functionCall"]);
         }
         Chunk::parts(vec![part], CALL_TOKENS)
     } else if let Some(thought) = &step.thought {
@@ -146,7 +146,7 @@ fn chunks(request: &GenerateRequest, directives: &Directives, config: &SimConfig
     }
     let calls = tools::decide(request, directives, &prompt, config.seed);
     if !calls.is_empty() {
-        return call_chunks(calls, models::generation(&request.model) >= (3, 0), seed);
+        return call_chunks(calls, models::generation(&request.model) >= (3, 0));
     }
     let text = answer_text(request, directives, &prompt, seed);
     text_chunks(request, directives, config, &text, seed)
@@ -264,7 +264,7 @@ fn thought(seed: u64) -> Chunk {
 }
 
 /// Function calls: from generation 3 one chunk each, signature on the first, then an empty closing chunk.
-fn call_chunks(calls: Vec<Value>, separate: bool, seed: u64) -> Vec<Chunk> {
+fn call_chunks(calls: Vec<Value>, separate: bool) -> Vec<Chunk> {
     let message = json!("Model generated function call(s).");
     let mut parts: Vec<Value> = calls.into_iter().map(|call| json!({"functionCall": call})).collect();
     if !separate {
@@ -277,7 +277,7 @@ fn call_chunks(calls: Vec<Value>, separate: bool, seed: u64) -> Vec<Chunk> {
         return vec![chunk];
     }
     if let Some(first) = parts.first_mut() {
-        first["thoughtSignature"] = signature(seed);
+        first["thoughtSignature"] = call_signature(&first["functionCall"]);
     }
     let mut chunks: Vec<Chunk> = parts
         .into_iter()
@@ -315,6 +315,11 @@ fn end(reason: &str, fields: &[(&str, Value)]) -> Chunk {
         },
         0,
     )
+}
+
+/// A signature by which the call that comes back is told from others.
+fn call_signature(call: &Value) -> Value {
+    json!(crate::signature::of_call(call))
 }
 
 fn signature(seed: u64) -> Value {

@@ -17,10 +17,12 @@ mod answer;
 mod auth;
 mod chunk;
 mod clock;
+mod composio;
 mod config;
 mod control;
 mod directive;
 mod error;
+mod gemini;
 mod generate;
 mod models;
 mod random;
@@ -31,12 +33,17 @@ mod schema;
 mod script;
 mod server;
 mod shared;
+mod signature;
 mod stream;
 mod tokens;
 mod tools;
 mod validate;
 
+pub use composio::{
+    ComposioHandle, ComposioScript, ComposioSim, ComposioSimConfig, DeliverError, Delivery, Effect, ToolResult,
+    WebhookOrder,
+};
 pub use config::SimConfig;
+pub use gemini::{GeminiSim, SimHandle};
 pub use record::{Outcome, RecordedRequest};
 pub use script::{ScriptedChunk, ScriptedEnd, ScriptedError, ScriptedReply};
-pub use server::{GeminiSim, SimHandle};

@@ -1,24 +1,30 @@
-//! Runs the Gemini simulator as a process of its own.
+//! Runs the simulators as a process of their own.
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use kronos_sim::{GeminiSim, SimConfig};
+use kronos_sim::{ComposioSim, ComposioSimConfig, GeminiSim, SimConfig};
 
 /// Exit code for arguments that cannot be used, such as a port that is taken.
 const USAGE: u8 = 2;
 
-/// A simulator of Google's Gemini API over real HTTP.
+/// Simulators of Google's Gemini API and, when asked, of Composio's API over real HTTP.
 #[derive(Debug, Parser)]
 #[command(name = "kronos-sim", version)]
 struct Args {
     /// Address to listen on
     #[arg(long, default_value = "127.0.0.1")]
     host: String,
-    /// Port to listen on; 0 takes any free one
+    /// Port of the Gemini simulator; 0 takes any free one
     #[arg(long, default_value_t = 8090)]
     port: u16,
+    /// Port of the Composio simulator, which otherwise does not run; 0 takes any free one
+    #[arg(long)]
+    composio_port: Option<u16>,
+    /// How the outside reaches the Composio simulator, for the links it gives out
+    #[arg(long)]
+    composio_public_url: Option<String>,
     /// Seed of texts, ids and random faults
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -70,20 +76,42 @@ impl From<Args> for SimConfig {
 
 fn main() -> anyhow::Result<ExitCode> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
-    let config = SimConfig::from(Args::parse());
+    let args = Args::parse();
+    let composio = args.composio_port.map(|port| ComposioSimConfig {
+        host: args.host.clone(),
+        port,
+        seed: args.seed,
+        max_recorded: args.max_recorded,
+        public_url: args.composio_public_url.clone(),
+        ..ComposioSimConfig::default()
+    });
+    let config = SimConfig::from(args);
     let place = format!("{}:{}", config.host, config.port);
     let sim = match GeminiSim::start(config) {
         Ok(sim) => sim,
-        Err(error) => {
-            writeln!(std::io::stderr(), "kronos-sim: cannot listen on {place}: {error}")?;
-            return Ok(ExitCode::from(USAGE));
-        }
+        Err(error) => return refuse(&place, &error),
+    };
+    let place = composio
+        .as_ref()
+        .map(|config| format!("{}:{}", config.host, config.port));
+    let composio = match composio.map(ComposioSim::start).transpose() {
+        Ok(composio) => composio,
+        Err(error) => return refuse(&place.unwrap_or_default(), &error),
     };
     writeln!(std::io::stdout(), "{}", sim.url())?;
+    if let Some(composio) = &composio {
+        writeln!(std::io::stdout(), "{}", composio.url())?;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(terminated())?;
     sim.stop();
+    drop(composio);
     Ok(ExitCode::SUCCESS)
+}
+
+fn refuse(place: &str, error: &std::io::Error) -> anyhow::Result<ExitCode> {
+    writeln!(std::io::stderr(), "kronos-sim: cannot listen on {place}: {error}")?;
+    Ok(ExitCode::from(USAGE))
 }
 
 /// Waits for ctrl-c or SIGTERM.

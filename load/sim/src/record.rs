@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use actix_web::{HttpRequest, web};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -43,7 +44,7 @@ pub struct RecordedRequest {
     pub path: String,
     /// Query parameters; `key` is masked.
     pub query: BTreeMap<String, String>,
-    /// Headers with lower-case names; `x-goog-api-key` and `authorization` are masked.
+    /// Headers with lower-case names; API keys and `authorization` are masked.
     pub headers: BTreeMap<String, String>,
     /// Body as it was sent; `null` when there was none or it is not JSON.
     pub body: Value,
@@ -57,6 +58,50 @@ pub struct RecordedRequest {
     pub ended_at: Option<OffsetDateTime>,
     /// Chunks sent so far.
     pub chunks_sent: usize,
+}
+
+/// Names of headers and query parameters whose value is a secret.
+const SECRETS: &[&str] = &[
+    "access_token",
+    "authorization",
+    "key",
+    "x-api-key",
+    "x-goog-api-key",
+    "x-org-api-key",
+    "x-user-api-key",
+];
+
+impl RecordedRequest {
+    /// Reads a request that has just arrived; it gets its number later.
+    pub(crate) fn read(request: &HttpRequest, body: &[u8]) -> Self {
+        let mask = |name: &str, value: &str| {
+            let secret = SECRETS.contains(&name);
+            if secret { "***".to_owned() } else { value.to_owned() }
+        };
+        let query = web::Query::<BTreeMap<String, String>>::from_query(request.query_string());
+        let query = query.map(web::Query::into_inner).unwrap_or_default();
+        let headers = request.headers().iter();
+        Self {
+            id: 0,
+            method: request.method().to_string(),
+            path: request.path().to_owned(),
+            query: query
+                .iter()
+                .map(|(name, value)| (name.clone(), mask(name, value)))
+                .collect(),
+            headers: headers
+                .map(|(name, value)| {
+                    let text = String::from_utf8_lossy(value.as_bytes());
+                    (name.to_string(), mask(name.as_str(), &text))
+                })
+                .collect(),
+            body: serde_json::from_slice(body).unwrap_or_default(),
+            at: clock::now(),
+            outcome: Outcome::InFlight,
+            ended_at: None,
+            chunks_sent: 0,
+        }
+    }
 }
 
 #[derive(Debug, Default)]

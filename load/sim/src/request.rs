@@ -16,6 +16,7 @@ pub(crate) struct GenerateRequest {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Declaration<'a> {
     pub(crate) name: &'a str,
+    pub(crate) description: &'a str,
     pub(crate) schema: &'a Value,
 }
 
@@ -67,17 +68,35 @@ impl GenerateRequest {
 
     /// Returns name and response of the function responses in the last content.
     pub(crate) fn function_responses(&self) -> Vec<(&str, &Value)> {
-        let parts = self
-            .contents()
+        self.contents()
             .last()
-            .map_or(&[][..], |content| array(&content["parts"]));
-        let responses = parts
-            .iter()
-            .map(|part| &part["functionResponse"])
-            .filter(|response| response.is_object());
-        responses
-            .map(|response| (response["name"].as_str().unwrap_or_default(), &response["response"]))
-            .collect()
+            .map_or_else(Vec::new, |content| responses(content).collect())
+    }
+
+    /// Returns those of the whole turn, oldest first.
+    pub(crate) fn turn_responses(&self) -> Vec<(&str, &Value)> {
+        self.turn().iter().flat_map(responses).collect()
+    }
+
+    /// Returns the number of the model's step in its turn, from 1.
+    pub(crate) fn step(&self) -> usize {
+        let answered = |content: &&Value| responses(content).next().is_some();
+        1 + self.turn().iter().filter(answered).count()
+    }
+
+    /// Returns the last text of the message that began the turn.
+    pub(crate) fn turn_said(&self) -> &str {
+        self.turn()
+            .first()
+            .and_then(|content| texts(content).last())
+            .unwrap_or_default()
+    }
+
+    /// Returns the contents from the newest message on that is no function response.
+    fn turn(&self) -> &[Value] {
+        let is_message = |content: &Value| role(content) == "user" && responses(content).next().is_none();
+        let begin = self.contents().iter().rposition(is_message).unwrap_or(0);
+        self.contents().get(begin..).unwrap_or_default()
     }
 
     pub(crate) fn prompt_tokens(&self) -> u32 {
@@ -94,8 +113,16 @@ fn declaration(function: &Value) -> Declaration<'_> {
     };
     Declaration {
         name: function["name"].as_str().unwrap_or_default(),
+        description: function["description"].as_str().unwrap_or_default(),
         schema,
     }
+}
+
+/// Returns name and response of the function responses of a content.
+fn responses(content: &Value) -> impl Iterator<Item = (&str, &Value)> {
+    let parts = array(&content["parts"]).iter().map(|part| &part["functionResponse"]);
+    let present = parts.filter(|response| response.is_object());
+    present.map(|response| (response["name"].as_str().unwrap_or_default(), &response["response"]))
 }
 
 /// Returns the role of a content; absent means user.

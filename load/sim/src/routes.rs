@@ -1,7 +1,5 @@
 //! The routes of the Gemini API: three versions, one behaviour.
 
-use std::collections::BTreeMap;
-
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -15,7 +13,7 @@ use crate::error::{ApiError, response};
 use crate::generate;
 use crate::models;
 use crate::random;
-use crate::record::{Outcome, RecordedRequest, Ticket};
+use crate::record::{RecordedRequest, Ticket};
 use crate::request::GenerateRequest;
 use crate::script::{ScriptedError, ScriptedReply};
 use crate::shared::Shared;
@@ -51,7 +49,9 @@ struct Call {
 
 async fn serve(request: HttpRequest, body: Bytes, shared: web::Data<Shared>) -> HttpResponse {
     let config = shared.config();
-    let mut ticket = shared.recorder.open(recorded(&request, &body), config.max_recorded);
+    let mut ticket = shared
+        .recorder
+        .open(RecordedRequest::read(&request, &body), config.max_recorded);
     let (version, resource) = path(&request);
     let (target, method) = resource
         .split_once(':')
@@ -160,20 +160,35 @@ impl Call {
     /// Collects what the script, the header, the prompt and chance ask for.
     fn directives(&self, request: &GenerateRequest, script: Option<&ScriptedReply>) -> Directives {
         let text = request.last_said();
+        let began = request.turn_said();
+        let step = request.step();
         let chance = random::mix(self.config.seed ^ random::mix(self.ticket.id()));
         let random =
             random::pick(&self.config.fault_kinds, chance).filter(|_| random::unit(chance) < self.config.fault_rate);
         let scripted = script.and_then(|script| script.fault.as_deref());
         let mut words: Vec<Word<'_>> = random.map_or_else(Vec::new, |word| directive::parse_list(word));
+        let follows = step > 1;
+        let mut inherited = follows;
         if self.config.magic_words {
             words.extend(directive::in_text(text));
+            inherited &= !words.iter().any(Word::is_about_calls);
+            let lasts = |word: &Word<'_>| word.step().is_some() || (word.is_about_calls() && inherited);
+            let earlier = directive::in_text(began).into_iter();
+            words.extend(earlier.filter(|word| follows && lasts(word)));
         }
         words.extend(directive::parse_list(&self.header_faults));
         words.extend(scripted.map_or_else(Vec::new, directive::parse_list));
-        let mut directives = Directives::default();
+        let mut directives = Directives {
+            inherited,
+            ..Directives::default()
+        };
         for word in &words {
-            let applies = |times| self.shared.still_applies(&format!("{} {text}", word.name()), times);
-            if word.times.is_none_or(applies) {
+            let due = word.step().is_none_or(|wanted| wanted == step);
+            let applies = |times| {
+                self.shared
+                    .still_applies(&format!("{} {began} {text}", word.name()), times)
+            };
+            if due && word.times.is_none_or(applies) {
                 directives.apply(word);
             }
         }
@@ -292,36 +307,4 @@ fn in_array(method: &str, query: &str) -> bool {
 fn path(request: &HttpRequest) -> (String, String) {
     let part = |name| request.match_info().query(name).to_owned();
     (part("version"), part("resource"))
-}
-
-fn recorded(request: &HttpRequest, body: &[u8]) -> RecordedRequest {
-    let mask = |name: &str, value: &str| {
-        let secret = ["x-goog-api-key", "authorization", "key", "access_token"].contains(&name);
-        if secret { "***".to_owned() } else { value.to_owned() }
-    };
-    let query = web::Query::<BTreeMap<String, String>>::from_query(request.query_string());
-    let query = query.map(web::Query::into_inner).unwrap_or_default();
-    let headers = request.headers().iter();
-    RecordedRequest {
-        id: 0,
-        method: request.method().to_string(),
-        path: request.path().to_owned(),
-        query: query
-            .iter()
-            .map(|(name, value)| (name.clone(), mask(name, value)))
-            .collect(),
-        headers: headers
-            .map(|(name, value)| {
-                (
-                    name.to_string(),
-                    mask(name.as_str(), &String::from_utf8_lossy(value.as_bytes())),
-                )
-            })
-            .collect(),
-        body: serde_json::from_slice(body).unwrap_or_default(),
-        at: clock::now(),
-        outcome: Outcome::InFlight,
-        ended_at: None,
-        chunks_sent: 0,
-    }
 }

@@ -1,111 +1,171 @@
 //! Decides whether an answer is a function call, and which.
 
+mod arguments;
+mod choose;
+
 use serde_json::{Value, json};
 
-use crate::directive::Directives;
+use crate::directive::{Directives, WantedCall};
 use crate::random;
 use crate::request::{Declaration, GenerateRequest};
-use crate::schema;
 
-/// Words of a function name that say little about what it is for.
-const WEAK: &[&str] = &[
-    "get", "set", "list", "fetch", "find", "make", "create", "tool", "api", "the", "for", "with",
-];
+pub(crate) use choose::failed;
+
 /// Most calls in one answer.
 const MAX_CALLS: usize = 8;
+/// A function that nobody declares.
+const UNDECLARED: &str = "no_such_function";
+
+/// A call to make.
+struct Chosen<'a> {
+    function: Declaration<'a>,
+    /// The words that give its arguments.
+    words: String,
+    /// Exact arguments.
+    args: Option<Value>,
+}
 
 /// Returns the functionCall objects of the answer; none means the answer is text.
+///
+/// `prompt` is the text of the last turn without magic words.
 pub(crate) fn decide(request: &GenerateRequest, directives: &Directives, prompt: &str, seed: u64) -> Vec<Value> {
-    let declared = request.declarations();
     let config = &request.body["toolConfig"]["functionCallingConfig"];
     let mode = config["mode"].as_str().unwrap_or("AUTO").to_ascii_uppercase();
+    if mode == "NONE" {
+        return Vec::new();
+    }
     let allowed: Vec<&str> = config["allowedFunctionNames"]
         .as_array()
         .into_iter()
         .flatten()
         .filter_map(Value::as_str)
         .collect();
+    let declared = request.declarations().into_iter();
     let candidates: Vec<Declaration<'_>> = declared
-        .into_iter()
         .filter(|function| mode == "AUTO" || allowed.is_empty() || allowed.contains(&function.name))
         .collect();
-    let answered = !request.function_responses().is_empty();
-    let chosen: Vec<Declaration<'_>> = match mode.as_str() {
-        "NONE" => Vec::new(),
-        _ if answered && mode != "ANY" => Vec::new(),
-        _ if directives.parallel => candidates,
-        _ => match &directives.call {
-            Some(name) => candidates
-                .into_iter()
-                .filter(|function| function.name == name)
-                .collect(),
-            None => by_words(&candidates, prompt, mode == "ANY"),
-        },
-    };
     let turn = request.contents().len();
-    chosen
-        .into_iter()
-        .take(MAX_CALLS)
-        .enumerate()
-        .map(|(at, function)| call(function, prompt, seed, turn, at))
-        .collect()
-}
-
-/// Picks the functions whose names share telling words with the prompt; several only when joined by "and".
-fn by_words<'a>(functions: &[Declaration<'a>], prompt: &str, must: bool) -> Vec<Declaration<'a>> {
-    let said = words(prompt);
-    let score = |function: &Declaration<'_>| {
-        let name = words(function.name);
-        let shared = name.iter().filter(|word| said.iter().any(|other| alike(word, other)));
-        shared.filter(|word| !WEAK.contains(&word.as_str())).count()
-    };
-    let best = functions.iter().map(score).max().unwrap_or(0);
-    let matching: Vec<_> = functions
-        .iter()
-        .copied()
-        .filter(|function| score(function) == best && best > 0)
-        .collect();
-    if matching.is_empty() {
-        return if must {
-            functions.iter().copied().take(1).collect()
+    let step = request.step();
+    let began = crate::directive::strip(request.turn_said());
+    let words = if prompt.is_empty() { began.as_str() } else { prompt };
+    if directives.bad_name && step == 1 && !candidates.is_empty() {
+        return vec![call(UNDECLARED, json!({}), seed, turn, 0)];
+    }
+    let must = mode == "ANY";
+    let mut chosen = due(request, directives, &candidates, words, must);
+    chosen.truncate(MAX_CALLS);
+    let calls = chosen.into_iter().enumerate().map(|(at, chosen)| {
+        let Chosen { function, words, args } = chosen;
+        let spoil = directives.bad_args && step == 1 && at == 0;
+        let args = args.unwrap_or_else(|| arguments::fill(function.schema, &words));
+        let args = if spoil {
+            arguments::spoil(function.schema, args)
         } else {
-            Vec::new()
+            args
         };
-    }
-    let many = said.iter().any(|word| word == "and");
-    matching.into_iter().take(if many { MAX_CALLS } else { 1 }).collect()
+        call(function.name, args, seed, turn, at)
+    });
+    calls.collect()
 }
 
-fn call(function: Declaration<'_>, prompt: &str, seed: u64, turn: usize, at: usize) -> Value {
-    let args = if function.schema.is_null() {
-        "{}".to_owned()
-    } else {
-        schema::fill(function.schema, prompt)
+/// Chooses what is called in this step.
+fn due<'a>(
+    request: &GenerateRequest,
+    directives: &Directives,
+    candidates: &[Declaration<'a>],
+    words: &str,
+    must: bool,
+) -> Vec<Chosen<'a>> {
+    let (now, any_time): (Vec<_>, Vec<_>) = directives.calls.iter().partition(|wanted| wanted.now);
+    if !now.is_empty() {
+        return wanted(candidates, &now, words);
+    }
+    if let Some(chosen) = forget_what_was_found(request, candidates, words) {
+        return chosen;
+    }
+    let responses = request.function_responses();
+    let usual = || match any_time.as_slice() {
+        [] if directives.parallel => choose::all(candidates, words),
+        [] => choose::by_words(candidates, words, must),
+        some => wanted(candidates, some, words),
     };
-    let args: Value = serde_json::from_str(&args).unwrap_or_default();
-    let id = random::hash(seed, &format!("{turn}/{at}/{}/{prompt}", function.name)) >> 32;
-    json!({"name": function.name, "args": args, "id": format!("call_{id:08x}")})
-}
-
-/// Splits at everything that is not a letter or digit, and inside camelCase; lower-case.
-fn words(text: &str) -> Vec<String> {
-    let mut words = vec![String::new()];
-    let mut lower = false;
-    for c in text.chars() {
-        if !c.is_alphanumeric() || (lower && c.is_uppercase()) {
-            words.push(String::new());
-        }
-        lower = c.is_lowercase();
-        if let Some(last) = words.last_mut().filter(|_| c.is_alphanumeric()) {
-            last.extend(c.to_lowercase());
-        }
+    let step = request.step();
+    let steered = !request.last_said().is_empty();
+    if responses.is_empty() || (steered && !directives.inherited) {
+        return usual();
     }
-    words.retain(|word| word.len() > 2);
-    words
+    let mends = (directives.bad_args || directives.bad_name) && step == 2;
+    let has_failed = |name: &str| {
+        responses
+            .iter()
+            .any(|(other, response)| *other == name && failed(response))
+    };
+    if mends && responses.iter().any(|(_, response)| failed(response)) {
+        usual()
+    } else if directives.steps.is_some_and(|steps| step <= steps) {
+        let mut again = usual();
+        again.retain(|chosen| !has_failed(chosen.function.name));
+        again
+    } else if must {
+        usual()
+    } else if steered {
+        choose::by_words(candidates, words, false)
+    } else {
+        Vec::new()
+    }
 }
 
-/// Says whether two words are the same but for an ending ("email" and "emails").
-fn alike(a: &str, b: &str) -> bool {
-    let (short, long) = if a.len() <= b.len() { (a, b) } else { (b, a) };
-    long.starts_with(short) && long.len() - short.len() <= 3
+/// What is to be forgotten is found first, when it is forgotten by its id: two steps.
+fn forget_what_was_found<'a>(
+    request: &GenerateRequest,
+    candidates: &[Declaration<'a>],
+    words: &str,
+) -> Option<Vec<Chosen<'a>>> {
+    let declared = |name: &str| candidates.iter().find(|function| function.name == name).copied();
+    let (forget, recall) = (declared("forget")?, declared("recall")?);
+    let by_id = forget.schema["properties"]["id"].is_object();
+    let [only] = choose::by_words(candidates, words, false).try_into().ok()?;
+    if !by_id || only.function.name != forget.name {
+        return None;
+    }
+    let step = |function, args| {
+        vec![Chosen {
+            function,
+            words: words.to_owned(),
+            args,
+        }]
+    };
+    match (request.step(), request.function_responses().as_slice()) {
+        (1, _) => Some(step(recall, None)),
+        (2, [(name, found)]) if *name == recall.name => {
+            let found = if found["output"].is_object() {
+                &found["output"]
+            } else {
+                *found
+            };
+            let id = &found["memories"][0]["id"];
+            id.is_string().then(|| step(forget, Some(json!({"id": id}))))
+        }
+        _ => None,
+    }
 }
+
+fn wanted<'a>(candidates: &[Declaration<'a>], calls: &[&WantedCall], words: &str) -> Vec<Chosen<'a>> {
+    let found = calls.iter().filter_map(|wanted| {
+        let function = candidates.iter().find(|function| function.name == wanted.name)?;
+        Some(Chosen {
+            function: *function,
+            words: words.to_owned(),
+            args: wanted.args.clone(),
+        })
+    });
+    found.collect()
+}
+
+fn call(name: &str, args: Value, seed: u64, turn: usize, at: usize) -> Value {
+    let id = random::hash(seed, &format!("{turn}/{at}/{name}/{args}")) >> 32;
+    json!({"name": name, "args": args, "id": format!("call_{id:08x}")})
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! What the service refuses: first the shape (fields), then the meaning (contents, turns, signatures).
 
 mod contents;
+mod declared;
 mod fields;
 
 use serde_json::Value;
@@ -41,6 +42,7 @@ pub(crate) fn generate(request: &Value, model: &str) -> Result<(), ApiError> {
 }
 
 fn check_functions(request: &Value) -> Result<(), ApiError> {
+    let mut names = Vec::new();
     for (t, tool) in items(&request["tools"]).iter().enumerate() {
         for (f, function) in items(&tool["functionDeclarations"]).iter().enumerate() {
             let at = format!("GenerateContentRequest.tools[{t}].function_declarations[{f}]");
@@ -53,6 +55,16 @@ fn check_functions(request: &Value) -> Result<(), ApiError> {
                      alphameric (a-z, A-Z, 0-9), underscores (_), dots (.), colons (:), or dashes (-), with a maximum \
                      length of 128."
                 )));
+            }
+            if names.contains(&name) {
+                return Err(ApiError::invalid(&format!(
+                    "* {at}.name: Duplicate function declaration found: {name}"
+                )));
+            }
+            names.push(name);
+            let schema = &function["parametersJsonSchema"];
+            if let Some(fault) = declared::fault(schema) {
+                return Err(ApiError::invalid(&format!("* {at}.parameters_json_schema{fault}")));
             }
             if function["parameters"].is_object() && !function["parametersJsonSchema"].is_null() {
                 return Err(ApiError::invalid(&format!(

@@ -504,3 +504,69 @@ async fn a_stopped_simulator_frees_its_port_and_a_taken_port_is_an_error() {
     sim.stop();
     GeminiSim::start(config()).unwrap().stop();
 }
+
+#[tokio::test]
+async fn calls_and_their_results_are_checked_when_they_come_back() {
+    let sim = fast();
+    let tools = json!([{"functionDeclarations": [{"name": "current_time"}, {"name": "calculate", "parametersJsonSchema":
+        {"type": "object", "properties": {"expression": {"type": "string"}}, "required": ["expression"]}}]}]);
+    let user = |parts: Value| json!({"role": "user", "parts": parts});
+    let question = user(json!([{"text": "What time is it and what is 3*4?"}]));
+    let asked = json!({"contents": [question], "tools": tools});
+    let (status, answer) = json(send(&sim, "generateContent", &asked)).await;
+    let parts = answer["candidates"][0]["content"]["parts"].clone();
+    assert_eq!((status, parts.as_array().map(Vec::len)), (200, Some(2)), "{answer}");
+    assert!(parts[0]["thoughtSignature"].is_string() && parts[1]["thoughtSignature"].is_null());
+    assert_eq!(parts[1]["functionCall"]["args"], json!({"expression": "3*4"}));
+    let response = |at: usize, value: Value| {
+        let call = &parts[at]["functionCall"];
+        json!({"functionResponse": {"id": call["id"], "name": call["name"], "response": value}})
+    };
+    let (time, sum) = (
+        response(0, json!({"error": "no clock"})),
+        response(1, json!({"output": 12})),
+    );
+    let follow = |parts: &Value, responses: Value| json!({"contents": [question, {"role": "model", "parts": parts}, user(responses)], "tools": tools});
+    let (status, answer) = json(send(&sim, "generateContent", &follow(&parts, json!([time, sum])))).await;
+    let said = answer["candidates"][0]["content"]["parts"][0]["text"].as_str().unwrap();
+    assert!(
+        status == 200 && said.contains("12") && said.contains("no clock"),
+        "{answer}"
+    );
+
+    let mut unsigned = parts.clone();
+    unsigned[0].as_object_mut().unwrap().remove("thoughtSignature");
+    let mut swapped = parts.clone();
+    swapped[0]["functionCall"]["args"] = json!({"zone": "other"});
+    let mut foreign = sum.clone();
+    foreign["functionResponse"]["id"] = json!("another");
+    for (parts, responses, expected) in [
+        (&unsigned, json!([time, sum]), "missing a thought_signature"),
+        (&swapped, json!([time, sum]), "Corrupted thought signature"),
+        (&parts, json!([time]), "number of function response parts"),
+        (&parts, json!([time, foreign]), "number of function response parts"),
+        (&parts, json!([time, {"text": "x"}, sum]), "before any other part"),
+    ] {
+        let (status, answer) = json(send(&sim, "generateContent", &follow(parts, responses))).await;
+        let message = answer["error"]["message"].as_str().unwrap();
+        assert!(status == 400 && message.contains(expected), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_word_may_be_meant_for_one_step_of_a_turn() {
+    let sim = fast();
+    let tools = json!([{"functionDeclarations": [{"name": "f"}, {"name": "g"}]}]);
+    let said = "[[call f;step=1]] [[call g;step=2]] [[503;step=3]] go";
+    let mut contents = vec![json!({"role": "user", "parts": [{"text": said}]})];
+    for name in ["f", "g"] {
+        let body = json!({"contents": contents, "tools": tools});
+        let (_, answer) = json(send(&sim, "generateContent", &body)).await;
+        let content = answer["candidates"][0]["content"].clone();
+        assert_eq!(content["parts"][0]["functionCall"]["name"], name, "{answer}");
+        contents.push(content);
+        contents.push(json!({"role": "user", "parts": [{"functionResponse": {"name": name, "response": {}}}]}));
+    }
+    let body = json!({"contents": contents, "tools": tools});
+    assert_eq!(json(send(&sim, "generateContent", &body)).await.0, 503);
+}

@@ -235,6 +235,7 @@ async fn every_capture_gets_an_answer_of_its_shape() {
     let mut files: Vec<_> = std::fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file())
         .collect();
     files.sort();
     assert!(files.len() > 70, "captures are missing");

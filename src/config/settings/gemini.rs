@@ -176,6 +176,13 @@ pub(super) static SETTINGS: &[Setting] = &[
         "Bytes of one event of the answer's stream.",
     ),
     Setting::new(
+        "gemini.max_functions",
+        "GEMINI_MAX_FUNCTIONS",
+        "64",
+        integer(1, 512, |c, v| c.gemini.max_functions = size(v)),
+        "Functions that are declared to the model in one request; those beyond it are not offered.",
+    ),
+    Setting::new(
         "gemini.breaker_failures",
         "GEMINI_BREAKER_FAILURES",
         "8",

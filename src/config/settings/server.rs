@@ -1,4 +1,4 @@
-//! The rows of `[server]`, `[log]` and `[composio]`.
+//! The rows of `[server]` and `[log]`.
 
 use super::{
     Setting, narrow,
@@ -46,6 +46,13 @@ pub(super) static SETTINGS: &[Setting] = &[
         "0",
         integer(0, 1024, |c, v| c.server.workers = size(v)),
         "Threads that serve requests and sessions; 0 for one per core.",
+    ),
+    Setting::new(
+        "server.public_url",
+        "PUBLIC_URL",
+        "",
+        Kind::Url(|c, v| c.server.public_url = Some(v)),
+        "Where browsers reach this server, for the way back from other services; unset: where it listens, if that is a loopback address.",
     ),
     Setting::new(
         "server.allowed_hosts",
@@ -194,26 +201,5 @@ pub(super) static SETTINGS: &[Setting] = &[
         "pretty",
         word(LogFormat::WORDS, |c, v| c.log.format = LogFormat::from_word(v)),
         "Form of the log lines: for people or for machines.",
-    ),
-    Setting::new(
-        "composio.api_key",
-        "COMPOSIO_API_KEY",
-        "",
-        Kind::Secret(|c, v| c.composio.api_key = Some(v)),
-        "Key of Composio. Taken, but this version calls no tools yet.",
-    ),
-    Setting::new(
-        "composio.base_url",
-        "COMPOSIO_BASE_URL",
-        "https://backend.composio.dev",
-        Kind::Url(|c, v| c.composio.base_url = v),
-        "Address of Composio.",
-    ),
-    Setting::new(
-        "composio.connection_timeout",
-        "COMPOSIO_CONNECTION_TIMEOUT",
-        "60s",
-        span(SECOND, 60 * MINUTE, |c, v| c.composio.connection_timeout = v),
-        "Time in which a user must have finished connecting an account.",
     ),
 ];

@@ -1,6 +1,6 @@
 //! The rows of `[session]`.
 
-use kronos_actors::config::Durability;
+use kronos_actors::config::{AbortAt, Durability};
 
 use crate::config::value::Kind;
 
@@ -173,6 +173,19 @@ pub(super) static SETTINGS: &[Setting] = &[
         "30s",
         span(100 * MS, HOUR, |c, v| c.session.hang_timeout = v),
         "Time without progress after which a session that has work counts as dead and is started again.",
+    ),
+    Setting::new(
+        "session.abort_at",
+        "ABORT_AT",
+        "",
+        Kind::Other {
+            allowed: "submit:SEQ, commit:SEQ or leave:SEQ",
+            read: |c, v| {
+                c.session.abort_at = AbortAt::parse(v);
+                c.session.abort_at.is_some()
+            },
+        },
+        "The process aborts at this event of a conversation's log: for tests of what a crash leaves. Refused in staging and production.",
     ),
     Setting::new(
         "session.fault_injection",

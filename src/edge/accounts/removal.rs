@@ -11,6 +11,7 @@ use kronos_actors::{
     erasure, metrics as names,
     principal::REMOVED,
     store::{Expect, Refusal, StoreError},
+    tools::memory,
 };
 use kronos_protocol::ids::UserId;
 use serde::{Deserialize, Serialize};
@@ -92,9 +93,11 @@ impl Accounts {
     }
 
     async fn erase(&self, id: &UserId) -> Result<usize, Box<dyn std::error::Error>> {
-        for documents in [family::FAMILY, revoked::FAMILY] {
+        for documents in [family::FAMILY, revoked::FAMILY, memory::FAMILY, memory::TURN] {
             self.delete_all(documents, &family::key(id.as_str(), "")).await?;
         }
+        // Noted before anything else is over; what Composio has of them goes as soon as it can be asked.
+        self.0.composio.forget(id).await?;
         let sessions = erasure::erase(&self.0.directory, &self.0.store, id).await?;
         let now = self.0.clock.now_ms();
         let done = Removal {

@@ -35,9 +35,6 @@ Credentials come with the request (`Authorization: Bearer`, or a browser's singl
 a refused one. The subprotocol chooses the codec: text frames of JSON, or binary frames of MessagePack, which are maps with the same \
 string keys. Websocket pings come every few seconds; answering each with its payload, as libraries do, says how far was read.";
 
-/// Commands that this version knows and answers with `unsupported`.
-const LATER: [Op; 4] = [Op::Resume, Op::Edit, Op::Regenerate, Op::Settings];
-
 /// What the document depends on.
 struct About {
     host: String,
@@ -212,7 +209,7 @@ fn operations(messages: &mut Messages) -> Map<String, Value> {
     for op in Op::ALL.iter().copied() {
         let command = messages.add(for_command(op));
         let reply = messages.add(message_of_ok(messages::reply_to(op)));
-        let mut operation = json!({
+        let operation = json!({
             "action": "receive",
             "channel": {"$ref": "#/channels/ws"},
             "title": op,
@@ -220,10 +217,6 @@ fn operations(messages: &mut Messages) -> Map<String, Value> {
             "messages": [on_channel(&command)],
             "reply": {"channel": {"$ref": "#/channels/ws"}, "messages": [on_channel(&reply), on_channel(&error)]},
         });
-        if LATER.contains(&op) {
-            operation["description"] = json!("Not in this version: answered with `unsupported`.");
-            operation["x-unsupported"] = json!(true);
-        }
         operations.insert(op.to_string(), operation);
     }
     for op in ServerOp::ALL.iter().copied() {

@@ -17,7 +17,8 @@ pub(super) fn gemini() -> Value {
 }
 
 pub(super) fn composio() -> Value {
-    json!({"status": "not_configured", "configured": false, "latency_ms": null, "checked_at": null})
+    json!({"status": "healthy", "configured": true, "latency_ms": 210, "circuit": "closed", "last_success": AT,
+        "last_failure": null, "last_failure_code": null, "running": 0, "limit": 64, "waiting": 0})
 }
 
 pub(super) fn detailed() -> Value {

@@ -9,11 +9,11 @@ use actix_web::web;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use kronos_actors::{
+    composio::Probed as ComposioProbed,
     gemini::{GeminiProbe, Probed as GeminiProbed},
-    http, metrics as names,
+    metrics as names,
     store::{DocumentWrite, Expect, Request},
 };
-use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Outcome;
@@ -23,38 +23,22 @@ use crate::{config::Config, edge::EdgeState};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What the store is asked for, and asked to keep when nothing else was written meanwhile.
 const PROBE: (&str, &str) = ("health", "probe");
-/// What Composio is asked: the shortest list that a key is needed for. It costs no tool call.
-const COMPOSIO_PATH: &str = "/api/v3.1/toolkits?limit=1";
 
 /// Asks, again and again.
 pub(crate) struct Prober {
     interval: Duration,
-    composio: Option<ComposioProbe>,
-}
-
-struct ComposioProbe {
-    key: SecretString,
-    base_url: String,
 }
 
 impl Prober {
     /// Reads what is to be asked; `None` when nothing is.
     pub(crate) fn new(config: &Config) -> Option<Self> {
         let interval = config.server.health_probe_interval;
-        let key = config.composio.api_key.clone();
-        (!interval.is_zero()).then(|| Self {
-            interval,
-            composio: key.map(|key| ComposioProbe {
-                key,
-                base_url: config.composio.base_url.clone(),
-            }),
-        })
+        (!interval.is_zero()).then_some(Self { interval })
     }
 
     /// Asks at once and in each interval, for ever.
     pub(crate) async fn run(self, state: web::Data<EdgeState>) {
         let gemini = state.wiring.gemini_probe();
-        let composio = self.composio.as_ref().and_then(ComposioProbe::client);
         let mut tick = interval(self.interval);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut commits = None;
@@ -64,7 +48,7 @@ impl Prober {
                 tokio::join!(
                     database(&state, &mut commits),
                     ask_gemini(gemini.as_ref(), self.interval),
-                    ask_composio(&state, composio.as_ref()),
+                    ask_composio(&state, self.interval),
                 )
             };
             if AssertUnwindSafe(round).catch_unwind().await.is_err() {
@@ -125,39 +109,12 @@ async fn ask_gemini(probe: Option<&GeminiProbe>, quiet: Duration) {
     }
 }
 
-impl ComposioProbe {
-    fn client(&self) -> Option<(reqwest::Client, &Self)> {
-        let client = http::client(self.base_url.starts_with("https://"), PATIENCE);
-        let client = client.inspect_err(|error| tracing::error!(%error, "no client for probes of Composio"));
-        Some((client.ok()?, self))
+async fn ask_composio(state: &EdgeState, quiet: Duration) {
+    match state.wiring.composio.probe(quiet).await {
+        ComposioProbed::NotNeeded => {}
+        ComposioProbed::Answered => count("composio", true),
+        ComposioProbed::Failed => count("composio", false),
     }
-
-    /// What is wrong, if anything.
-    async fn ask(&self, client: &reqwest::Client) -> Option<&'static str> {
-        let url = format!("{}{COMPOSIO_PATH}", self.base_url);
-        let request = client.get(url).header("x-api-key", self.key.expose_secret());
-        // An error of the client may name the address: it is told to nobody.
-        let Ok(Ok(response)) = timeout(PATIENCE, request.send()).await else {
-            return Some("Composio cannot be reached");
-        };
-        match response.status().as_u16() {
-            401 | 403 => Some("Composio does not accept this server's key"),
-            429 => Some("Composio is asked too often"),
-            500.. => Some("Composio fails"),
-            _ => None,
-        }
-    }
-}
-
-async fn ask_composio(state: &EdgeState, probe: Option<&(reqwest::Client, &ComposioProbe)>) {
-    let Some((client, probe)) = probe else { return };
-    let begun = state.clock.instant();
-    let error = probe.ask(client).await;
-    if let Some(error) = error {
-        tracing::warn!(error, "Composio does not answer a probe");
-    }
-    state.health.probed().composio = Some(outcome(state, begun, error));
-    count("composio", error.is_none());
 }
 
 fn outcome(state: &EdgeState, begun: Instant, error: Option<&'static str>) -> Outcome {

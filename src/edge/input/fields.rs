@@ -83,6 +83,7 @@ ids!(
     UserId PLAIN,
     RunId PLAIN,
     MessageId FREE,
+    MemoryId PLAIN,
 );
 
 /// What a reader accepts.
@@ -495,6 +496,44 @@ impl Fields {
             all.extend(item);
         }
         Some(all)
+    }
+
+    /// Takes a list of texts that may be absent, each within a number of characters.
+    pub(crate) fn texts(
+        &mut self,
+        field: impl Into<Field>,
+        max_items: usize,
+        min: usize,
+        max: usize,
+    ) -> Option<Vec<String>> {
+        let field = field.into();
+        let schema = || json!({"type": "array", "items": text_schema(min, max), "maxItems": max_items});
+        if self.describe(&field, false, schema) {
+            return None;
+        }
+        let name = field.name;
+        let Value::Array(items) = self.take(name)? else {
+            self.refuse(name, "Input should be a valid list", "list_type");
+            return None;
+        };
+        if items.len() > max_items {
+            self.refuse(name, format!("List should have at most {max_items} items"), "too_long");
+            return None;
+        }
+        let mut texts = Vec::with_capacity(items.len());
+        for (index, item) in items.into_iter().enumerate() {
+            let place = format!("{name}.{index}");
+            match item {
+                Value::String(text) if (min..=max).contains(&text.chars().count()) => texts.push(text),
+                Value::String(_) => self.refuse(
+                    &place,
+                    format!("String should have {min} to {max} characters"),
+                    "string_length",
+                ),
+                _ => self.refuse(&place, "Input should be a valid string", "string_type"),
+            }
+        }
+        Some(texts)
     }
 
     /// Takes an id that may be absent.

@@ -24,6 +24,8 @@ struct World {
     conversation: String,
     /// Of ada, to delete.
     doomed: String,
+    /// What is remembered about ada.
+    memory: String,
 }
 
 impl World {
@@ -51,6 +53,12 @@ impl World {
         };
         let (ada_id, doomed_id) = (id(&ada).await, id(&doomed).await);
         let (conversation, doomed) = (conversation().await, conversation().await);
+        let note = json!({"text": "Likes tea."});
+        let memory = edge
+            .post("/api/v1/users/me/memories", Some(&ada.access), note)
+            .await
+            .expect(201);
+        let memory = memory["id"].as_str().expect("an id").to_owned();
         Self {
             document,
             ada,
@@ -61,6 +69,7 @@ impl World {
             doomed_id,
             conversation,
             doomed,
+            memory,
             edge,
         }
     }
@@ -192,6 +201,13 @@ const CASES: &[Case] = &[
     ("users_update", 409, |w| {
         by(&w.ada).of(&w.ada_id).body(json!({"username": "eve"}))
     }),
+    ("memories_list", 200, |w| by(&w.ada).query("?limit=1")),
+    ("memories_add", 201, |w| by(&w.ada).body(json!({"text": "Has a dog."}))),
+    ("memories_delete", 404, |w| by(&w.eve).of(&w.memory)),
+    ("memories_clear", 204, |w| by(&w.eve)),
+    ("memories_delete", 204, |w| by(&w.ada).of(&w.memory)),
+    ("memories_delete", 404, |w| by(&w.ada).of(&w.memory)),
+    ("memories_clear", 204, |w| by(&w.ada)),
     ("chat_message", 200, |w| {
         by(&w.ada).body(json!({"message": "Hello!", "conversation_id": w.conversation}))
     }),
@@ -265,6 +281,7 @@ const ELSEWHERE: &[(u16, &str)] = &[
 
 /// Errors that need more than one request, and what shows them.
 const APART: &[(&str, u16, &str)] = &[
+    ("memories_add", 409, "a user with as many notes as may be: memories.rs"),
     (
         "chat_message",
         409,
@@ -311,6 +328,15 @@ async fn what_is_somebody_elses_is_not_there() {
         }
     }
     assert!(tried >= 7, "{tried}");
+    let others = world.run("memories_delete", by(&world.eve).of(&world.memory)).await;
+    assert_eq!(others.status, 404, "{}", others.text());
+    for id in ["memories_list", "memories_clear"] {
+        let ask = by(&world.eve).query("?user_id=ada");
+        assert_eq!(world.run(id, ask).await.status, 403, "{id}");
+    }
+    assert_eq!(world.run("memories_clear", by(&world.eve)).await.status, 204);
+    let kept = world.run("memories_list", by(&world.ada)).await.text();
+    assert!(kept.contains(&world.memory), "{kept}");
     world.edge.finish().await;
 }
 

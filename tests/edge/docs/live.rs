@@ -15,13 +15,12 @@ use super::asyncapi::payload;
 use crate::harness::Edge;
 
 #[actix_web::test]
-async fn what_it_calls_unsupported_is_answered_so_and_nothing_else_is() {
+async fn every_command_that_it_tells_of_is_supported() {
     let edge = Edge::open().await;
     let document = edge.get("/asyncapi.json", None).await.expect(200);
     let url = format!("ws://{}/ws", edge.addr);
     let mut client = WsClient::connect(&url, ConnectOptions::user("ada")).await;
     let session = client.attach_new().await;
-    let mut refused = Vec::new();
     for op in document["operations"]
         .as_object()
         .unwrap()
@@ -40,12 +39,9 @@ async fn what_it_calls_unsupported_is_answered_so_and_nothing_else_is() {
             }
             let answer = client.request(frame).await;
             let code = answer.err().map(|error| error.code.to_string());
-            let unsupported = document["operations"][op]["x-unsupported"] == true;
-            assert_eq!(code.as_deref() == Some("unsupported"), unsupported, "{op}: {code:?}");
-            refused.extend(unsupported.then_some(op.as_str()));
+            assert_ne!(code.as_deref(), Some("unsupported"), "{op}");
         }
     }
-    assert_eq!(refused, ["edit", "regenerate", "resume", "settings"]);
     client.cut();
     edge.finish().await;
 }

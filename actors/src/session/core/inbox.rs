@@ -85,6 +85,10 @@ pub(super) fn offer(state: &State, running: &Running, submit: Submit, env: &mut 
             let error = SessionError::new(ErrorCode::Busy, "a run waits for answers").after_ms(1000);
             return Decision::answer(Err(error));
         }
+        // Messages that waited behind the run wait for the answers too; without any, this one stands in place of answers.
+        if state.waits() && !state.queue.is_empty() {
+            return enqueue(state, &submit, env);
+        }
         return begin(state, &submit, env);
     }
     match submit.mode {

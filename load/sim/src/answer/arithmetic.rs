@@ -1,7 +1,7 @@
 //! Finds a sum in a sentence and works it out: `+ - * / %`, brackets, powers.
 
 /// Returns the first expression with an operator and its value.
-pub(super) fn find(text: &str) -> Option<(String, String)> {
+pub(crate) fn find(text: &str) -> Option<(String, String)> {
     let spelled = text.to_lowercase().replace('×', "*").replace('÷', "/");
     let spelled = spelled
         .replace(" times ", " * ")

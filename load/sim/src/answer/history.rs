@@ -100,10 +100,18 @@ pub(super) fn summary(talk: &Talk<'_>) -> Option<String> {
 /// Tells what the functions returned.
 pub(super) fn after_tools(responses: &[(&str, &Value)]) -> String {
     let told = responses.iter().map(|(name, response)| {
-        if !response["error"].is_null() {
-            return format!("`{name}` failed: {}", plain(&response["error"]));
+        if crate::tools::failed(response) {
+            let why = &response["error"];
+            let why = if why["message"].is_string() {
+                &why["message"]
+            } else {
+                why
+            };
+            return format!("I could not do it: `{name}` failed: {}", plain(why));
         }
-        let keys = ["output", "result"].into_iter().find(|key| !response[*key].is_null());
+        let keys = ["output", "result", "data"]
+            .into_iter()
+            .find(|key| !response[*key].is_null());
         let value = keys.map_or(*response, |key| &response[key]);
         match value.as_object() {
             Some(fields) => {

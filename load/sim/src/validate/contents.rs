@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::items;
 use crate::error::ApiError;
 use crate::models;
+use crate::signature;
 
 /// The fields of a Part of which exactly one must be set.
 const DATA: &[&str] = &[
@@ -77,11 +78,16 @@ fn check_pairs(contents: &[Value]) -> Result<(), ApiError> {
         let responses = count(content, "functionResponse");
         if calls > 0
             && let Some(next) = contents.get(at + 1)
-            && count(next, "functionResponse") != calls
+            && (count(next, "functionResponse") != calls || !ids_match(content, next))
         {
             return Err(ApiError::invalid(
                 "Please ensure that the number of function response parts is equal to the number of function call \
                  parts of the function call turn.",
+            ));
+        }
+        if responses > 0 && interleaved(content) {
+            return Err(ApiError::invalid(
+                "Please ensure that function response parts come before any other part of their turn.",
             ));
         }
         let previous = at.checked_sub(1).and_then(|before| contents.get(before));
@@ -102,8 +108,13 @@ fn check_signatures(contents: &[Value]) -> Result<(), ApiError> {
         let first = items(&content["parts"])
             .iter()
             .find(|part| part["functionCall"].is_object());
-        if let Some(part) = first.filter(|part| part["thoughtSignature"].as_str().is_none_or(str::is_empty)) {
-            let name = part["functionCall"]["name"].as_str().unwrap_or_default();
+        let Some(part) = first else { continue };
+        let signature = part["thoughtSignature"].as_str().unwrap_or_default();
+        let name = part["functionCall"]["name"].as_str().unwrap_or_default();
+        if !signature.is_empty() && !signature::fits(signature, &part["functionCall"]) {
+            return Err(ApiError::invalid("Corrupted thought signature."));
+        }
+        if signature.is_empty() {
             return Err(ApiError::invalid(&format!(
                 "Function call is missing a thought_signature in functionCall parts. This is required for tools to \
                  work correctly, and missing thought_signature may lead to degraded model performance. Additional \
@@ -113,6 +124,27 @@ fn check_signatures(contents: &[Value]) -> Result<(), ApiError> {
         }
     }
     Ok(())
+}
+
+/// Says whether each id of a response is that of a call.
+fn ids_match(calls: &Value, responses: &Value) -> bool {
+    let ids = |content: &'_ Value, field: &str| -> Vec<String> {
+        let ids = items(&content["parts"])
+            .iter()
+            .filter_map(|part| part[field]["id"].as_str());
+        ids.map(str::to_owned).collect()
+    };
+    let asked = ids(calls, "functionCall");
+    asked.is_empty() || ids(responses, "functionResponse").iter().all(|id| asked.contains(id))
+}
+
+/// Says whether another part stands before a function response.
+fn interleaved(content: &Value) -> bool {
+    let is_response = |part: &Value| part["functionResponse"].is_object();
+    items(&content["parts"])
+        .iter()
+        .skip_while(|part| is_response(part))
+        .any(is_response)
 }
 
 fn is_model(content: &Value) -> bool {

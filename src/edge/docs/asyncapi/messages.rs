@@ -19,7 +19,13 @@ Those of Kronos, by `name`:
 * `kronos.queue_snapshot`: in a snapshot, the messages that wait.
 * `kronos.retry`: the model is asked again; nothing was shown yet.
 * `kronos.notice`: something about the answer, such as that it reached `max_tokens`.
-* `kronos.conversation_created`, `kronos.conversation_deleted`: in the feed `@me`.";
+* `kronos.tool_calls`: what becomes of the model's calls.
+* `kronos.context_trimmed`: the model reads a summary in place of the beginning.
+* `kronos.interrupt_answered`: a question of a run was answered, by whom, and how.
+* `kronos.branched`, `kronos.branch_selected`: the conversation goes another way.
+* `kronos.settings_changed`, `kronos.title_changed`: of the conversation.
+* `kronos.conversation_created`, `kronos.conversation_updated`, `kronos.conversation_deleted`, `kronos.connection_changed`, \
+`kronos.trigger_fired`, `kronos.trigger_disabled`: in the feed `@me`.";
 
 /// Who writes a message: its schema says what is read of it, or what is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
-//! The right to generate: bounded for the process and for each user, with a queue that is fair over users.
+//! The right to make a call: bounded for the process and for each user, with a queue that is fair over users.
 //!
-//! Users take turns: whoever has one generation waiting gets the next free permit before anybody gets a second one. When
+//! Users take turns: whoever has one call waiting gets the next free permit before anybody gets a second one. When
 //! the queue is full, the user with the longest part of it gives way. When the upstream pushes back, fewer run at once
 //! until it answers again; what runs already goes on.
 
@@ -9,14 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use kronos_protocol::ids::UserId;
+use metrics::Gauge;
 use tokio::sync::oneshot;
 
-use super::metrics::handles;
-use crate::upstream::AdaptiveLimit;
+use super::AdaptiveLimit;
 
 /// The queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("too many generations wait")]
+#[error("too many calls wait")]
 pub(crate) struct Refused {
     /// When to try again: about one second for each round that the queue needs.
     pub(crate) after: Duration,
@@ -40,15 +40,29 @@ pub(crate) struct Bounds {
     pub(crate) waiting: usize,
 }
 
-/// All permits of the process.
+/// Show the counts.
+#[derive(Debug, Clone)]
+pub(crate) struct Gauges {
+    /// Calls that hold a permit.
+    pub(crate) running: Gauge,
+    /// Calls that may hold one.
+    pub(crate) limit: Gauge,
+    /// Calls that wait for one.
+    pub(crate) waiting: Gauge,
+}
+
+/// All permits of the process for one upstream.
 #[derive(Debug)]
 pub(crate) struct Permits {
+    /// The upstream, for the log.
+    upstream: &'static str,
     bounds: Bounds,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
+    gauges: Gauges,
     limit: AdaptiveLimit,
     running: usize,
     waiting: usize,
@@ -77,8 +91,9 @@ type Decided = Vec<(oneshot::Sender<Result<Permit, Refused>>, Result<Permit, Ref
 
 impl Permits {
     /// Makes the permits of a process.
-    pub(crate) fn new(bounds: Bounds) -> Arc<Self> {
+    pub(crate) fn new(upstream: &'static str, bounds: Bounds, gauges: Gauges) -> Arc<Self> {
         let state = State {
+            gauges,
             limit: AdaptiveLimit::new(bounds.running_least, bounds.running),
             running: 0,
             waiting: 0,
@@ -88,6 +103,7 @@ impl Permits {
         };
         state.report();
         Arc::new(Self {
+            upstream,
             bounds,
             state: Mutex::new(state),
         })
@@ -123,15 +139,13 @@ impl Permits {
     pub(crate) fn push_back(&self, at: Instant) {
         let mut state = self.lock();
         if state.limit.push_back(at) {
-            tracing::warn!(
-                limit = state.limit.now(),
-                "the model pushes back: fewer answers at once"
-            );
+            let (upstream, limit) = (self.upstream, state.limit.now());
+            tracing::warn!(upstream, limit, "an upstream pushes back: fewer calls at once");
             state.report();
         }
     }
 
-    /// A generation has succeeded.
+    /// A call has succeeded.
     pub(crate) fn succeed(self: &Arc<Self>) {
         let mut state = self.lock();
         if state.limit.succeed() {
@@ -279,12 +293,12 @@ impl State {
 
     #[expect(
         clippy::cast_precision_loss,
-        reason = "a gauge is a float, and no process has 2^52 generations"
+        reason = "a gauge is a float, and no process has 2^52 calls"
     )]
     fn report(&self) {
-        handles().running.set(self.running as f64);
-        handles().waiting.set(self.waiting as f64);
-        handles().limit.set(self.limit.now() as f64);
+        self.gauges.running.set(self.running as f64);
+        self.gauges.waiting.set(self.waiting as f64);
+        self.gauges.limit.set(self.limit.now() as f64);
     }
 }
 
@@ -313,7 +327,7 @@ impl Drop for Place<'_> {
     }
 }
 
-/// The right to run one generation; given back when dropped.
+/// The right to make one call; given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Permit {
     permits: Arc<Permits>,
@@ -341,12 +355,18 @@ mod tests {
     }
 
     fn permits(running: usize, running_per_user: usize, waiting: usize) -> Arc<Permits> {
-        Permits::new(Bounds {
+        let bounds = Bounds {
             running,
             running_least: 1,
             running_per_user,
             waiting,
-        })
+        };
+        let gauges = Gauges {
+            running: Gauge::noop(),
+            limit: Gauge::noop(),
+            waiting: Gauge::noop(),
+        };
+        Permits::new("test", bounds, gauges)
     }
 
     fn counts(permits: &Permits) -> (usize, usize) {
