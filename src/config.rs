@@ -47,6 +47,8 @@ pub struct Config {
     pub tools: ToolsConfig,
     /// The simulated model.
     pub simulator: SimulatorConfig,
+    /// What those who use the agent may bring.
+    pub agent: AgentConfig,
     /// How Composio is asked.
     pub composio: ComposioConfig,
     /// Every setting as text, with where it came from; empty when the configuration was made in code.
@@ -166,6 +168,27 @@ impl ServerConfig {
     pub fn is_loopback(&self) -> bool {
         let host = self.host.trim_start_matches('[').trim_end_matches(']');
         host.eq_ignore_ascii_case("localhost") || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+}
+
+/// What those who use the agent may bring, and what becomes of a run when they leave.
+#[derive(Debug, Clone)]
+pub struct AgentConfig {
+    /// Characters of the context that comes with a message. Default 16 000.
+    pub context_chars: usize,
+    /// Tools that an AG-UI client may bring. Default 64.
+    pub client_tools: usize,
+    /// Time after which the run of an AG-UI client that closed its connection is stopped. Default 5 s.
+    pub disconnect_grace: Duration,
+}
+
+impl Default for AgentConfig {
+    fn default() -> Self {
+        Self {
+            context_chars: 16_000,
+            client_tools: 64,
+            disconnect_grace: Duration::from_secs(5),
+        }
     }
 }
 

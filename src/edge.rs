@@ -28,6 +28,7 @@ use crate::{
 };
 
 pub mod accounts;
+mod agent;
 mod analyze;
 mod auth;
 mod body;
@@ -40,7 +41,6 @@ pub mod error;
 pub(crate) mod headers;
 pub(crate) mod health;
 mod input;
-mod later;
 pub(crate) mod limits;
 mod memories;
 pub(crate) mod openapi;
@@ -77,6 +77,8 @@ pub struct EdgeState {
     pub(crate) redirects: composio::Redirects,
     /// Rules of answers that go on.
     pub(crate) streams: chat::StreamRules,
+    /// What the agent is, and who follows its runs.
+    pub(crate) agent: agent::Agent,
     /// What the server tells about itself.
     pub(crate) openapi: OpenApi,
     /// What the websocket speaks.
@@ -98,8 +100,8 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         memories::endpoints(),
         analyze::endpoints(),
         chat::endpoints(),
+        agent::endpoints(),
         composio::endpoints(),
-        later::endpoints(),
         socket::endpoints(),
     ]
     .into_iter()
@@ -165,6 +167,11 @@ pub(crate) fn openapi_document(config: &Config) -> serde_json::Value {
         takes_guests: config.auth.mode == AuthMode::Development,
     };
     openapi::document(&endpoints(), about)
+}
+
+/// Returns what the agent's routes know.
+pub(crate) fn agent(config: &Config) -> agent::Agent {
+    agent::Agent::of(config)
 }
 
 /// Returns the AsyncAPI document.

@@ -143,6 +143,7 @@ impl Server {
             body_timeout: config.server.body_timeout,
             bounds: edge::bounds(config),
             streams: edge::chat::StreamRules::of(config),
+            agent: edge::agent(config),
             openapi: edge::openapi_document(config).into(),
             asyncapi: edge::asyncapi(config),
             hsts: config.server.environment == config::Environment::Production,

@@ -40,7 +40,7 @@ pub mod parked;
 pub(crate) mod sleep;
 mod watch;
 
-pub use self::node::{DirectoryRef, SessionRef};
+pub use self::node::{DirectoryRef, SessionRef, Thread};
 
 /// Mailbox of a directory: all connections of a core ask it when they attach.
 const DIRECTORY_MAILBOX: usize = 4096;

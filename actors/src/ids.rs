@@ -36,6 +36,16 @@ pub fn session() -> SessionId {
     SessionId::from_trusted(v7().hyphenated().to_string())
 }
 
+/// Namespace of conversations that clients name themselves.
+const THREADS: Uuid = Uuid::from_u128(0x5f0c_3b62_8d0e_4c5a_9a37_61d2_b4c8_e01f);
+
+/// Derives the id of the conversation that `user` calls `thread`: always the same one, and nobody else's.
+pub fn thread(user: &UserId, thread: &str) -> SessionId {
+    // An id of a user has no control characters: no two pairs look the same.
+    let name = format!("{user}\0{thread}");
+    SessionId::from_trusted(Uuid::new_v5(&THREADS, name.as_bytes()).hyphenated().to_string())
+}
+
 /// Random bytes of a run's id beside its session.
 const RUN_BYTES: usize = 6;
 

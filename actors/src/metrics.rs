@@ -187,6 +187,8 @@ metrics! {
 
 /// Names of the bounds whose refusals are counted: the values of the label of [`REFUSALS`].
 pub const BOUNDS: &[&str] = &[
+    "agent_client_tools",
+    "agent_context_chars",
     "answer_timeout",
     "attachments",
     "body_bytes",

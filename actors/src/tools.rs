@@ -19,6 +19,7 @@ mod outlet;
 mod service;
 
 pub use arguments::check_arguments;
+pub use builtin::tools as built_in;
 pub use service::{ToolHandle, ToolsRef};
 
 /// The toolkit of the tools that need no other service.

@@ -5,6 +5,7 @@
 
 use super::{Config, value::Kind};
 
+mod agent;
 mod auth;
 mod composio;
 mod connection;
@@ -69,6 +70,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
         retention::SETTINGS,
         connection::SETTINGS,
         gemini::SETTINGS,
+        agent::SETTINGS,
         tools::SETTINGS,
         composio::SETTINGS,
     ]

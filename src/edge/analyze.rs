@@ -149,7 +149,7 @@ async fn analyze(
 }
 
 /// A generation that failed is for clients what a turn that failed is.
-fn failure(failed: &Failed) -> ApiError {
+pub(super) fn failure(failed: &Failed) -> ApiError {
     let mut error = from_run(&TurnError {
         code: failed.code.as_str().to_owned(),
         message: failed.message.clone(),

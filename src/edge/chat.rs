@@ -22,9 +22,9 @@ mod history;
 mod manage;
 mod pages;
 mod recording;
-mod sse;
-mod stream;
-mod turn;
+pub(in crate::edge) mod sse;
+pub(in crate::edge) mod stream;
+pub(in crate::edge) mod turn;
 
 pub(crate) use self::pages::conversation;
 
@@ -64,7 +64,7 @@ impl StreamRules {
 }
 
 /// Asks a session; when its actor ended meanwhile, asks the directory again and resends, once.
-async fn ask(
+pub(in crate::edge) async fn ask(
     directory: &DirectoryRef,
     session: SessionRef,
     caller: &Arc<Principal>,
@@ -81,7 +81,7 @@ async fn ask(
 }
 
 /// A session answered with something that the command does not get: a bug.
-fn unexpected(command: &'static str) -> ApiError {
+pub(in crate::edge) fn unexpected(command: &'static str) -> ApiError {
     tracing::error!(command, "a session answered with something else");
     ApiError::internal()
 }

@@ -153,8 +153,6 @@ pub(crate) struct Operation {
     pub(crate) access: Access,
     /// Requests count against the rate limits.
     pub(crate) counted: bool,
-    /// It reads nothing of the request, so nothing of it can be wrong.
-    pub(crate) unbuilt: bool,
     pub(crate) path: Vec<PathParameter>,
     pub(crate) headers: Vec<HeaderParameter>,
     pub(crate) query: Option<Asked>,
@@ -200,7 +198,6 @@ impl Endpoint {
             about: "",
             access: Access::Caller,
             counted: true,
-            unbuilt: false,
             path: Vec::new(),
             headers: Vec::new(),
             query: None,
@@ -256,12 +253,6 @@ impl Endpoint {
     /// Requests do not count against the rate limits.
     pub(crate) fn uncounted(mut self) -> Self {
         self.operation.counted = false;
-        self
-    }
-
-    /// It is not part of this version: it answers what `fails` names, whatever the request says.
-    pub(crate) fn unbuilt(mut self) -> Self {
-        self.operation.unbuilt = true;
         self
     }
 

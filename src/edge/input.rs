@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use futures_util::{StreamExt, future::LocalBoxFuture};
 use serde_json::{Map, Value};
 
-pub(crate) use self::fields::{Field, Fields, Id, Rule, Shape, field};
+pub(crate) use self::fields::{CallId, Field, Fields, Id, Rule, Shape, ThreadId, field};
 use super::{
     EdgeState,
     error::{ApiError, Row},
@@ -32,6 +32,10 @@ pub(crate) struct Bounds {
     pub(crate) import_messages: usize,
     /// Characters of those before the last.
     pub(crate) import_chars: usize,
+    /// Longest context of a run, in characters.
+    pub(crate) context_chars: usize,
+    /// Tools that a client may bring.
+    pub(crate) client_tools: usize,
     /// Tokens come from an outside provider, and so do the ids of users.
     pub(crate) outside_tokens: bool,
 }
@@ -53,6 +57,8 @@ impl Bounds {
             memory_chars: config.tools.memory_chars,
             import_messages: config.session.import_messages,
             import_chars: config.session.import_chars,
+            context_chars: config.agent.context_chars,
+            client_tools: config.agent.client_tools,
             outside_tokens: config.auth.outside.url.is_some(),
         }
     }
@@ -190,6 +196,19 @@ impl<T: Id + 'static> FromRequest for PathId<T> {
             Err(_text) => Err(one("path.id", "the path could not be read", "value_error")),
         })
     }
+}
+
+/// Two ids of a path, named as there, in the order of the path.
+pub(crate) fn path_ids<A: Id, B: Id>(
+    request: &HttpRequest,
+    names: (&'static str, &'static str),
+) -> Result<(A, B), ApiError> {
+    let texts = web::Path::<(String, String)>::from_request(request, &mut Payload::None).into_inner();
+    let (first, second) = match texts {
+        Ok(texts) => texts.into_inner(),
+        Err(_text) => return Err(one("path", "the path could not be read", "value_error")),
+    };
+    Ok((path_id(names.0, first)?, path_id(names.1, second)?))
 }
 
 /// The id in a path.

@@ -273,10 +273,10 @@ impl Document {
         if operation.access == Access::Superuser || names("user_id") {
             codes.push(ErrorCode::Forbidden);
         }
-        if !operation.unbuilt && (operation.body.is_some() || operation.query.is_some() || !operation.path.is_empty()) {
+        if operation.body.is_some() || operation.query.is_some() || !operation.path.is_empty() {
             codes.push(ErrorCode::Validation);
         }
-        if !operation.unbuilt && !operation.path.is_empty() {
+        if !operation.path.is_empty() {
             codes.push(ErrorCode::NotFound);
         }
         if operation.counted {

@@ -4,7 +4,7 @@ mod events;
 mod export;
 mod history;
 mod manage;
-mod streams;
+pub(crate) mod streams;
 mod turns;
 
 use kronos::config::Config;
@@ -17,7 +17,7 @@ use std::time::Duration;
 use crate::harness::{Edge, Pair};
 
 /// A server that wants tokens, with a model that writes so many tokens a second.
-async fn simulated(tokens_per_second: f64, change: impl FnOnce(&mut Config)) -> (Edge, SimHandle) {
+pub(crate) async fn simulated(tokens_per_second: f64, change: impl FnOnce(&mut Config)) -> (Edge, SimHandle) {
     let pace = SimConfig {
         tokens_per_second,
         first_token_ms: 0,
@@ -38,11 +38,11 @@ fn bearer(pair: &Pair) -> String {
 }
 
 /// Opens a stream.
-async fn open(edge: &Edge, method: &str, path: &str, pair: &Pair, body: Option<Value>) -> SseClient {
+pub(crate) async fn open(edge: &Edge, method: &str, path: &str, pair: &Pair, body: Option<Value>) -> SseClient {
     open_with(edge, method, path, pair, &[], body).await
 }
 
-async fn open_with(
+pub(crate) async fn open_with(
     edge: &Edge,
     method: &str,
     path: &str,
@@ -57,19 +57,19 @@ async fn open_with(
 }
 
 /// Says something and waits for the answer; the conversation's id.
-async fn say(edge: &Edge, pair: &Pair, conversation: Option<&str>, text: &str) -> String {
+pub(crate) async fn say(edge: &Edge, pair: &Pair, conversation: Option<&str>, text: &str) -> String {
     let body = json!({"message": text, "conversation_id": conversation});
     let answer = edge.post("/api/v1/chat/message", Some(&pair.access), body).await;
     let answer = answer.expect(200);
     answer["conversation_id"].as_str().expect("an id").to_owned()
 }
 
-fn kinds(events: &[SseEvent]) -> Vec<String> {
+pub(crate) fn kinds(events: &[SseEvent]) -> Vec<String> {
     events.iter().map(SseEvent::kind).collect()
 }
 
 /// How often `bound` refused something.
-async fn refusals(edge: &Edge, bound: &str) -> u64 {
+pub(crate) async fn refusals(edge: &Edge, bound: &str) -> u64 {
     let metrics = edge.get("/metrics", None).await.text();
     let series = format!("kronos_refusals_total{{bound=\"{bound}\"}} ");
     let value = metrics.lines().find_map(|line| line.strip_prefix(&series));

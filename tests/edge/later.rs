@@ -1,24 +1,12 @@
-//! What is not part of this version says so.
+//! What is not configured says so.
 
 use serde_json::{Value, json};
 
 use crate::harness::{Answer as _, Edge};
 
-/// Every route of the sections Agent and Composio: method, path, and the setting that it names.
+/// Every route of the section Composio: method, path, and the setting that it names.
 fn routes() -> Vec<(&'static str, String, &'static str)> {
     let mut routes = Vec::new();
-    for (method, path) in [
-        ("POST", "invoke"),
-        ("POST", "stream"),
-        ("POST", "analyze-intent"),
-        ("POST", "ag-ui"),
-        ("GET", "capabilities"),
-        ("GET", "runs/r_1"),
-        ("POST", "runs/r_1/cancel"),
-        ("POST", "runs/r_1/approvals/t_1"),
-    ] {
-        routes.push((method, format!("/api/v1/agent/{path}"), "GEMINI_API_KEY"));
-    }
     for (method, path) in [
         ("POST", "connections/initiate"),
         ("POST", "connections/initiate-enhanced"),
@@ -66,7 +54,9 @@ async fn every_route_wants_a_token_and_names_the_setting_that_is_missing() {
             .expect(503),
         "COMPOSIO_API_KEY",
     );
-    edge.call("DELETE", "/api/v1/agent/invoke", &[], None).await.is(405);
+    edge.call("DELETE", "/api/v1/composio/toolkits", &[], None)
+        .await
+        .is(405);
     edge.finish().await;
 }
 

@@ -133,6 +133,15 @@ pub(super) fn wire(session: &SessionId) -> SessionId {
     }
 }
 
+/// A conversation by the name that a client gave it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Thread {
+    /// Its id.
+    pub id: SessionId,
+    /// It is there.
+    pub exists: bool,
+}
+
 /// A live session. Cheap to clone, but hold one per (sender, session): a clone has a mailbox slot of its own.
 #[derive(Debug, Clone)]
 pub struct SessionRef {
@@ -328,6 +337,48 @@ impl DirectoryRef {
         let id = ids::session();
         let meta = self.new_meta(id.clone(), owner.user.clone(), None, &settings, true);
         self.locate(id.clone(), id, Origin::Held(Box::new(meta))).await
+    }
+
+    /// Finds the conversation that the caller calls `thread`: one of the caller's own by its id, else the one that this name
+    /// stands for, which may not exist yet.
+    ///
+    /// # Errors
+    /// `storage` when that cannot be looked up.
+    pub async fn thread(&self, owner: &Arc<Principal>, thread: &str) -> Result<Thread, SessionError> {
+        let failed = |error: StoreError| {
+            tracing::error!(%error, "a thread cannot be looked up");
+            SessionError::new(ErrorCode::Storage, "The database failed")
+                .with_details(serde_json::json!({"operation": "find_thread"}))
+        };
+        let store = &self.node.store;
+        if let Ok(id) = SessionId::try_from(thread)
+            && !id.as_str().starts_with('@')
+            && let Some(meta) = store.meta(&id).await.map_err(failed)?
+            && meta.owner == owner.user
+        {
+            return Ok(Thread { id, exists: true });
+        }
+        let id = ids::thread(&owner.user, thread);
+        let exists = store.meta(&id).await.map_err(failed)?.is_some();
+        Ok(Thread { id, exists })
+    }
+
+    /// Opens the conversation of a thread, made when it does not exist.
+    ///
+    /// # Errors
+    /// As [`DirectoryRef::create`].
+    pub async fn open(&self, owner: &Arc<Principal>, thread: &Thread) -> Result<SessionRef, SessionError> {
+        let id = thread.id.clone();
+        if thread.exists {
+            return self.resolve(&id).await;
+        }
+        if self.is_draining() {
+            return Err(SessionError::new(ErrorCode::ShuttingDown, "the server restarts").after_ms(1000));
+        }
+        let meta = self.new_meta(id.clone(), owner.user.clone(), None, &SessionSettings::default(), true);
+        let session = self.locate(id.clone(), id.clone(), Origin::New(Box::new(meta))).await?;
+        self.tell_created(owner, &id, None).await;
+        Ok(session)
     }
 
     /// Tells a user's devices of a new conversation.

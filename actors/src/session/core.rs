@@ -302,9 +302,9 @@ impl Running {
                 self.connected.insert(toolkit.clone());
             }
             Input::Called(run, call, tools::Outcome::NotConnected { .. }) if active(run) => {
-                // An account that was said to be there is not: another link is needed.
+                // Tried with the account that was made by this link, it needs another.
                 let toolkit = steps::toolkit_of_call(state, call);
-                if self.connected.remove(toolkit) {
+                if self.links.contains_key(toolkit) && self.connected.remove(toolkit) {
                     self.links.remove(toolkit);
                 }
             }

@@ -13,7 +13,8 @@ use crate::clock::Clock;
 use kronos_protocol::ids::MemoryId;
 
 /// The built-in tools, in their order.
-pub(super) fn tools() -> Vec<Tool> {
+#[must_use]
+pub fn tools() -> Vec<Tool> {
     static TOOLS: LazyLock<Vec<Tool>> = LazyLock::new(all);
     TOOLS.clone()
 }

@@ -29,7 +29,7 @@ use super::StreamRules;
 use crate::edge::{EdgeState, error::ApiError, ws::Socket};
 
 /// The content type of server-sent events.
-pub(super) const EVENT_STREAM: &str = "text/event-stream";
+pub(in crate::edge) const EVENT_STREAM: &str = "text/event-stream";
 /// Bytes that are handed over at once: a slow reader is only asked to take so many within the time-out.
 const PIECE: usize = 8 * 1024;
 /// Says nothing, so that proxies and readers see that the stream lives.
@@ -42,7 +42,7 @@ const LAST_EVENTS: Duration = Duration::from_millis(300);
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// A place for a stream, taken before anything is done for it.
-pub(super) struct Opening {
+pub(in crate::edge) struct Opening {
     permit: StreamPermit,
     socket: Option<Socket>,
     expires: Option<Millis>,
@@ -52,7 +52,11 @@ pub(super) struct Opening {
 
 impl Opening {
     /// Takes a place.
-    pub(super) fn take(state: &EdgeState, request: &HttpRequest, caller: &Principal) -> Result<Self, ApiError> {
+    pub(in crate::edge) fn take(
+        state: &EdgeState,
+        request: &HttpRequest,
+        caller: &Principal,
+    ) -> Result<Self, ApiError> {
         let permit = state.wiring.connections.streams().admit(caller).map_err(|full| {
             let (name, limit) = full.bound();
             ApiError {
@@ -75,14 +79,14 @@ impl Opening {
     }
 
     /// The same with comments at least so often.
-    pub(super) fn heartbeat_within(mut self, longest: Duration) -> Self {
+    pub(in crate::edge) fn heartbeat_within(mut self, longest: Duration) -> Self {
         self.rules.heartbeat = self.rules.heartbeat.min(longest);
         self
     }
 }
 
 /// What a stream tells.
-pub(super) trait Source: 'static {
+pub(in crate::edge) trait Source: 'static {
     /// Comments may come between chunks, and a last word at the end. Without them a stream that ends early is broken off, so
     /// that its reader does not take it for whole.
     const IS_EVENTS: bool;
@@ -101,7 +105,7 @@ pub(super) trait Source: 'static {
 
 /// Why a stream ended.
 #[derive(Debug)]
-pub(super) enum Stop {
+pub(in crate::edge) enum Stop {
     /// Everything was told.
     Finished,
     /// The reader has left.
@@ -133,7 +137,7 @@ impl Stop {
     }
 
     /// What the reader is told: `None` when there is no reader, or nothing to tell.
-    pub(super) fn error(&self) -> Option<SessionError> {
+    pub(in crate::edge) fn error(&self) -> Option<SessionError> {
         let error = match self {
             Self::Finished | Self::Left | Self::NotReading => return None,
             Self::Revoked => SessionError::new(ErrorCode::Unauthenticated, "the token was revoked"),
@@ -146,13 +150,13 @@ impl Stop {
 }
 
 /// Answers with what `source` tells.
-pub(super) fn respond<S: Source>(content_type: &str, opening: Opening, source: S) -> HttpResponse {
+pub(in crate::edge) fn respond<S: Source>(content_type: &str, opening: Opening, source: S) -> HttpResponse {
     let chunks = start(opening, source);
     headers(content_type).streaming(chunks)
 }
 
 /// Answers a `HEAD`: the stream itself would never end. `None` for any other method.
-pub(super) fn head_only(request: &HttpRequest, content_type: &str) -> Option<HttpResponse> {
+pub(in crate::edge) fn head_only(request: &HttpRequest, content_type: &str) -> Option<HttpResponse> {
     (request.method() == Method::HEAD).then(|| headers(content_type).finish())
 }
 
@@ -166,7 +170,7 @@ fn headers(content_type: &str) -> actix_web::HttpResponseBuilder {
 }
 
 /// Starts the task that feeds a body.
-pub(super) fn start<S: Source>(opening: Opening, mut source: S) -> Chunks {
+pub(in crate::edge) fn start<S: Source>(opening: Opening, mut source: S) -> Chunks {
     let (tx, rx) = mpsc::channel(1);
     let heartbeat = opening.rules.heartbeat;
     let mut line = Line { tx, opening };
@@ -355,10 +359,10 @@ impl Line {
 /// A stream that did not come to its end.
 #[derive(Debug, thiserror::Error)]
 #[error("the stream was broken off")]
-pub(super) struct BrokenOff;
+pub(in crate::edge) struct BrokenOff;
 
 /// The body.
-pub(super) struct Chunks(mpsc::Receiver<Result<Bytes, BrokenOff>>);
+pub(in crate::edge) struct Chunks(mpsc::Receiver<Result<Bytes, BrokenOff>>);
 
 impl Stream for Chunks {
     type Item = Result<Bytes, BrokenOff>;
@@ -369,7 +373,7 @@ impl Stream for Chunks {
 }
 
 /// Writes one server-sent event; its data is one line of JSON.
-pub(super) fn write_event(out: &mut BytesMut, id: Option<&Cursor>, name: Option<&str>, data: &impl Serialize) {
+pub(in crate::edge) fn write_event(out: &mut BytesMut, id: Option<&Cursor>, name: Option<&str>, data: &impl Serialize) {
     if let Some(id) = id {
         out.extend_from_slice(format!("id: {id}\n").as_bytes());
     }
@@ -382,7 +386,7 @@ pub(super) fn write_event(out: &mut BytesMut, id: Option<&Cursor>, name: Option<
 }
 
 /// Writes JSON without line breaks.
-pub(super) fn write_json(out: &mut BytesMut, data: &impl Serialize) {
+pub(in crate::edge) fn write_json(out: &mut BytesMut, data: &impl Serialize) {
     if let Err(error) = serde_json::to_writer(out.writer(), data) {
         // No type that is sent here has anything that JSON lacks.
         tracing::error!(%error, "an event could not be written");

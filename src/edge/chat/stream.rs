@@ -1,6 +1,11 @@
 //! `POST /chat/stream`: one message in, its turn's AG-UI events out.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, hash_map::Entry},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::{Bytes, BytesMut};
@@ -16,7 +21,7 @@ use kronos_protocol::{
     entry::LogEntry,
     error::ErrorCode,
     event::{Event, RunError},
-    ids::MessageId,
+    ids::{MessageId, SessionId},
     position::Cursor,
 };
 
@@ -35,7 +40,7 @@ use crate::edge::{
 };
 
 /// How often a reader whose leaving stops the run is looked for: only writing shows that it has left.
-const LOOK_FOR_READER: Duration = Duration::from_secs(1);
+pub(in crate::edge) const LOOK_FOR_READER: Duration = Duration::from_secs(1);
 /// Time for a run to begin whose reader has left meanwhile.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -96,24 +101,97 @@ async fn stream(
         opening = opening.heartbeat_within(LOOK_FOR_READER);
     }
     let caller = caller.acting_as(&state, turn.user.clone())?;
-    // Whoever leaves while the turn begins is missed at the first chunk.
+    let submit = turn::submit(turn.text, turn.run);
+    let session = turn.session;
+    follow(directory, opening, cancel, async move |directory| {
+        turn::take(directory, caller, session.as_ref(), submit).await
+    })
+    .await
+}
+
+/// Takes a turn and answers with its events. Whoever leaves while it begins is missed at the first chunk.
+pub(in crate::edge) async fn follow(
+    directory: web::Data<DirectoryRef>,
+    opening: Opening,
+    cancel: bool,
+    take: impl AsyncFnOnce(&DirectoryRef) -> Result<Taken, ApiError> + 'static,
+) -> Result<HttpResponse, ApiError> {
     detached(async move {
-        let taken = Box::pin(turn::take(&directory, caller, turn)).await?;
+        let taken = Box::pin(take(&directory)).await?;
         let source = TurnSource::attach(&directory, taken, cancel).await?;
         Ok(respond(EVENT_STREAM, opening, source))
     })
     .await
 }
 
+/// What becomes of a run whose reader leaves.
+#[derive(Debug, Clone)]
+pub(in crate::edge) enum Leaving {
+    /// It goes on.
+    GoesOn,
+    /// It is stopped.
+    Stops,
+    /// It is stopped after a while in which nobody follows its conversation.
+    StopsAfter(Duration, Followers),
+}
+
+/// How many follow the run of a conversation, so that one who comes back in time finds it going on. One per process.
+#[derive(Debug, Clone, Default)]
+pub(in crate::edge) struct Followers(Arc<Mutex<HashMap<SessionId, usize>>>);
+
+/// One who follows, until it is dropped.
+#[derive(Debug)]
+pub(in crate::edge) struct Following {
+    followers: Followers,
+    session: SessionId,
+}
+
+impl Followers {
+    fn table(&self) -> MutexGuard<'_, HashMap<SessionId, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One more follows.
+    pub(in crate::edge) fn join(&self, session: &SessionId) -> Following {
+        *self.table().entry(session.clone()).or_default() += 1;
+        Following {
+            followers: self.clone(),
+            session: session.clone(),
+        }
+    }
+
+    /// Whether anybody follows.
+    fn any(&self, session: &SessionId) -> bool {
+        self.table().contains_key(session)
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        if let Entry::Occupied(mut count) = self.followers.table().entry(self.session.clone()) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+}
+
+/// Makes of an entry what is told; `None`: nothing.
+pub(in crate::edge) type Projection = Box<dyn Fn(&LogEntry) -> Option<Event>>;
+
 /// The events of one turn.
-struct TurnSource {
+pub(in crate::edge) struct TurnSource {
     turn: TurnReader,
     directory: DirectoryRef,
     session: SessionRef,
     caller: Arc<Principal>,
-    message: MessageId,
-    /// A reader that leaves stops the run.
-    cancel: bool,
+    /// What can be taken back while it waits.
+    message: Option<MessageId>,
+    leaving: Leaving,
+    following: Option<Following>,
+    /// What is told instead of the entries themselves.
+    projection: Option<Projection>,
     /// Something was told.
     begun: bool,
     /// A run was told of, and not its end.
@@ -128,21 +206,57 @@ impl TurnSource {
             message,
             seq,
         } = taken;
-        Ok(Self {
-            turn: TurnReader::attach(directory, &session, &caller, &message, seq).await?,
+        let turn = TurnReader::attach(directory, &session, &caller, &message, seq).await?;
+        let leaving = if cancel { Leaving::Stops } else { Leaving::GoesOn };
+        Ok(Self::new(directory, (session, caller), turn, leaving).taken_back_as(message))
+    }
+
+    pub(in crate::edge) fn new(
+        directory: &DirectoryRef,
+        (session, caller): (SessionRef, Arc<Principal>),
+        turn: TurnReader,
+        leaving: Leaving,
+    ) -> Self {
+        let following = match &leaving {
+            Leaving::StopsAfter(_, followers) => Some(followers.join(session.id())),
+            Leaving::GoesOn | Leaving::Stops => None,
+        };
+        Self {
+            turn,
             directory: directory.clone(),
             session,
             caller,
-            message,
-            cancel,
+            message: None,
+            leaving,
+            following,
+            projection: None,
             begun: false,
             open: false,
-        })
+        }
+    }
+
+    /// The same of a message that can be taken back while it waits.
+    pub(in crate::edge) fn taken_back_as(mut self, message: MessageId) -> Self {
+        self.message = Some(message);
+        self
+    }
+
+    /// The same with something else told than the entries themselves.
+    pub(in crate::edge) fn projected(mut self, projection: Projection) -> Self {
+        self.projection = Some(projection);
+        self
     }
 
     fn write(&mut self, entries: &[LogEntry]) -> Bytes {
         let mut out = BytesMut::new();
         for entry in entries {
+            let projected = match &self.projection {
+                None => Cow::Borrowed(&entry.event),
+                Some(projection) => match projection(entry) {
+                    Some(event) => Cow::Owned(event),
+                    None => continue,
+                },
+            };
             self.begun = true;
             match entry.event {
                 Event::RunStarted(_) => self.open = true,
@@ -153,7 +267,7 @@ impl TurnSource {
                 epoch: self.turn.epoch().clone(),
                 seq: entry.seq,
             };
-            write_event(&mut out, Some(&id), None, &entry.event);
+            write_event(&mut out, Some(&id), None, projected.as_ref());
         }
         out.freeze()
     }
@@ -175,17 +289,23 @@ impl TurnSource {
             if let Some(run) = self.turn.run().cloned() {
                 return self.ask(SessionCommand::Cancel { run: Some(run) }).await;
             }
-            let id = self.message.clone();
+            let Some(id) = self.message.clone() else {
+                self.read_on().await?;
+                continue;
+            };
             match self.ask(SessionCommand::Unqueue { id }).await {
                 // It has a run, or is about to have another one.
                 Err(error) if error.code == ErrorCode::Conflict => {}
                 result => return result,
             }
-            actix_web::rt::time::timeout(BEGIN_TIMEOUT, self.turn.next())
-                .await
-                .map_err(|_elapsed| SessionError::closed())??;
+            self.read_on().await?;
         }
         Ok(())
+    }
+
+    async fn read_on(&mut self) -> Result<(), SessionError> {
+        let read = actix_web::rt::time::timeout(BEGIN_TIMEOUT, self.turn.next()).await;
+        read.map_err(|_elapsed| SessionError::closed())?.map(drop)
     }
 }
 
@@ -198,8 +318,9 @@ impl Source for TurnSource {
                 return Ok(None);
             }
             let entries = self.turn.next().await?;
-            if !entries.is_empty() {
-                return Ok(Some(self.write(&entries)));
+            let chunk = self.write(&entries);
+            if !chunk.is_empty() {
+                return Ok(Some(chunk));
             }
         }
     }
@@ -215,8 +336,16 @@ impl Source for TurnSource {
     }
 
     async fn abandoned(&mut self) {
-        if !self.cancel {
-            return;
+        match &self.leaving {
+            Leaving::GoesOn => return,
+            Leaving::Stops => {}
+            Leaving::StopsAfter(grace, followers) => {
+                self.following = None;
+                actix_web::rt::time::sleep(*grace).await;
+                if followers.any(self.session.id()) {
+                    return;
+                }
+            }
         }
         if let Err(error) = Box::pin(self.stop()).await {
             tracing::debug!(%error, "a run whose reader left was not stopped");

@@ -13,7 +13,7 @@ use kronos_actors::{
     },
 };
 use kronos_protocol::{
-    client::{RunOptions, SendMode, SessionSettings},
+    client::{RunOptions, SessionSettings},
     error::ErrorCode,
     event::TokenUsage,
     ids::{MessageId, SessionId, UserId},
@@ -50,7 +50,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 }
 
 /// How a turn may fail beyond what every route may.
-pub(super) const TURN_FAILS: [ErrorCode; 6] = [
+pub(in crate::edge) const TURN_FAILS: [ErrorCode; 6] = [
     ErrorCode::NotFound,
     ErrorCode::Conflict,
     ErrorCode::Overloaded,
@@ -59,7 +59,7 @@ pub(super) const TURN_FAILS: [ErrorCode; 6] = [
     ErrorCode::UpstreamTimeout,
 ];
 
-pub(super) fn example() -> Value {
+pub(in crate::edge) fn example() -> Value {
     json!({
         "message": "Bern is the capital of Switzerland.",
         "conversation_id": "01926f3e-8b1c-7d3e-9f00-2b1d5c6e7f80",
@@ -73,11 +73,11 @@ pub(super) fn example() -> Value {
 
 /// A turn as it is asked for.
 #[derive(Debug)]
-pub(super) struct TurnBody {
-    pub(super) user: Option<UserId>,
-    pub(super) session: Option<SessionId>,
-    pub(super) text: String,
-    pub(super) run: RunOptions,
+pub(in crate::edge) struct TurnBody {
+    pub(in crate::edge) user: Option<UserId>,
+    pub(in crate::edge) session: Option<SessionId>,
+    pub(in crate::edge) text: String,
+    pub(in crate::edge) run: RunOptions,
 }
 
 impl Input for TurnBody {
@@ -111,7 +111,7 @@ impl Input for TurnBody {
 }
 
 /// A model's name goes into a path.
-const MODEL: Rule = Rule {
+pub(in crate::edge) const MODEL: Rule = Rule {
     pattern: r"^[A-Za-z0-9._-]+$",
     keeps: |text| {
         text.bytes()
@@ -122,7 +122,7 @@ const MODEL: Rule = Rule {
 };
 
 /// How words are chosen, and how many.
-pub(super) fn sampling(fields: &mut Fields) -> RunOptions {
+pub(in crate::edge) fn sampling(fields: &mut Fields) -> RunOptions {
     let temperature = field("temperature").doc("How freely words are chosen").example(0.7);
     let max_tokens = field("max_tokens").doc("Most tokens of the answer").example(1024);
     RunOptions {
@@ -136,7 +136,7 @@ pub(super) fn sampling(fields: &mut Fields) -> RunOptions {
 
 /// The answer to a message.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct ChatAnswer {
+pub(in crate::edge) struct ChatAnswer {
     /// What the model said.
     message: String,
     /// The conversation it was said in.
@@ -155,11 +155,11 @@ pub(super) struct ChatAnswer {
 }
 
 /// A turn that has been taken: it is stored, and runs or waits for its run.
-pub(super) struct Taken {
-    pub(super) session: SessionRef,
-    pub(super) caller: Arc<Principal>,
-    pub(super) message: MessageId,
-    pub(super) seq: Seq,
+pub(in crate::edge) struct Taken {
+    pub(in crate::edge) session: SessionRef,
+    pub(in crate::edge) caller: Arc<Principal>,
+    pub(in crate::edge) message: MessageId,
+    pub(in crate::edge) seq: Seq,
 }
 
 async fn message(
@@ -171,19 +171,24 @@ async fn message(
     let turn = body.0;
     let caller = caller.acting_as(&state, turn.user.clone())?;
     let answer = detached(async move {
-        let taken = Box::pin(take(&directory, caller, turn)).await?;
+        let submit = submit(turn.text, turn.run);
+        let taken = Box::pin(take(&directory, caller, turn.session.as_ref(), submit)).await?;
         Box::pin(answer(&directory, taken)).await
     });
     Ok(HttpResponse::Ok().json(answer.await?))
 }
 
-/// Hands a message to its conversation.
-pub(super) async fn take(directory: &DirectoryRef, caller: Arc<Principal>, turn: TurnBody) -> Result<Taken, ApiError> {
-    let session = match &turn.session {
+/// Hands a message to its conversation, or to a new one.
+pub(in crate::edge) async fn take(
+    directory: &DirectoryRef,
+    caller: Arc<Principal>,
+    session: Option<&SessionId>,
+    submit: Submit,
+) -> Result<Taken, ApiError> {
+    let session = match session {
         Some(id) => directory.resolve(id).await?,
         None => directory.create(&caller, None, SessionSettings::default()).await?,
     };
-    let submit = submit(turn.text, turn.run);
     let message = submit.id.clone();
     let (session, reply) = ask(directory, session, &caller, SessionCommand::Submit(submit)).await?;
     let SessionReply::Sent { seq, .. } = reply else {
@@ -197,20 +202,20 @@ pub(super) async fn take(directory: &DirectoryRef, caller: Arc<Principal>, turn:
     })
 }
 
-/// A message of the user with an id of its own.
-pub(super) fn submit(text: String, run: RunOptions) -> Submit {
+/// A message of the user with an id of its own, which the model answers without tools.
+pub(in crate::edge) fn submit(text: String, run: RunOptions) -> Submit {
+    let run = RunOptions {
+        toolkits: Some(Vec::new()),
+        ..run
+    };
     Submit {
-        id: ids::user_message(),
-        content: UserContent::Text(text),
-        mode: SendMode::Queue,
         run,
-        context: None,
-        client_tools: Vec::new(),
+        ..Submit::new(ids::user_message(), UserContent::Text(text))
     }
 }
 
 /// Waits for the end of a turn.
-pub(super) async fn answer(directory: &DirectoryRef, taken: Taken) -> Result<ChatAnswer, ApiError> {
+pub(in crate::edge) async fn answer(directory: &DirectoryRef, taken: Taken) -> Result<ChatAnswer, ApiError> {
     let Taken {
         session,
         caller,
@@ -233,7 +238,7 @@ pub(super) async fn answer(directory: &DirectoryRef, taken: Taken) -> Result<Cha
 }
 
 /// Tokens of a turn: of its only model call, or of all together.
-fn usage(calls: &[TokenUsage]) -> Option<TokenUsage> {
+pub(in crate::edge) fn usage(calls: &[TokenUsage]) -> Option<TokenUsage> {
     let (first, rest) = calls.split_first()?;
     let add = |a: Option<u64>, b: Option<u64>| a.or(b).map(|_| a.unwrap_or(0) + b.unwrap_or(0));
     Some(rest.iter().fold(first.clone(), |sum, call| TokenUsage {

@@ -68,6 +68,48 @@ const PLAIN: &str = r#"^[!#-&(-\[\]-~]+$"#;
 /// Anything but control characters.
 const FREE: &str = r"^[^\u0000-\u001f\u007f-\u009f]+$";
 
+/// A tool call, as its model or its client named it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CallId(String);
+
+/// A conversation, as a client of AG-UI named it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ThreadId(String);
+
+macro_rules! texts {
+    ($( $name:ident $most:literal $what:literal ),*) => {$(
+        impl $name {
+            /// Longest, in characters.
+            pub(crate) const MAX: usize = $most;
+
+            /// Its text.
+            pub(crate) fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = &'static str;
+
+            fn try_from(text: String) -> Result<Self, Self::Error> {
+                let count = text.chars().count();
+                if count == 0 || count > Self::MAX || text.chars().any(char::is_control) {
+                    return Err(concat!($what, " must be 1 to ", $most, " characters without control characters"));
+                }
+                Ok(Self(text))
+            }
+        }
+
+        impl Id for $name {
+            fn schema() -> Value {
+                json!({"type": "string", "minLength": 1, "maxLength": Self::MAX, "pattern": FREE})
+            }
+        }
+    )*};
+}
+
+texts!(CallId 256 "call id", ThreadId 256 "thread id");
+
 macro_rules! ids {
     ($( $name:ident $pattern:expr ),* $(,)?) => {$(
         impl Id for kronos_protocol::ids::$name {
@@ -139,8 +181,13 @@ fn allow_null(schema: &mut Value) {
     if let Some(words) = schema.get_mut("enum").and_then(Value::as_array_mut) {
         words.push(Value::Null);
     }
-    if let Some(kind) = schema.get("type").cloned() {
-        schema["type"] = json!([kind, "null"]);
+    match schema.get("type").cloned() {
+        Some(Value::Array(mut kinds)) => {
+            kinds.push(json!("null"));
+            schema["type"] = json!(kinds);
+        }
+        Some(kind) => schema["type"] = json!([kind, "null"]),
+        None => {}
     }
 }
 
@@ -447,6 +494,24 @@ impl Fields {
             _ => self.refuse(name, "Input should be a valid dictionary", "dict_type"),
         }
         None
+    }
+
+    /// Takes a value that `read` understands, or says in a sentence why not; `schema` says the same to clients.
+    pub(crate) fn value<T>(
+        &mut self,
+        field: impl Into<Field>,
+        required: bool,
+        schema: impl FnOnce() -> Value,
+        read: impl FnOnce(Value) -> Result<T, String>,
+    ) -> Option<T> {
+        let field = field.into();
+        if self.describe(&field, required, schema) || required && !self.is_there(field.name) {
+            return None;
+        }
+        let value = self.take(field.name)?;
+        read(value)
+            .map_err(|why| self.refuse(field.name, why, "value_error"))
+            .ok()
     }
 
     /// Takes a list of objects that must be there, each read by `read`; the rows of a wrong one name its place.

@@ -26,6 +26,10 @@ struct World {
     doomed: String,
     /// What is remembered about ada.
     memory: String,
+    /// A run of ada that is done, and its call.
+    done: String,
+    /// One that asks whether it may make its call.
+    asking: String,
 }
 
 impl World {
@@ -59,7 +63,19 @@ impl World {
             .await
             .expect(201);
         let memory = memory["id"].as_str().expect("an id").to_owned();
+        let run = async |policy: &str| {
+            let body = json!({"message": "[[call calculate]] calculate 17 * 23", "tool_policy": policy});
+            let answer = edge
+                .post("/api/v1/agent/invoke", Some(&ada.access), body)
+                .await
+                .expect(200);
+            let (run, call) = (&answer["run_id"], &answer["tool_calls"][0]["id"]);
+            format!("{} {}", run.as_str().expect("a run"), call.as_str().expect("a call"))
+        };
+        let (done, asking) = (run("auto").await, run("ask_all").await);
         Self {
+            done,
+            asking,
             document,
             ada,
             eve,
@@ -138,6 +154,12 @@ type Case = (&'static str, u16, fn(&World) -> Ask);
 
 fn account(name: &str) -> Value {
     json!({"username": name, "email": format!("{name}@example.com"), "password": PASSWORD})
+}
+
+/// What an AG-UI client sends.
+fn run_input(thread: &str) -> Value {
+    json!({"threadId": thread, "runId": "run-1", "protocolVersion": "1.0", "state": {}, "tools": [], "context": [],
+        "messages": [{"id": "u1", "role": "user", "content": "Hello!"}], "forwardedProps": {}})
 }
 
 /// In this order: what ends something comes last.
@@ -232,6 +254,48 @@ const CASES: &[Case] = &[
     ("chat_analyze", 200, |w| {
         by(&w.ada).query("?message=Hello&analysis_type=topics")
     }),
+    ("agent_invoke", 200, |w| {
+        by(&w.ada).body(json!({"message": "Hello!", "conversation_id": w.conversation}))
+    }),
+    ("agent_invoke", 404, |w| {
+        by(&w.eve).body(json!({"message": "Hello!", "conversation_id": w.conversation}))
+    }),
+    ("agent_stream", 200, |w| by(&w.ada).body(json!({"message": "Hello!"}))),
+    ("agent_stream", 404, |w| {
+        by(&w.eve).body(json!({"message": "Hello!", "conversation_id": w.conversation}))
+    }),
+    ("agent_analyze_intent", 200, |w| {
+        by(&w.ada).body(json!({"message": "Mail the report to Ana"}))
+    }),
+    ("agent_analyze_intent", 200, |w| by(&w.ada).query("?message=Hello")),
+    ("agent_capabilities", 200, |w| by(&w.ada)),
+    ("agent_run", 200, |w| by(&w.ada).of(&w.done)),
+    ("agent_run", 200, |w| by(&w.ada).of(&w.asking)),
+    ("agent_run", 404, |w| by(&w.eve).of(&w.asking)),
+    ("agent_cancel", 409, |w| by(&w.ada).of(&w.done)),
+    ("agent_tool_result", 200, |w| by(&w.ada).of(&w.done)),
+    ("agent_questions", 200, |w| by(&w.ada).of(&w.asking)),
+    ("agent_approve", 404, |w| {
+        by(&w.eve).of(&w.asking).body(json!({"decision": "approve"}))
+    }),
+    ("agent_approve", 200, |w| {
+        by(&w.ada).of(&w.asking).body(json!({"decision": "approve"}))
+    }),
+    ("agent_approve", 409, |w| {
+        by(&w.ada).of(&w.asking).body(json!({"decision": "reject"}))
+    }),
+    ("agent_answer", 409, |w| {
+        by(&w.ada).of(&w.asking).body(json!({"action": "skip"}))
+    }),
+    ("agent_ag_ui", 200, |w| by(&w.ada).body(run_input("a thread"))),
+    ("copilotkit_info", 200, |w| by(&w.ada)),
+    ("copilotkit_run", 200, |w| {
+        by(&w.ada).of("default").body(run_input("another-thread"))
+    }),
+    ("copilotkit_connect", 200, |w| {
+        by(&w.ada).of("default").body(run_input("another-thread"))
+    }),
+    ("copilotkit_stop", 200, |w| by(&w.ada).of("default another-thread")),
     ("chat_list", 200, |w| by(&w.ada).query("?limit=1")),
     ("chat_show", 200, |w| by(&w.ada).of(&w.conversation)),
     ("chat_messages", 200, |w| {
@@ -293,6 +357,19 @@ const APART: &[(&str, u16, &str)] = &[
         "a message that waits and is taken back: chat/turns.rs",
     ),
     (
+        "agent_invoke",
+        409,
+        "a message that waits and is taken back: agent/invoke.rs",
+    ),
+    (
+        "agent_stream",
+        409,
+        "a message that waits and is taken back: agent/invoke.rs",
+    ),
+    ("agent_cancel", 200, "a run that is active: agent/runs.rs"),
+    ("agent_ag_ui", 409, "a thread with an active run: agent/agui.rs"),
+    ("copilotkit_run", 409, "a thread with an active run: agent/copilot.rs"),
+    (
         "chat_conversation",
         409,
         "a message that waits and is taken back: chat/turns.rs",
@@ -315,8 +392,13 @@ async fn what_is_somebody_elses_is_not_there() {
     let world = World::new().await;
     let mut tried = 0;
     for (id, operation) in &world.document.operations {
-        if operation.path.starts_with("/api/v1/chat/{id}") {
-            let ask = by(&world.eve).of(&world.conversation);
+        let of_ada = match operation.path.as_str() {
+            path if path.starts_with("/api/v1/chat/{id}") => Some(&world.conversation),
+            path if path.starts_with("/api/v1/agent/runs/{run_id}") => Some(&world.asking),
+            _ => None,
+        };
+        if let Some(path) = of_ada {
+            let ask = by(&world.eve).of(path);
             let ask = match operation.example() {
                 Some(body) => ask.body(body),
                 None => ask,
@@ -327,7 +409,7 @@ async fn what_is_somebody_elses_is_not_there() {
             tried += 1;
         }
     }
-    assert!(tried >= 7, "{tried}");
+    assert!(tried >= 13, "{tried}");
     let others = world.run("memories_delete", by(&world.eve).of(&world.memory)).await;
     assert_eq!(others.status, 404, "{}", others.text());
     for id in ["memories_list", "memories_clear"] {

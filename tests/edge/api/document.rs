@@ -156,11 +156,15 @@ impl Operation {
             .collect()
     }
 
-    /// Its path with something for each parameter.
-    pub(crate) fn path_with(&self, id: &str) -> String {
-        let mut path = String::new();
+    /// Its path with something for each parameter: the same for all, or texts between spaces, one for each.
+    pub(crate) fn path_with(&self, ids: &str) -> String {
+        let (mut path, mut ids) = (String::new(), ids.split(' ').cycle());
         for (n, piece) in self.path.split(['{', '}']).enumerate() {
-            path.push_str(if n % 2 == 0 { piece } else { id });
+            path.push_str(if n % 2 == 0 {
+                piece
+            } else {
+                ids.next().unwrap_or_default()
+            });
         }
         path
     }

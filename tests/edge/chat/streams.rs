@@ -11,7 +11,7 @@ use crate::harness::{Answer as _, Edge};
 const PATH: &str = "/api/v1/chat/stream";
 
 /// Waits until a message waits behind a run; its id.
-pub(super) async fn queued(socket: &mut WsClient, session: &SessionId) -> String {
+pub(crate) async fn queued(socket: &mut WsClient, session: &SessionId) -> String {
     let value = told(socket, session.as_str(), "kronos.message_accepted").await;
     value["messageId"].as_str().expect("an id").to_owned()
 }

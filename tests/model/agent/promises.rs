@@ -271,7 +271,10 @@ pub(super) fn check(glue: &Glue, told: &Told) {
             glue.draining || !(retriable || state.goes_on()),
             "what can go on goes on"
         );
-        assert!(glue.draining || state.queue.is_empty(), "what waits starts");
+        assert!(
+            glue.draining || state.waits() || state.queue.is_empty(),
+            "what waits starts"
+        );
     }
     check_calls(glue, told, retriable);
     check_questions(state, told);

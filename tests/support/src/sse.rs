@@ -124,7 +124,8 @@ impl SseClient {
         if text.contains("transfer-encoding: chunked") {
             // As if the body were empty: it comes later.
             self.reply = parse_reply(&[head.as_slice(), b"0\r\n\r\n"].concat())?;
-            return Ok(());
+            // All of a short one may have come with the head.
+            return self.dechunk();
         }
         let length = text
             .lines()

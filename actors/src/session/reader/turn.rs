@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use kronos_protocol::{
     entry::LogEntry,
     error::{ErrorCode, RunErrorCode},
-    event::{Event, RunError, TokenUsage},
+    event::{Event, Outcome, RunError, RunFinished, RunStarted, TokenUsage},
     ids::{EpochId, MessageId, RunId},
+    message::Interrupt,
     position::Seq,
 };
 use serde_json::{Value, json};
@@ -27,8 +28,11 @@ pub struct TurnReader {
     session: SessionRef,
     caller: Arc<Principal>,
     reader: SessionReader,
-    message: MessageId,
-    /// Of the event with the message.
+    /// What it answers, if that is known.
+    message: Option<MessageId>,
+    /// The run it begins with, when that is known.
+    first: Option<RunId>,
+    /// It lies before what is followed: of the event with the message, or with the answers that the first run goes on with.
     seq: Seq,
     run: Option<RunId>,
     /// Of this run all but its end was seen, in a history that is no more.
@@ -49,13 +53,40 @@ impl TurnReader {
         message: &MessageId,
         seq: Seq,
     ) -> Result<Self, SessionError> {
+        Self::follow(directory, session, caller, (Some(message.clone()), None), seq).await
+    }
+
+    /// Follows `run`, which begins after `seq`, and the runs in which it is tried again: by the message that its turn answers,
+    /// if that is known.
+    ///
+    /// # Errors
+    /// What the session answers.
+    pub async fn attach_run(
+        directory: &DirectoryRef,
+        session: &SessionRef,
+        caller: &Arc<Principal>,
+        (run, message): (&RunId, Option<&MessageId>),
+        seq: Seq,
+    ) -> Result<Self, SessionError> {
+        let what = (message.cloned(), Some(run.clone()));
+        Self::follow(directory, session, caller, what, seq).await
+    }
+
+    async fn follow(
+        directory: &DirectoryRef,
+        session: &SessionRef,
+        caller: &Arc<Principal>,
+        (message, first): (Option<MessageId>, Option<RunId>),
+        seq: Seq,
+    ) -> Result<Self, SessionError> {
         let reader = SessionReader::attach(directory, session, caller, seq.saturating_sub(1)).await?;
         Ok(Self {
             directory: directory.clone(),
             session: session.clone(),
             caller: Arc::clone(caller),
             reader,
-            message: message.clone(),
+            message,
+            first,
             seq,
             run: None,
             seen: None,
@@ -129,17 +160,16 @@ impl TurnReader {
 
     fn is_ours(&mut self, entry: &LogEntry) -> Result<bool, SessionError> {
         match &entry.event {
-            Event::RunStarted(event) => {
-                let mut messages = event.input.iter().flat_map(|input| &input.messages);
-                if messages.any(|message| message.id() == &self.message) {
-                    self.run.clone_from(&entry.run);
-                    self.will_retry = false;
-                }
+            Event::RunStarted(event) if self.begins_with(event) => {
+                self.run.clone_from(&entry.run);
+                self.will_retry = false;
             }
             Event::Custom(event)
                 if entry.run.is_none()
                     && event.name == MESSAGE_UNQUEUED
-                    && event.value.get("messageId").and_then(Value::as_str) == Some(self.message.as_str()) =>
+                    && self.first.is_none()
+                    && event.value.get("messageId").and_then(Value::as_str)
+                        == self.message.as_ref().map(MessageId::as_str) =>
             {
                 let error = SessionError::new(ErrorCode::Conflict, "the message was taken back");
                 return Err(error.with_details(json!({"resource": "Message", "field": "id"})));
@@ -159,6 +189,16 @@ impl TurnReader {
             _ => {}
         }
         Ok(true)
+    }
+
+    /// Whether a run is the one that is followed, or tries it again.
+    fn begins_with(&self, event: &RunStarted) -> bool {
+        let mut messages = event.input.iter().flat_map(|input| &input.messages);
+        let mut answers = || messages.any(|message| Some(message.id()) == self.message.as_ref());
+        match &self.first {
+            Some(first) => event.run_id == *first || self.will_retry && answers(),
+            None => answers(),
+        }
     }
 
     fn is_new(&mut self, entry: &LogEntry) -> bool {
@@ -186,7 +226,9 @@ fn about<'a>(metadata: Option<&'a serde_json::Map<String, Value>>, name: &str) -
 /// How a turn ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TurnResult {
-    /// The assistant's message, if it said anything.
+    /// The run that ended.
+    pub run: Option<RunId>,
+    /// The assistant's last message, if it said anything.
     pub message_id: Option<MessageId>,
     /// Its text.
     pub text: String,
@@ -198,6 +240,10 @@ pub struct TurnResult {
     pub finished_at_ms: i64,
     /// The run was cancelled.
     pub cancelled: bool,
+    /// The questions that the run ended with.
+    pub interrupts: Vec<Interrupt>,
+    /// Calls that are left for the client to run.
+    pub pending_calls: Vec<String>,
     /// The run failed.
     pub error: Option<TurnError>,
 }
@@ -219,6 +265,7 @@ pub struct TurnError {
 
 #[derive(Default)]
 struct Follow {
+    run: Option<RunId>,
     message_id: Option<MessageId>,
     text: String,
     model: Option<String>,
@@ -251,11 +298,17 @@ pub async fn run_to_end(
 impl Follow {
     fn see(&mut self, entry: &LogEntry) -> Option<TurnResult> {
         match &entry.event {
-            Event::RunStarted(_) => {
-                *self = Self::default();
+            Event::RunStarted(event) => {
+                *self = Self {
+                    run: Some(event.run_id.clone()),
+                    ..Self::default()
+                };
                 None
             }
             Event::TextMessageStart(event) => {
+                if self.message_id.as_ref() != Some(&event.message_id) {
+                    self.text.clear();
+                }
                 self.message_id = Some(event.message_id.clone());
                 None
             }
@@ -263,16 +316,26 @@ impl Follow {
                 self.text.push_str(&event.delta);
                 None
             }
-            Event::RunFinished(event) => {
-                self.model = about(event.metadata.as_ref(), "model")
-                    .and_then(Value::as_str)
-                    .map(ToOwned::to_owned);
-                let cancelled = matches!(event.outcome, Some(kronos_protocol::event::Outcome::Cancelled));
-                Some(self.result(event.timestamp, event.usage.clone(), cancelled, None))
-            }
+            Event::RunFinished(event) => Some(self.finished(event)),
             Event::RunError(event) => Some(self.failed(event)),
             _ => None,
         }
+    }
+
+    fn finished(&mut self, event: &RunFinished) -> TurnResult {
+        self.model = about(event.metadata.as_ref(), "model")
+            .and_then(Value::as_str)
+            .map(ToOwned::to_owned);
+        let mut result = self.result(event.timestamp, event.usage.clone(), None);
+        match event.outcome.clone() {
+            Some(Outcome::Cancelled) => result.cancelled = true,
+            Some(Outcome::Interrupt { interrupts }) => result.interrupts = interrupts,
+            Some(Outcome::Success { pending_tool_call_ids }) => {
+                result.pending_calls = pending_tool_call_ids.unwrap_or_default();
+            }
+            None => {}
+        }
+        result
     }
 
     fn failed(&mut self, event: &RunError) -> TurnResult {
@@ -284,23 +347,20 @@ impl Follow {
             upstream_status: number("upstreamStatus"),
             retryable: about(event.metadata.as_ref(), "retryable").and_then(Value::as_bool),
         };
-        self.result(event.timestamp, event.usage.clone(), false, Some(error))
+        self.result(event.timestamp, event.usage.clone(), Some(error))
     }
 
-    fn result(
-        &mut self,
-        at: Option<i64>,
-        usage: Option<Vec<TokenUsage>>,
-        cancelled: bool,
-        error: Option<TurnError>,
-    ) -> TurnResult {
+    fn result(&mut self, at: Option<i64>, usage: Option<Vec<TokenUsage>>, error: Option<TurnError>) -> TurnResult {
         TurnResult {
+            run: self.run.take(),
             message_id: self.message_id.take(),
             text: std::mem::take(&mut self.text),
             model: self.model.take(),
             usage: usage.unwrap_or_default(),
             finished_at_ms: at.unwrap_or_default(),
-            cancelled,
+            cancelled: false,
+            interrupts: Vec::new(),
+            pending_calls: Vec::new(),
             error,
         }
     }
