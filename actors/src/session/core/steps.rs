@@ -528,7 +528,7 @@ pub(super) fn finished(
             );
             progress(&mut decision, run, &call.id, "waiting", env.now_ms);
             // One link serves every call that needs this account.
-            if !running.links.contains_key(toolkit) && !linking(state, toolkit) {
+            if !running.links.contains_key(toolkit) {
                 decision.effects.push(Effect::Link {
                     run: run.clone(),
                     toolkit: toolkit.to_owned(),
@@ -538,11 +538,6 @@ pub(super) fn finished(
     }
     decision.effects.push(Effect::Continue(run.clone()));
     decision
-}
-
-fn linking(state: &State, toolkit: &str) -> bool {
-    let mut calls = state.step.iter().flat_map(|step| &step.calls);
-    calls.any(|call| call.stage == Stage::Connecting && toolkit_of(call) == toolkit)
 }
 
 pub(super) fn decided(call: &Call, decision: Decided, message: Option<String>) -> CallDecision {
