@@ -234,6 +234,8 @@ pub struct Decision {
     pub events: Vec<Stored>,
     /// What is stored beside them, in the same commit: whole results of calls, by call.
     pub documents: Vec<(String, Bytes)>,
+    /// Bounds that were reached, to be counted.
+    pub reached: Vec<&'static str>,
     /// Things to do, in order.
     pub effects: Vec<Effect>,
     /// How the input is answered.
