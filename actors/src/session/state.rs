@@ -301,10 +301,7 @@ impl State {
         self.step_open = None;
         self.updated_ms = at_ms;
         let Some(message) = answers else { return };
-        if self.runs.back().is_none_or(|past| past.message != message) {
-            // The turn that messages were steered into is over: they wait like any other.
-            self.queue.iter_mut().for_each(|queued| queued.mode = SendMode::Queue);
-        }
+        self.steering_ends(&message);
         if let Some(before) = self
             .runs
             .iter_mut()
@@ -351,6 +348,13 @@ impl State {
             progressed: false,
             spent: Vec::new(),
         });
+    }
+
+    /// When another turn begins, that of `message`, what was steered into the last one waits like any other.
+    fn steering_ends(&mut self, message: &MessageId) {
+        if self.runs.back().is_none_or(|past| past.message != *message) {
+            self.queue.iter_mut().for_each(|queued| queued.mode = SendMode::Queue);
+        }
     }
 
     /// What was begun to say to a message, and is said again, is not for the model.
