@@ -112,6 +112,11 @@ impl Session {
         } = generate;
         self.running.asks();
         let ends = self.work_of(&run, ctx).ends;
+        // What was prepared for one list is good for the next request with the same.
+        if self.functions != functions {
+            self.functions = functions;
+        }
+        let functions = Arc::clone(&self.functions);
         let Some(meta) = &self.meta else { return };
         let request = GenerateRequest {
             run: run.clone(),

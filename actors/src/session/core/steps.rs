@@ -27,7 +27,7 @@ use super::{
             State, Step, TOOL_CALLS, TOOL_PROGRESS, ToolCalls, ToolCallsRecord, Trimmed, add_usage,
         },
     },
-    Decision, Effect, Env, Execute, Generate, NOTICE, Running, fail, questions,
+    Decision, Effect, Env, Execute, Generate, NOTICE, RETRY, Running, fail, questions,
     turn::{answer_id, pieces, reasoning_id, tail_of},
 };
 use crate::{
@@ -663,10 +663,13 @@ pub(super) fn mend(decision: &mut Decision, state: &State, active: &ActiveRun, e
             answer(decision, run, &call.id, error, ResultStatus::Stopped, env);
         }
     }
-    let record = ToolCallsRecord {
-        mend: true,
-        ..ToolCallsRecord::default()
-    };
-    write(decision, run, Vec::new(), record, now);
+    let value = json!({
+        "attempt": active.record.mends + 2,
+        "code": RunErrorCode::MalformedCall.as_str(),
+        "afterMs": 0,
+        "message": "The model made a call that cannot be read; it is asked again.",
+    });
+    let beside = json!({"mend": true});
+    decision.push_private(Some(run), Custom::new(RETRY, value), now, Some(beside));
     decision.effects.push(Effect::Continue(run.clone()));
 }
