@@ -626,6 +626,10 @@ impl State {
                 let mend = beside.and_then(|beside| beside.get("mend")).is_some();
                 if let Some(run) = self.run.as_mut().filter(|_| mend) {
                     run.record.mends += 1;
+                    // Nobody could read it: the next one is another answer.
+                    run.answers += 1;
+                    let message = run.message.clone();
+                    self.hide_attempts(&message);
                 }
             }
             CONTEXT_TRIMMED => {
@@ -649,11 +653,6 @@ impl State {
                 *complete = true;
             }
             self.answer_complete(record.usage);
-        } else if let Some(run) = self.run.as_mut().filter(|_| record.mend) {
-            // Nobody could read it: the next one is another answer.
-            run.answers += 1;
-            let message = run.message.clone();
-            self.hide_attempts(&message);
         }
         if let Some(run) = self.run.as_mut().filter(|_| record.mend) {
             run.record.mends += 1;
