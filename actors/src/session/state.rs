@@ -302,10 +302,7 @@ impl State {
         self.step_open = None;
         self.updated_ms = at_ms;
         let Some(message) = answers else { return };
-        if self.runs.back().is_none_or(|past| past.message != message) {
-            // The turn that messages were steered into is over: they wait like any other.
-            self.queue.iter_mut().for_each(|queued| queued.mode = SendMode::Queue);
-        }
+        self.steering_ends(&message);
         if let Some(before) = self
             .runs
             .iter_mut()
@@ -352,6 +349,13 @@ impl State {
             progressed: false,
             spent: Vec::new(),
         });
+    }
+
+    /// When another turn begins, that of `message`, what was steered into the last one waits like any other.
+    fn steering_ends(&mut self, message: &MessageId) {
+        if self.runs.back().is_none_or(|past| past.message != *message) {
+            self.queue.iter_mut().for_each(|queued| queued.mode = SendMode::Queue);
+        }
     }
 
     /// What was begun to say to a message, and is said again, is not for the model.
@@ -622,6 +626,10 @@ impl State {
                 let mend = beside.and_then(|beside| beside.get("mend")).is_some();
                 if let Some(run) = self.run.as_mut().filter(|_| mend) {
                     run.record.mends += 1;
+                    // Nobody could read it: the next one is another answer.
+                    run.answers += 1;
+                    let message = run.message.clone();
+                    self.hide_attempts(&message);
                 }
             }
             CONTEXT_TRIMMED => {
@@ -645,11 +653,6 @@ impl State {
                 *complete = true;
             }
             self.answer_complete(record.usage);
-        } else if let Some(run) = self.run.as_mut().filter(|_| record.mend) {
-            // Nobody could read it: the next one is another answer.
-            run.answers += 1;
-            let message = run.message.clone();
-            self.hide_attempts(&message);
         }
         if let Some(run) = self.run.as_mut().filter(|_| record.mend) {
             run.record.mends += 1;
