@@ -1,6 +1,6 @@
 //! Runs with tools: what is shown of them, who may stop them, and who answers their questions.
 
-use kronos_sim::{ScriptedReply, SimHandle};
+use kronos_sim::{ComposioHandle, ComposioScript, ComposioSim, ComposioSimConfig, ScriptedReply, SimHandle};
 use kronos_testkit::eventually;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -220,6 +220,77 @@ async fn two_who_answer_at_once_learn_who_decided() {
     assert_eq!(statuses, [200, 409]);
     let (won, lost) = if one.status == 200 { (one, other) } else { (other, one) };
     assert_eq!(lost.json()["error"]["details"]["verdict"], won.json()["verdict"]);
+    edge.finish().await;
+}
+
+const ISSUE: &str = r#"[[call GITHUB_CREATE_ISSUE {"owner":"acme","repo":"shop","title":"Broken"}]] please"#;
+
+/// A server with tools of Composio, a user and that user's id.
+async fn connected() -> (Edge, ComposioHandle, SimHandle, Pair, String) {
+    let composio = ComposioSim::start(ComposioSimConfig::default()).expect("the simulator starts");
+    let (edge, sim) = simulated(0.0, |config| {
+        config.composio.base_url = composio.url();
+        config.composio.api_key = Some("ak_test".into());
+        config.composio.execute_timeout = Duration::from_secs(1);
+    })
+    .await;
+    let ada = edge.login("ada").await;
+    let me = edge.get("/api/v1/auth/me", Some(&ada.access)).await.expect(200);
+    let id = text(&me["id"]);
+    (edge, composio, sim, ada, id)
+}
+
+/// Asks for an issue; the question that comes of it, with the path that answers it.
+async fn issue(edge: &Edge, pair: &Pair, reason: &str) -> (Value, String) {
+    let body = json!({"message": ISSUE, "toolkits": ["github"], "tool_policy": "auto"});
+    let answer = edge.post(INVOKE, Some(&pair.access), body).await.expect(200);
+    let question = answer["interrupts"][0].clone();
+    assert_eq!(question["reason"], reason, "{answer}");
+    let rest = format!("/answers/{}", text(&question["tool_call_id"]));
+    (question, path(&text(&answer["run_id"]), &rest))
+}
+
+#[actix_web::test]
+async fn what_became_of_a_call_is_for_a_person_to_say() {
+    let (edge, composio, _sim, ada, id) = connected().await;
+    composio.connect(&id, "github").expect("connected");
+    let hang = || vec![ComposioScript::fault("hang-after-effect").on("GITHUB_CREATE_ISSUE")];
+    composio.script(hang());
+    let (_, answer) = issue(&edge, &ada, "kronos:unknown_outcome").await;
+    let eve = edge.login("eve").await;
+    let result = json!({"action": "result", "result": {"number": 7}});
+    edge.post(&answer, Some(&eve.access), result.clone()).await.is(404);
+    let connected = json!({"action": "connected"});
+    edge.post(&answer, Some(&ada.access), connected).await.is(422);
+    let decided = edge.post(&answer, Some(&ada.access), result.clone()).await.expect(200);
+    assert_eq!(decided["verdict"], "result");
+    let shown = over(&edge, &ada, &text(&decided["run_id"])).await;
+    assert_eq!(shown["status"], "succeeded");
+    assert!(text(&shown["tool_calls"][0]["result"]).contains('7'), "{shown}");
+    assert_eq!(composio.effects().len(), 1, "it was not called again");
+    edge.post(&answer, Some(&ada.access), result).await.is(409);
+    edge.finish().await;
+}
+
+#[actix_web::test]
+async fn an_account_that_is_missing_is_asked_for_with_a_link() {
+    let (edge, composio, _sim, ada, _) = connected().await;
+    let (question, answer) = issue(&edge, &ada, "kronos:connection_required").await;
+    assert!(text(&question["redirect_url"]).starts_with("http"), "{question}");
+    edge.post(&answer, Some(&ada.access), json!({"action": "retry"}))
+        .await
+        .is(422);
+    let connection = text(&question["metadata"]["kronos"]["connectionId"]);
+    assert!(composio.set_status(&connection, "ACTIVE"));
+    // Whoever does not wait for the server to notice says so.
+    let reply = edge
+        .post(&answer, Some(&ada.access), json!({"action": "connected"}))
+        .await;
+    assert!([200, 409].contains(&reply.status), "{}", reply.text());
+    eventually(Duration::from_secs(10), "the issue is made", async || {
+        composio.effects().len() == 1
+    })
+    .await;
     edge.finish().await;
 }
 

@@ -484,6 +484,7 @@ const APART: &[(&str, u16, &str)] = &[
         "a message that waits and is taken back: agent/invoke.rs",
     ),
     ("agent_cancel", 200, "a run that is active: agent/runs.rs"),
+    ("agent_answer", 200, "a call whose outcome is unknown: agent/runs.rs"),
     ("agent_ag_ui", 409, "a thread with an active run: agent/agui.rs"),
     ("copilotkit_run", 409, "a thread with an active run: agent/copilot.rs"),
     (
