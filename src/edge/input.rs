@@ -171,12 +171,14 @@ impl<T: Input> FromRequest for JsonOrQuery<T> {
         let body = optional_body(request, payload, bounds.body_bytes);
         Box::pin(async move {
             let (body, query) = (body.await?, query?);
-            let (place, map) = if body.is_empty() && !query.is_empty() {
-                ("query", query)
-            } else {
-                ("body", body)
-            };
-            read(place, map, bounds).map(Self)
+            if body.is_empty() && !query.is_empty() {
+                return read("query", query, bounds).map(Self);
+            }
+            // The body counts; what stands in the query beside it must be right all the same.
+            let mut beside = Fields::new("query", query).within(bounds);
+            drop(T::read(&mut beside));
+            beside.finish_what_is_there()?;
+            read("body", body, bounds).map(Self)
         })
     }
 }

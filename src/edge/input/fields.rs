@@ -265,6 +265,12 @@ impl Fields {
         }
     }
 
+    /// The same where nothing must be there.
+    pub(crate) fn finish_what_is_there(&mut self) -> Result<(), ApiError> {
+        self.rows.retain(|row| row.kind != "missing");
+        self.finish()
+    }
+
     /// Takes a field; null counts as absent.
     fn take(&mut self, name: &str) -> Option<Value> {
         self.map.remove(name).filter(|value| !value.is_null())
