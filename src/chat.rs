@@ -12,6 +12,7 @@ mod drive;
 mod frame;
 mod input;
 mod link;
+mod link_to;
 mod rest;
 mod screen;
 mod transcript;
@@ -19,20 +20,25 @@ mod view;
 
 use std::fmt;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
-use kronos_protocol::{AttachTarget, ClientInfo, DeviceName, SessionId};
+use kronos_protocol::{AttachTarget, ClientInfo, DeviceName, SendMode, SessionId};
 
 use address::Address;
 use conversation::{Conversation, Identity};
-use drive::{Driver, Purpose};
+use drive::{Driver, Policy, Purpose};
 use input::Keyboard;
 use screen::Screen;
-use view::{Look, View};
+use view::{Look, Style, View};
 
 /// Talk to a Kronos server in the terminal.
 ///
 /// The answer is shown as it comes. Ctrl-C stops it; a second Ctrl-C, or one at an empty prompt, leaves. When the connection
 /// is lost the client comes back by itself and goes on where it was. /help lists the commands.
+///
+/// Calls of tools are shown as they are made. When one waits for an approval you are asked: yes, no, or edit its arguments.
+/// When it needs an account the page to connect one is shown, and Enter opens it.
 ///
 /// Without a terminal each line of the input is a message, and the output is plain.
 #[derive(Clone, clap::Args)]
@@ -53,6 +59,13 @@ pub struct ChatArgs {
     /// cancelled; 2: no connection.
     #[arg(long, value_name = "TEXT")]
     pub once: Option<String>,
+    /// Approve every call of a tool that waits for an approval. Without a terminal, and without this or --no, such a call
+    /// is printed, nobody answers it, and the exit code is 1.
+    #[arg(long, conflicts_with = "no")]
+    pub yes: bool,
+    /// Allow no call of a tool that waits for an approval; a call of which nobody knows what became of it is left at that.
+    #[arg(long)]
+    pub no: bool,
 }
 
 impl fmt::Debug for ChatArgs {
@@ -62,6 +75,8 @@ impl fmt::Debug for ChatArgs {
             .field("session", &self.session)
             .field("user", &self.user)
             .field("token", &self.token.as_ref().map(|_| "***"))
+            .field("yes", &self.yes)
+            .field("no", &self.no)
             .finish_non_exhaustive()
     }
 }
@@ -97,21 +112,34 @@ pub async fn run(args: ChatArgs) -> anyhow::Result<ExitCode> {
         None if screen::is_terminal() => (Purpose::Interactive, Look::Terminal),
         None => (Purpose::Script, Look::Plain),
     };
+    let policy = match (args.yes, args.no) {
+        (true, _) => Policy::Yes,
+        (false, true) => Policy::No,
+        (false, false) => Policy::Ask,
+    };
+    let width = Arc::<AtomicUsize>::default();
     let (keyboard, screen) = match purpose {
         Purpose::Once => (Keyboard::none(), Screen::plain()),
         Purpose::Script => (Keyboard::pipe(), Screen::plain()),
         Purpose::Interactive => {
-            let (keyboard, printer) = Keyboard::terminal()?;
+            let (keyboard, printer) = Keyboard::terminal(Arc::clone(&width))?;
             (keyboard, Screen::terminal(printer))
         }
     };
     if let Some(text) = args.once {
         anyhow::ensure!(!text.trim().is_empty(), "--once needs a text");
-        let steps = conversation.say(drive::mint()?, text);
+        let steps = conversation.say(drive::mint()?, text, SendMode::Queue);
         debug_assert!(steps.is_empty(), "nothing is sent before there is a connection");
     }
-    let terminal = (View::new(look), screen, keyboard);
-    Box::pin(Driver::new(address, identity, purpose, conversation, terminal).run()).await
+    let view = View::new(look, Style::of_environment(width));
+    let driver = Driver::new(
+        address,
+        identity,
+        (purpose, policy),
+        conversation,
+        (view, screen, keyboard),
+    );
+    Box::pin(driver.run()).await
 }
 
 /// What other devices of the user see.

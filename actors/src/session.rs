@@ -27,7 +27,7 @@ use crate::{
     clock::Clock,
     config::{Durability, SessionConfig},
     directory::Directory,
-    gemini::{GeminiRef, GenerationEvent, GenerationHandle, Progress},
+    gemini::{Function, GeminiRef, GenerationEvent, GenerationHandle, Progress},
     ids,
     store::{Refusal, SessionMeta, StoreError, StoredSession, service::StoreRef},
     tools::ToolsRef,
@@ -159,6 +159,8 @@ pub struct Session {
     work: Option<Work>,
     /// Calls that leave when their intents are durable.
     deferred: Vec<Deferred>,
+    /// What the model was told last that it may call.
+    functions: Arc<[Function]>,
     /// Whole results of calls, for the next commit.
     documents: Vec<(String, Bytes)>,
     deadline: Option<SpawnHandle>,
@@ -210,6 +212,7 @@ impl Session {
             running: Running::default(),
             work: None,
             deferred: Vec::new(),
+            functions: Arc::default(),
             documents: Vec::new(),
             deadline: None,
             expiry: None,

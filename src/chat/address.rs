@@ -10,6 +10,8 @@ pub(super) struct Address {
     pub(super) ws: Url,
     /// The list of conversations, with `user_id` in the query when there is one.
     pub(super) conversations: Url,
+    /// The guest, if there is one.
+    pub(super) user: Option<String>,
 }
 
 impl Address {
@@ -43,7 +45,18 @@ impl Address {
             ws.query_pairs_mut().append_pair("user", user);
             conversations.query_pairs_mut().append_pair("user_id", user);
         }
-        Ok(Self { ws, conversations })
+        Ok(Self {
+            ws,
+            conversations,
+            user: user.map(str::to_owned),
+        })
+    }
+
+    /// Returns the address of another part of the REST surface, for the same user.
+    pub(super) fn api(&self, path: &str) -> Url {
+        let mut url = self.conversations.clone();
+        url.set_path(&format!("/api/v1/{path}"));
+        url
     }
 
     /// Returns the address to show, without a query: that may hold a ticket.
@@ -75,6 +88,10 @@ mod tests {
         assert_eq!(
             address.conversations.as_str(),
             "http://h/api/v1/chat/?user_id=Ann+%26+Bo"
+        );
+        assert_eq!(
+            address.api("users/me/memories").as_str(),
+            "http://h/api/v1/users/me/memories?user_id=Ann+%26+Bo"
         );
         assert_eq!(address.shown(), "ws://h/api/v1/ws");
     }

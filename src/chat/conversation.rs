@@ -3,16 +3,19 @@
 //! A connection goes through `hello`, `attach` and everything that has no answer yet, in this order; the same after every
 //! cut, with the same message ids and the cursor of the transcript. Sockets, clocks and screens are `drive.rs`'s business.
 
+mod asks;
 mod step;
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use kronos_protocol::client::{Hello, Send};
-use kronos_protocol::{Attach, AttachTarget, Cancel, ClientFrame, Command, Detach, MessageId, Ref, RunId, SessionId};
-use serde_json::Value;
+use kronos_protocol::client::{Answer, Hello, Send, SendMode};
+use kronos_protocol::{
+    Attach, AttachTarget, Cancel, ClientFrame, Command, Detach, InterruptId, MessageId, Ref, RunId, SessionId,
+};
+use serde_json::{Map, Value};
 
-use super::frame::{Attached, EventsFrame, Incoming, Refusal, Sent, Welcome, body};
+use super::frame::{Attached, Begun, EventsFrame, Incoming, Refusal, Sent, Set, Welcome, body};
 use super::transcript::{End, News, Transcript};
 use super::view::Remark;
 use step::Asked;
@@ -38,6 +41,8 @@ enum Stage {
 struct Outgoing {
     id: MessageId,
     text: String,
+    /// What to do with it while a run is active.
+    mode: SendMode,
     /// Whether it is on its way on this connection.
     sent: bool,
 }
@@ -57,7 +62,14 @@ pub(super) struct Conversation {
     waiting: HashMap<MessageId, bool>,
     /// The run that answers this client.
     own_run: Option<RunId>,
+    /// A run that this client asked for, of which nothing was seen yet.
+    expected: Option<RunId>,
     outcome: Option<End>,
+    /// Answers to questions that the server has not confirmed.
+    answers: HashMap<InterruptId, Answer>,
+    /// What this connection is called, to tell its own answers from those of other devices.
+    connection: Option<String>,
+    settings: Map<String, Value>,
     /// What came before the first `caught_up`.
     history: Option<Vec<News>>,
     /// Whether only what answers this client is to be shown.
@@ -83,7 +95,11 @@ impl Conversation {
             outbox: VecDeque::new(),
             waiting: HashMap::new(),
             own_run: None,
+            expected: None,
             outcome: None,
+            answers: HashMap::new(),
+            connection: None,
+            settings: Map::new(),
             history,
             only_own,
             gaps: 0,
@@ -94,14 +110,20 @@ impl Conversation {
 
     /// Whether an answer to this client is running, or a message has not found its run yet.
     pub(super) fn is_busy(&self) -> bool {
-        self.own_run.is_some() || !self.waiting.is_empty() || !self.outbox.is_empty()
+        self.own_run.is_some() || !self.waiting.is_empty() || !self.outbox.is_empty() || self.awaits_a_run()
+    }
+
+    /// Whether a run was asked for that has not begun.
+    fn awaits_a_run(&self) -> bool {
+        let asked = |asked: &Asked| matches!(asked, Asked::Edit | Asked::Regenerate);
+        self.expected.is_some() || !self.answers.is_empty() || self.asked.values().any(asked)
     }
 
     /// Whether the user has to wait before the next line: an answer to him is on its way, and nothing is in its way.
     pub(super) fn is_answering(&self) -> bool {
         let sending = self.outbox.iter().any(|outgoing| outgoing.sent);
         let accepted = self.waiting.values().any(|queued| !queued);
-        self.stage != Stage::Offline && (self.own_run.is_some() || sending || accepted)
+        self.stage != Stage::Offline && (self.own_run.is_some() || sending || accepted || self.awaits_a_run())
     }
 
     /// Whether it is being opened, so that nobody knows yet what there is to answer to.
@@ -156,9 +178,14 @@ impl Conversation {
     }
 
     /// The user says something: it goes out now, or when the connection is back.
-    pub(super) fn say(&mut self, id: MessageId, text: String) -> Vec<Step> {
+    pub(super) fn say(&mut self, id: MessageId, text: String, mode: SendMode) -> Vec<Step> {
         self.outcome = None;
-        self.outbox.push_back(Outgoing { id, text, sent: false });
+        self.outbox.push_back(Outgoing {
+            id,
+            text,
+            mode,
+            sent: false,
+        });
         self.send_pending()
     }
 
@@ -214,7 +241,9 @@ impl Conversation {
             .into_iter()
             .map(|outgoing| {
                 outgoing.sent = true;
-                Send::new(session.clone(), outgoing.id.clone(), outgoing.text.clone())
+                let mut send = Send::new(session.clone(), outgoing.id.clone(), outgoing.text.clone());
+                send.mode = outgoing.mode;
+                send
             })
             .collect();
         sends
@@ -255,6 +284,7 @@ impl Conversation {
                     .as_ref()
                     .and_then(|welcome| welcome.ping_seconds)
                     .map(Duration::from_secs);
+                self.connection = welcome.as_ref().and_then(|welcome| welcome.connection.clone());
                 let simulated = welcome.is_some_and(|welcome| welcome.server.simulated);
                 let mut steps = vec![Step::Healthy { ping }];
                 if !self.lost && self.session.is_none() {
@@ -268,7 +298,18 @@ impl Conversation {
                 None => vec![Step::Fail("the server's reply to attach cannot be read".to_owned())],
             },
             Asked::Say(id) => self.confirmed(id, body::<Sent>(reply)),
-            Asked::Cancel | Asked::Detach => Vec::new(),
+            Asked::Resume(id) => {
+                self.answers.remove(&id);
+                self.transcript.close(&id);
+                self.begun(body::<Begun>(reply))
+            }
+            Asked::Edit | Asked::Regenerate => self.begun(body::<Begun>(reply)),
+            Asked::Settings => {
+                self.settings
+                    .extend(body::<Set>(reply).into_iter().flat_map(|set| set.settings));
+                Vec::new()
+            }
+            Asked::Cancel | Asked::Detach | Asked::Unqueue => Vec::new(),
         }
     }
 
@@ -299,7 +340,12 @@ impl Conversation {
                 });
                 vec![complaint("not sent", refusal)]
             }
+            Asked::Resume(id) => self.not_answered(&id, refusal),
             Asked::Cancel => vec![complaint("not cancelled", refusal)],
+            Asked::Unqueue => vec![complaint("not taken back", refusal)],
+            Asked::Edit => vec![complaint("not changed", refusal)],
+            Asked::Regenerate => vec![complaint("not answered again", refusal)],
+            Asked::Settings => vec![complaint("not set", refusal)],
             Asked::Detach => Vec::new(),
         }
     }
@@ -339,6 +385,7 @@ impl Conversation {
         }
         self.session = Some(reply.session);
         self.previous = None;
+        self.settings = reply.settings;
         self.transcript.attached(reply.epoch, reply.recovered, from_start);
         self.stage = Stage::Attached;
         steps.extend(self.send_pending());
@@ -365,6 +412,8 @@ impl Conversation {
         }
         match self.transcript.events(frame) {
             Ok(news) => {
+                let news = news.into_iter().map(|news| self.tell_own(news));
+                let news: Vec<_> = news.collect();
                 let wanted: Vec<_> = news.into_iter().filter(|news| self.follow(news)).collect();
                 match &mut self.history {
                     Some(history) => {
@@ -405,11 +454,21 @@ impl Conversation {
                 let confirmed = messages.iter().any(|id| self.waiting.remove(id).is_some());
                 let own = confirmed || self.outbox.iter().any(|outgoing| messages.contains(&outgoing.id));
                 let again = self.outcome.as_ref().is_some_and(End::may_be_tried_again);
-                if own || again {
+                // Goes on with what was asked, whoever answered.
+                let resumed = messages.is_empty() && self.outcome == Some(End::Asks);
+                if own || again || resumed || self.expected.as_ref() == Some(run) {
                     self.outcome = None;
+                    self.expected = None;
                     self.own_run = Some(run.clone());
                 }
             }
+            News::Unqueued { id, .. } => {
+                self.waiting.remove(id);
+            }
+            News::Answered { verdict, .. } => {
+                self.answers.remove(&verdict.interrupt_id);
+            }
+            News::Settings { changed } => self.settings.extend(changed.clone()),
             News::Ended { run, end } if run == &self.own_run => {
                 self.own_run = None;
                 self.outcome = Some(end.clone());
@@ -428,12 +487,18 @@ impl Conversation {
             let transcript = &self.transcript;
             let waiting = self.waiting.len();
             self.waiting.retain(|id, _| !transcript.knows(id));
+            let asks = !transcript.questions().is_empty();
+            self.expected = None;
             if self.own_run.take().is_some() || self.waiting.len() < waiting {
-                self.outcome.get_or_insert(End::Done);
+                self.outcome.get_or_insert(if asks { End::Asks } else { End::Done });
             }
+        }
+        if let Some(branch) = self.settings.get("branch").and_then(Value::as_str) {
+            self.transcript.chosen(branch);
         }
         let mut steps = self.history.take().map(shorten).unwrap_or_default();
         steps.extend(self.send_pending());
+        steps.extend(self.answer_again());
         steps
     }
 
@@ -469,10 +534,12 @@ fn shorten(history: Vec<News>) -> Vec<Step> {
         said.get(hidden).copied().unwrap_or(0)
     };
     let earlier = (hidden > 0).then_some(Step::Remark(Remark::Earlier { messages: hidden }));
-    let kept = history
-        .into_iter()
-        .skip(from)
-        .filter(|news| !matches!(news, News::Notice { .. }));
+    let kept = history.into_iter().skip(from).filter(|news| {
+        !matches!(
+            news,
+            News::Notice { .. } | News::Progress { .. } | News::Settings { .. }
+        )
+    });
     earlier.into_iter().chain(kept.map(Step::News)).collect()
 }
 

@@ -1,10 +1,14 @@
 //! The loop between the user, the conversation and the connection.
 
+mod asking;
+mod commands;
+
+use std::collections::HashSet;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use kronos_protocol::{AttachTarget, MessageId, SessionId};
+use kronos_protocol::{AttachTarget, InterruptId, MessageId, SendMode, SessionId};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
@@ -15,10 +19,13 @@ use super::command::{self, Line};
 use super::conversation::{Conversation, Identity, Step};
 use super::input::{Input, Keyboard};
 use super::link::{Ended, Link, LinkEvent};
-use super::rest::{self, Listed};
+use super::link_to::Link as Page;
+use super::rest::{self, Fetched, Listed, Note};
 use super::screen::Screen;
 use super::transcript::End;
-use super::view::{Remark, View};
+use super::view::{Piece, Remark, View};
+use asking::Asking;
+pub(super) use asking::Policy;
 
 /// How long a client without a user in front of it tries to come back.
 const GIVE_UP: Duration = Duration::from_secs(60);
@@ -62,6 +69,7 @@ pub(super) struct Driver {
     address: Address,
     identity: Identity,
     purpose: Purpose,
+    policy: Policy,
     conversation: Conversation,
     view: View,
     screen: Screen,
@@ -83,8 +91,25 @@ pub(super) struct Driver {
     asked_to_wait: Option<Duration>,
     /// Until when the new attempt of an interrupted turn is waited for.
     leave_at: Option<Instant>,
-    listing: Option<JoinHandle<anyhow::Result<Vec<Listed>>>>,
+    fetching: Option<JoinHandle<anyhow::Result<Fetched>>>,
     listed: Vec<Listed>,
+    /// What was remembered when it was listed last.
+    notes: Vec<Note>,
+    /// The branches and the queue as they were listed last.
+    branches: Vec<String>,
+    queued: Vec<MessageId>,
+    /// Questions that were shown, or answered as the flags say.
+    seen: HashSet<InterruptId>,
+    /// The question that the user is asked.
+    asking: Option<Asking>,
+    /// The question that the edited line was asked for.
+    line_for: Option<Asking>,
+    /// The question that was answered last, with what was typed: the answer may be refused.
+    refused: Option<Asking>,
+    /// What the next line begins with.
+    prefill: String,
+    /// A page that Enter opens.
+    page: Option<Page>,
     /// Whether the running answer was told to stop.
     interrupted: bool,
 }
@@ -97,7 +122,7 @@ enum Happened {
     ConnectNow,
     SendNow,
     LeaveNow,
-    Listed(anyhow::Result<Vec<Listed>>),
+    Fetched(anyhow::Result<Fetched>),
 }
 
 impl Driver {
@@ -105,7 +130,7 @@ impl Driver {
     pub(super) fn new(
         address: Address,
         identity: Identity,
-        purpose: Purpose,
+        (purpose, policy): (Purpose, Policy),
         conversation: Conversation,
         (view, screen, keyboard): (View, Screen, Keyboard),
     ) -> Self {
@@ -113,6 +138,7 @@ impl Driver {
             address,
             identity,
             purpose,
+            policy,
             conversation,
             view,
             screen,
@@ -127,8 +153,17 @@ impl Driver {
             send_at: None,
             asked_to_wait: None,
             leave_at: None,
-            listing: None,
+            fetching: None,
             listed: Vec::new(),
+            notes: Vec::new(),
+            branches: Vec::new(),
+            queued: Vec::new(),
+            seen: HashSet::new(),
+            asking: None,
+            line_for: None,
+            refused: None,
+            prefill: String::new(),
+            page: None,
             interrupted: false,
         }
     }
@@ -144,6 +179,9 @@ impl Driver {
     pub(super) async fn run(mut self) -> anyhow::Result<ExitCode> {
         self.link = Some(Link::open(&self.address));
         let leave = loop {
+            if let Some(leave) = self.attend().await? {
+                break leave;
+            }
             if let Some(leave) = self.may_leave() {
                 break leave;
             }
@@ -159,7 +197,10 @@ impl Driver {
     /// Lets the user type, unless an answer to him is on its way; one that a lost connection holds up for long is not.
     fn ask_for_a_line(&mut self) -> anyhow::Result<()> {
         let held_up = self.gone_since.is_some_and(|since| since.elapsed() < PATIENCE) && self.conversation.is_busy();
-        let busy = held_up || self.conversation.is_opening() || self.conversation.is_answering();
+        // While a tool works there is time to type; what comes meanwhile stands above the line.
+        let calling = self.is_interactive() && self.conversation.is_calling();
+        let answering = self.conversation.is_answering() && !calling;
+        let busy = held_up && !calling || self.conversation.is_opening() || answering;
         if self.ended || !self.reached || busy || self.keyboard.is_asked() {
             return Ok(());
         }
@@ -167,7 +208,9 @@ impl Driver {
             let pieces = self.view.end_line();
             self.screen.print(pieces)?;
         }
-        if self.keyboard.ask() {
+        let initial = self.initial();
+        if self.keyboard.ask(initial) {
+            self.line_for.clone_from(&self.asking);
             self.screen.editing();
         }
         Ok(())
@@ -202,9 +245,9 @@ impl Driver {
                 None => std::future::pending().await,
             }
         };
-        let listing = async {
-            match &mut self.listing {
-                Some(listing) => listing.await,
+        let fetching = async {
+            match &mut self.fetching {
+                Some(fetching) => fetching.await,
                 None => std::future::pending().await,
             }
         };
@@ -215,8 +258,8 @@ impl Driver {
             () = at(self.connect_at) => Happened::ConnectNow,
             () = at(self.send_at) => Happened::SendNow,
             () = at(self.leave_at) => Happened::LeaveNow,
-            listed = listing => {
-                Happened::Listed(listed.map_err(anyhow::Error::from).and_then(std::convert::identity))
+            fetched = fetching => {
+                Happened::Fetched(fetched.map_err(anyhow::Error::from).and_then(std::convert::identity))
             }
         }
     }
@@ -244,14 +287,14 @@ impl Driver {
             }
             Happened::SendNow => {
                 self.send_at = None;
-                let steps = self.conversation.send_pending();
+                let mut steps = self.conversation.send_pending();
+                steps.extend(self.conversation.answer_again());
                 self.perform(steps).await
             }
             Happened::LeaveNow => Ok(None),
-            Happened::Listed(listed) => {
-                self.listing = None;
-                self.show_list(listed)?;
-                Ok(None)
+            Happened::Fetched(fetched) => {
+                self.fetching = None;
+                self.fetched(fetched)
             }
         }
     }
@@ -317,8 +360,10 @@ impl Driver {
     }
 
     async fn input(&mut self, input: Input) -> anyhow::Result<Option<Leave>> {
+        let asked_for = self.line_for.take();
         let line = match input {
             Input::Line(line) => line,
+            Input::Interrupt { .. } if self.gave_up_typing(asked_for.as_ref()) => return Ok(None),
             Input::Interrupt { empty: true } => return self.interrupt().await,
             Input::Interrupt { empty: false } => return Ok(None),
             Input::End if self.is_interactive() => return Ok(Some(Leave::Quietly(ANSWERED))),
@@ -329,30 +374,13 @@ impl Driver {
         };
         self.interrupted = false;
         // A script's lines are messages, whatever they begin with.
-        let line = if self.is_interactive() {
-            command::read(&line)
-        } else {
-            said(&line)
-        };
-        match line {
-            Line::Empty => Ok(None),
-            Line::Say(text) => {
-                let id = mint()?;
-                self.view.typed(id.clone());
-                let steps = self.conversation.say(id, text);
-                self.perform(steps).await
-            }
-            Line::New { title } => self.switch(AttachTarget::New { title, settings: None }).await,
-            Line::Open(which) => self.open(&which).await,
-            Line::List => {
-                let call = rest::conversations(self.address.clone(), self.identity.token.clone());
-                self.listing = Some(tokio::spawn(call));
-                Ok(None)
-            }
-            Line::Help => self.block(command::HELP.to_owned()),
-            Line::Wrong(text) => self.line(text),
-            Line::Quit => Ok(Some(Leave::Quietly(ANSWERED))),
+        if !self.is_interactive() {
+            return self.obey(said(&line)).await;
         }
+        if asked_for.is_some() || self.asking.is_some() {
+            return self.typed_at_a_question(asked_for, line).await;
+        }
+        self.obey(command::read(&line)).await
     }
 
     /// Ctrl-C: stops the running answer; again, or with nothing to stop, leaves.
@@ -369,46 +397,6 @@ impl Driver {
         self.perform(steps).await
     }
 
-    async fn open(&mut self, which: &str) -> anyhow::Result<Option<Leave>> {
-        let listed = which
-            .parse::<usize>()
-            .ok()
-            .and_then(|number| self.listed.get(number.checked_sub(1)?));
-        let id = listed.map_or(which, |listed| &listed.id).to_owned();
-        match id.parse::<SessionId>() {
-            Ok(session) => self.switch(AttachTarget::of(session)).await,
-            Err(error) => self.line(error.to_string()),
-        }
-    }
-
-    async fn switch(&mut self, target: AttachTarget) -> anyhow::Result<Option<Leave>> {
-        if self.conversation.has_unsent() {
-            return self.line("a message is still on its way; wait for it, or leave".to_owned());
-        }
-        let steps = self.conversation.switch(target);
-        self.perform(steps).await
-    }
-
-    fn show_list(&mut self, listed: anyhow::Result<Vec<Listed>>) -> anyhow::Result<()> {
-        match listed {
-            Ok(listed) => {
-                let lines: Vec<_> = (1..)
-                    .zip(&listed)
-                    .map(|(number, item)| format!("{number:>3}  {}", item.line()))
-                    .collect();
-                let text = if lines.is_empty() {
-                    "no conversations".to_owned()
-                } else {
-                    lines.join("\n")
-                };
-                self.listed = listed;
-                self.line(text)?;
-            }
-            Err(error) => self.remark(&Remark::Line(format!("no list: {error:#}")))?,
-        }
-        Ok(())
-    }
-
     fn line(&mut self, text: String) -> anyhow::Result<Option<Leave>> {
         self.remark(&Remark::Line(text))?;
         Ok(None)
@@ -420,7 +408,11 @@ impl Driver {
     }
 
     fn remark(&mut self, remark: &Remark) -> anyhow::Result<()> {
-        let mut pieces = self.view.remarked(remark);
+        let pieces = self.view.remarked(remark);
+        self.print(pieces)
+    }
+
+    fn print(&mut self, mut pieces: Vec<Piece>) -> anyhow::Result<()> {
         if self.is_interactive() && self.keyboard.is_asked() {
             // Above a line that is edited only whole lines can stand.
             pieces.extend(self.view.end_remark());

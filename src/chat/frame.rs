@@ -7,7 +7,7 @@ use kronos_protocol::event::Incoming as IncomingEvent;
 use kronos_protocol::{Codec, EpochId, Event, RunId, Seq, SessionId};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// A frame of the server.
 #[derive(Debug)]
@@ -39,6 +39,8 @@ pub(super) struct Refusal {
     pub(super) retry: bool,
     #[serde(default)]
     pub(super) after_ms: Option<u64>,
+    #[serde(default)]
+    pub(super) details: Value,
 }
 
 /// The reply to `hello`, as far as it matters here.
@@ -48,6 +50,8 @@ pub(super) struct Welcome {
     pub(super) server: Server,
     #[serde(default)]
     pub(super) ping_seconds: Option<u64>,
+    #[serde(default)]
+    pub(super) connection: Option<String>,
 }
 
 /// The server program.
@@ -63,6 +67,8 @@ pub(super) struct Attached {
     pub(super) session: SessionId,
     pub(super) epoch: EpochId,
     pub(super) recovered: bool,
+    #[serde(default)]
+    pub(super) settings: Map<String, Value>,
 }
 
 /// The reply to `send`, as far as it matters here.
@@ -72,6 +78,20 @@ pub(super) struct Sent {
     pub(super) run: Option<RunId>,
     #[serde(default)]
     pub(super) queued: Option<u32>,
+}
+
+/// The reply to a command that may start a run, as far as it matters here.
+#[derive(Debug, Deserialize)]
+pub(super) struct Begun {
+    #[serde(default)]
+    pub(super) run: Option<RunId>,
+}
+
+/// The reply to `settings`.
+#[derive(Debug, Deserialize)]
+pub(super) struct Set {
+    #[serde(default)]
+    pub(super) settings: Map<String, Value>,
 }
 
 /// `events`: entries of a session's log.

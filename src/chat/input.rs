@@ -4,7 +4,7 @@
 
 use std::io::BufRead as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use anyhow::Context as _;
@@ -39,7 +39,7 @@ pub(super) enum Input {
 /// The reading thread.
 #[derive(Debug)]
 pub(super) struct Keyboard {
-    ask: mpsc::Sender<()>,
+    ask: mpsc::Sender<String>,
     lines: mpsc::Receiver<Input>,
     /// Whether a line was asked for and has not come.
     asked: bool,
@@ -51,7 +51,7 @@ pub(super) type Printer = Box<dyn rustyline::ExternalPrinter + Send>;
 impl Keyboard {
     /// Reads lines from a pipe.
     pub(super) fn pipe() -> Self {
-        Self::start(|| {
+        Self::start(|_| {
             let mut line = String::new();
             match std::io::stdin().lock().read_line(&mut line) {
                 Ok(1..) => Input::Line(line),
@@ -60,11 +60,11 @@ impl Keyboard {
         })
     }
 
-    /// Edits lines on the terminal; what is to be printed meanwhile goes through the printer.
+    /// Edits lines on the terminal; what is to be printed meanwhile goes through the printer. Keeps `width` up to date.
     ///
     /// # Errors
     /// The terminal cannot be used.
-    pub(super) fn terminal() -> anyhow::Result<(Self, Printer)> {
+    pub(super) fn terminal(width: Arc<AtomicUsize>) -> anyhow::Result<(Self, Printer)> {
         let config = Config::builder().auto_add_history(true).build();
         let mut editor = Editor::<Prompt, _>::with_history(config, MemHistory::new()).context("no line editor")?;
         let empty = Arc::new(AtomicBool::new(true));
@@ -72,9 +72,16 @@ impl Keyboard {
             empty: Arc::clone(&empty),
         }));
         let printer = editor.create_external_printer().context("no line editor")?;
-        let keyboard = Self::start(move || {
-            empty.store(true, Ordering::Relaxed);
-            match editor.readline(PROMPT) {
+        let measure = move |editor: &mut Editor<Prompt, MemHistory>| {
+            let columns = editor.dimensions().map_or(0, |(columns, _)| usize::from(columns));
+            width.store(columns, Ordering::Relaxed);
+        };
+        measure(&mut editor);
+        let keyboard = Self::start(move |initial| {
+            empty.store(initial.is_empty(), Ordering::Relaxed);
+            let line = editor.readline_with_initial(PROMPT, (&initial, ""));
+            measure(&mut editor);
+            match line {
                 Ok(line) => Input::Line(line),
                 Err(ReadlineError::Interrupted) => Input::Interrupt {
                     empty: empty.load(Ordering::Relaxed),
@@ -96,12 +103,12 @@ impl Keyboard {
         }
     }
 
-    fn start(mut read: impl FnMut() -> Input + Send + 'static) -> Self {
-        let (ask, mut asked) = mpsc::channel(QUEUE);
+    fn start(mut read: impl FnMut(String) -> Input + Send + 'static) -> Self {
+        let (ask, mut asked) = mpsc::channel::<String>(QUEUE);
         let (outbox, lines) = mpsc::channel(QUEUE);
         thread::spawn(move || {
-            while asked.blocking_recv().is_some() {
-                let input = read();
+            while let Some(initial) = asked.blocking_recv() {
+                let input = read(initial);
                 let end = input == Input::End;
                 if outbox.blocking_send(input).is_err() || end {
                     break;
@@ -115,9 +122,9 @@ impl Keyboard {
         }
     }
 
-    /// Asks for a line, unless that was done. Returns whether it was asked for now.
-    pub(super) fn ask(&mut self) -> bool {
-        !std::mem::replace(&mut self.asked, true) && self.ask.try_send(()).is_ok()
+    /// Asks for a line that begins with `initial`, unless that was done. Returns whether it was asked for now.
+    pub(super) fn ask(&mut self, initial: String) -> bool {
+        !std::mem::replace(&mut self.asked, true) && self.ask.try_send(initial).is_ok()
     }
 
     /// Whether the user edits a line.

@@ -3,16 +3,25 @@
 //! Two things are kept apart: the fold of the log, and what was already shown. A replay or a snapshot may build the fold
 //! again; only what goes beyond the shown text is news. So nothing is shown twice, whatever the way it came.
 
-use std::collections::{HashMap, HashSet};
+mod asked;
+mod calls;
+mod paths;
+mod told;
 
-use kronos_protocol::event::{Custom, RunFinished, TextMessageEnd, TextRole};
-use kronos_protocol::{Cursor, EpochId, Event, Message, MessageId, Outcome, RunErrorCode, RunId, Seq};
+use std::collections::HashMap;
+
+use kronos_protocol::event::{RunFinished, RunStarted, TextMessageEnd, TextRole};
+use kronos_protocol::{Cursor, EpochId, Event, InterruptId, Message, MessageId, Outcome, RunErrorCode, RunId, Seq};
 use serde_json::{Map, Value};
 
 use super::frame::{Entry, EventsFrame};
+pub(super) use asked::{About, By, Question, Verdict};
+use calls::Calls;
+use paths::Paths;
+pub(super) use paths::Queued;
 
 /// Something to show.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum News {
     /// A run began; these user messages are what it answers.
     Started { run: RunId, messages: Vec<MessageId> },
@@ -22,8 +31,26 @@ pub(super) enum News {
     Text { id: MessageId, delta: String },
     /// An answer's text is not what was shown; `text` is all of it.
     Rewritten { id: MessageId, text: String },
-    /// A tool is called.
-    Tool { name: String },
+    /// The model calls a tool.
+    Called { tool: String, arguments: String },
+    /// How a call gets on: `running`, `waiting` (for an account) or `unknown`.
+    Progress {
+        tool: String,
+        status: String,
+        why: Option<String>,
+    },
+    /// What a call returned.
+    Returned { tool: String, text: String, failed: bool },
+    /// A question was answered, here or elsewhere.
+    Answered { tool: String, verdict: Verdict, own: bool },
+    /// A queued message was taken back.
+    Unqueued { id: MessageId, text: String },
+    /// The conversation goes another way after a message; how that begins.
+    Branched { branch: String, after: Option<String> },
+    /// Another branch is the conversation now; how its last message begins.
+    Selected { branch: String, last: Option<String> },
+    /// Settings changed.
+    Settings { changed: Map<String, Value> },
     /// The model stopped before it was done.
     CutOff { reason: String },
     /// The server has something to say.
@@ -39,8 +66,8 @@ pub(super) enum End {
     Done,
     /// Somebody stopped it.
     Cancelled,
-    /// It waits for answers that this client cannot give; the questions.
-    Asks { questions: Vec<String> },
+    /// It waits for answers.
+    Asks,
     /// It failed.
     Failed { message: String, code: Option<String> },
 }
@@ -72,8 +99,12 @@ pub(super) struct Transcript {
     shown: HashMap<MessageId, String>,
     /// Messages that are told as text and are not the assistant's: what was said before the conversation came here.
     past: HashMap<MessageId, (TextRole, String)>,
-    ended: HashSet<RunId>,
+    ended: HashMap<RunId, End>,
     run: Option<RunId>,
+    calls: Calls,
+    questions: Vec<Question>,
+    queue: Vec<Queued>,
+    paths: Paths,
 }
 
 impl Transcript {
@@ -90,6 +121,51 @@ impl Transcript {
         self.run.as_ref()
     }
 
+    /// Returns how a run ended that has.
+    pub(super) fn end_of(&self, run: &RunId) -> Option<&End> {
+        self.ended.get(run)
+    }
+
+    /// Returns the questions that nobody has answered.
+    pub(super) fn questions(&self) -> &[Question] {
+        &self.questions
+    }
+
+    /// A question is no longer open.
+    pub(super) fn close(&mut self, id: &InterruptId) -> bool {
+        let before = self.questions.len();
+        self.questions.retain(|question| question.id != *id);
+        self.questions.len() < before
+    }
+
+    /// Returns the messages that wait.
+    pub(super) fn queue(&self) -> &[Queued] {
+        &self.queue
+    }
+
+    /// Returns the user's last message.
+    pub(super) fn last_said(&self) -> Option<&MessageId> {
+        self.paths.last_said()
+    }
+
+    /// Returns each branch that was seen, the user's last message in it, and whether it is the conversation now.
+    pub(super) fn branches(&self) -> impl Iterator<Item = (&str, &str, bool)> {
+        let text = |id: &MessageId| self.shown.get(id).map(String::as_str);
+        self.paths
+            .all()
+            .map(move |(branch, last, chosen)| (branch, last.and_then(text).unwrap_or_default(), chosen))
+    }
+
+    /// Takes note of the branch that the server says is chosen.
+    pub(super) fn chosen(&mut self, branch: &str) {
+        self.paths.choose(branch);
+    }
+
+    /// Whether a tool is being called.
+    pub(super) fn is_calling(&self) -> bool {
+        self.calls.is_running()
+    }
+
     /// Whether a message was shown, here or as part of a snapshot.
     pub(super) fn knows(&self, id: &MessageId) -> bool {
         self.shown.contains_key(id)
@@ -100,6 +176,7 @@ impl Transcript {
         if self.epoch.as_ref() != Some(&epoch) || (recovered && from_start) {
             self.seq = 0;
             self.folded.clear();
+            self.paths.clear();
         }
         self.await_snapshot = !recovered;
         self.epoch = Some(epoch);
@@ -120,6 +197,7 @@ impl Transcript {
             self.await_snapshot = false;
             self.seq = 0;
             self.run = None;
+            self.queue.clear();
         }
         let mut news = Vec::new();
         for entry in frame.entries {
@@ -136,24 +214,15 @@ impl Transcript {
             } else {
                 self.seq = entry.seq;
             }
-            self.apply(entry, frame.snapshot, &mut news);
+            self.apply(entry, &mut news);
         }
         Ok(news)
     }
 
-    fn apply(&mut self, entry: Entry, snapshot: bool, news: &mut Vec<News>) {
+    fn apply(&mut self, entry: Entry, news: &mut Vec<News>) {
         let Entry { run, event, .. } = entry;
         match event {
-            Some(Event::RunStarted(event)) => {
-                self.run = Some(event.run_id.clone());
-                let messages = event.input.map(|input| input.messages).unwrap_or_default();
-                let users = messages.iter().filter(|message| matches!(message, Message::User(_)));
-                news.push(News::Started {
-                    run: event.run_id,
-                    messages: users.map(|user| user.id().clone()).collect(),
-                });
-                messages.iter().for_each(|message| self.message(message, news));
-            }
+            Some(Event::RunStarted(event)) => self.started(event, news),
             Some(Event::TextMessageStart(event)) => {
                 let role = event.role.filter(|role| *role != TextRole::Assistant);
                 self.past
@@ -170,12 +239,13 @@ impl Transcript {
             },
             Some(Event::MessagesSnapshot(event)) => {
                 self.folded.clear();
+                self.paths.clear();
                 event.messages.iter().for_each(|message| self.message(message, news));
             }
-            Some(Event::ToolCallStart(event)) if !snapshot => news.push(News::Tool {
-                name: event.tool_call_name,
-            }),
-            Some(Event::RunFinished(event)) => self.end(run.or(Some(event.run_id.clone())), end(&event), news),
+            Some(Event::RunFinished(event)) => {
+                self.questions_of(&event);
+                self.end(run.or(Some(event.run_id.clone())), end(&event), news);
+            }
             Some(Event::RunError(event)) => {
                 let end = End::Failed {
                     message: event.message,
@@ -183,13 +253,28 @@ impl Transcript {
                 };
                 self.end(run, end, news);
             }
-            Some(Event::Custom(event)) => news.extend(notice(&event)),
-            Some(_) | None => {}
+            Some(Event::Custom(event)) => self.custom(&event, news),
+            Some(event) => news.extend(self.call(event)),
+            None => {}
         }
+    }
+
+    fn started(&mut self, event: RunStarted, news: &mut Vec<News>) {
+        self.run = Some(event.run_id.clone());
+        // Whatever was asked is answered, or something else was said.
+        self.questions.clear();
+        let messages = event.input.map(|input| input.messages).unwrap_or_default();
+        let users = messages.iter().filter(|message| matches!(message, Message::User(_)));
+        news.push(News::Started {
+            run: event.run_id,
+            messages: users.map(|user| user.id().clone()).collect(),
+        });
+        messages.iter().for_each(|message| self.message(message, news));
     }
 
     fn message(&mut self, message: &Message, news: &mut Vec<News>) {
         let id = message.id().clone();
+        self.paths.push(&id, matches!(message, Message::User(_)));
         match message {
             Message::User(user) => {
                 let text = user.content.text().into_owned();
@@ -199,22 +284,28 @@ impl Transcript {
                 let text = answer.content.clone().unwrap_or_default();
                 self.folded.insert(id.clone(), text);
                 self.compare(id, news);
+                for call in answer.tool_calls.iter().flatten() {
+                    let (tool, arguments) = (&call.function.name, &call.function.arguments);
+                    news.extend(self.calls.whole(&call.id, tool, arguments));
+                }
             }
-            Message::Developer(_)
-            | Message::System(_)
-            | Message::Tool(_)
-            | Message::Activity(_)
-            | Message::Reasoning(_) => {}
+            Message::Tool(result) => {
+                news.extend(self.calls.result(&result.tool_call_id, &result.content.text()));
+            }
+            Message::Developer(_) | Message::System(_) | Message::Activity(_) | Message::Reasoning(_) => {}
         }
     }
 
     fn said(&mut self, id: MessageId, text: String, news: &mut Vec<News>) {
+        self.take_from_queue(&id);
+        self.paths.push(&id, true);
         if self.shown.insert(id.clone(), text.clone()).as_ref() != Some(&text) {
             news.push(News::Said { id, text });
         }
     }
 
     fn append(&mut self, id: MessageId, delta: &str, news: &mut Vec<News>) {
+        self.paths.push(&id, false);
         self.folded.entry(id.clone()).or_default().push_str(delta);
         self.compare(id, news);
     }
@@ -245,7 +336,9 @@ impl Transcript {
     fn end(&mut self, run: Option<RunId>, end: End, news: &mut Vec<News>) {
         let run = run.or_else(|| self.run.clone());
         self.run = None;
-        if run.clone().is_none_or(|run| self.ended.insert(run)) {
+        self.calls.rest();
+        let ended = run.clone().and_then(|run| self.ended.insert(run, end.clone()));
+        if ended.is_none() {
             news.push(News::Ended { run, end });
         }
     }
@@ -256,15 +349,7 @@ fn end(event: &RunFinished) -> End {
         None if finish_reason(event.metadata.as_ref()) == Some("cancelled") => End::Cancelled,
         None | Some(Outcome::Success { .. }) => End::Done,
         Some(Outcome::Cancelled) => End::Cancelled,
-        Some(Outcome::Interrupt { interrupts }) => {
-            let question = |text: &Option<String>, reason: &String| text.clone().unwrap_or_else(|| reason.clone());
-            let questions = interrupts
-                .iter()
-                .map(|interrupt| question(&interrupt.message, &interrupt.reason));
-            End::Asks {
-                questions: questions.collect(),
-            }
-        }
+        Some(Outcome::Interrupt { .. }) => End::Asks,
     }
 }
 
@@ -293,16 +378,6 @@ fn cut_off(event: &TextMessageEnd) -> Option<News> {
 
 fn finish_reason(metadata: Option<&Map<String, Value>>) -> Option<&str> {
     metadata?.get("finishReason")?.as_str()
-}
-
-fn notice(event: &Custom) -> Option<News> {
-    let default = match event.name.as_str() {
-        "kronos.notice" => None,
-        "kronos.retry" => Some("trying again"),
-        _ => return None,
-    };
-    let text = event.value.get("message").and_then(Value::as_str).or(default)?;
-    Some(News::Notice { text: text.to_owned() })
 }
 
 #[cfg(test)]

@@ -1,10 +1,16 @@
 //! How news look on a terminal, in a file, and as the plain answer of `--once`. Pure: news in, text out.
 
+mod tools;
+
 use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kronos_protocol::{MessageId, Seq};
+use serde_json::{Map, Value};
 
 use super::transcript::{End, News};
+pub(super) use tools::safe_json;
 
 /// Where the text goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +21,48 @@ pub(super) enum Look {
     Plain,
     /// `--once`: answers to stdout, remarks to stderr.
     Answer,
+}
+
+/// What the terminal can do.
+#[derive(Debug, Clone)]
+pub(super) struct Style {
+    /// Whether it shows more than ASCII.
+    pub(super) utf8: bool,
+    /// Whether it knows links (OSC 8).
+    pub(super) links: bool,
+    /// Its width in columns; 0 when that is not known.
+    pub(super) width: Arc<AtomicUsize>,
+}
+
+/// The width where there is no terminal.
+const WIDTH: usize = 160;
+
+impl Style {
+    /// Reads what the environment says; the width comes from the terminal, if there is one.
+    pub(super) fn of_environment(width: Arc<AtomicUsize>) -> Self {
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(variable);
+        Self {
+            utf8: is_utf8(locale.as_deref()),
+            links: variable("TERM").is_some_and(|term| !matches!(term.as_str(), "dumb" | "linux")),
+            width,
+        }
+    }
+
+    fn width(&self) -> usize {
+        match self.width.load(Ordering::Relaxed) {
+            0 => WIDTH,
+            width => width.max(20),
+        }
+    }
+}
+
+/// Whether a locale writes UTF-8; one that is not set says nothing, and nearly all terminals do.
+fn is_utf8(locale: Option<&str>) -> bool {
+    locale.is_none_or(|locale| {
+        let locale = locale.to_ascii_lowercase();
+        locale.contains("utf-8") || locale.contains("utf8")
+    })
 }
 
 /// A piece of output.
@@ -53,6 +101,8 @@ pub(super) enum Remark {
     Line(String),
     /// A list or a table, as it is.
     Block(String),
+    /// A page, as [`View::link`] shows it.
+    Link(String),
 }
 
 const DIM: &str = "\x1b[2m";
@@ -64,6 +114,7 @@ const RESET: &str = "\x1b[0m";
 #[derive(Debug)]
 pub(super) struct View {
     look: Look,
+    style: Style,
     /// The message whose text the cursor stands in.
     open: Option<MessageId>,
     /// Whether a remark without an end of line stands at the cursor.
@@ -74,9 +125,10 @@ pub(super) struct View {
 
 impl View {
     /// Returns a view of nothing.
-    pub(super) fn new(look: Look) -> Self {
+    pub(super) fn new(look: Look, style: Style) -> Self {
         Self {
             look,
+            style,
             open: None,
             open_remark: false,
             typed: HashSet::new(),
@@ -105,7 +157,20 @@ impl View {
                 pieces.extend(self.text(id, text));
                 pieces
             }
-            News::Tool { name } => self.remark(&format!("calling {name}…"), DIM),
+            News::Called { tool, arguments } => self.called(tool, arguments),
+            News::Progress { tool, status, why } => self.progress(tool, status, why.as_deref()),
+            News::Returned { tool, text, failed } => self.returned(tool, text, *failed),
+            News::Answered { tool, verdict, own } => self.answered(tool, verdict, *own),
+            News::Unqueued { text, .. } => self.remark(&format!("taken back: {}", tools::flat(text)), DIM),
+            News::Branched { branch, after } => self.branched(branch, after.as_deref()),
+            News::Selected { branch, last } => {
+                let last = last
+                    .as_deref()
+                    .map(|last| format!(", which ends after: {}", beginning(last)));
+                let last = last.unwrap_or_default();
+                self.remark(&tools::flat(&format!("now on branch {branch}{last}")), DIM)
+            }
+            News::Settings { changed } => self.remark(&tools::flat(&settings(changed)), DIM),
             News::CutOff { reason } => self.remark(&format!("the answer was cut off: {reason}"), DIM),
             News::Notice { text } => self.remark(text, DIM),
             News::Ended { end, .. } => self.ended(end),
@@ -132,6 +197,11 @@ impl View {
             Remark::Earlier { messages } => self.remark(&format!("{messages} earlier messages"), DIM),
             Remark::Refused { what, message, code } => self.remark(&format!("{what}: {message} ({code})"), RED),
             Remark::Line(text) => self.remark(text, DIM),
+            Remark::Link(link) => {
+                let mut pieces = self.before_remark();
+                pieces.push(Piece::Remark(format!("{link}\n")));
+                pieces
+            }
             Remark::Block(text) => {
                 let mut pieces = self.before_remark();
                 pieces.push(Piece::Remark(self.paint(&printable(text), DIM) + "\n"));
@@ -179,13 +249,8 @@ impl View {
         match end {
             End::Done => self.end_line(),
             End::Cancelled => self.remark("cancelled", DIM),
-            End::Asks { questions } => {
-                let questions = questions.join("; ");
-                self.remark(
-                    &format!("waits for an answer, given in another client: {questions}"),
-                    DIM,
-                )
-            }
+            // The questions follow, one by one.
+            End::Asks => self.end_line(),
             End::Failed { message, code } => {
                 let cut_off = if self.open.is_some() {
                     "; the answer was cut off"
@@ -196,6 +261,15 @@ impl View {
                 self.remark(&format!("{message} ({code}){cut_off}"), RED)
             }
         }
+    }
+
+    fn branched(&mut self, branch: &str, after: Option<&str>) -> Vec<Piece> {
+        let after = match after {
+            Some(after) => format!("after: {}", beginning(after)),
+            None => "from its beginning".to_owned(),
+        };
+        let text = format!("the conversation goes another way {after} (branch {branch}); what followed stays above");
+        self.remark(&tools::flat(&text), DIM)
     }
 
     fn remark(&mut self, text: &str, colour: &str) -> Vec<Piece> {
@@ -237,6 +311,26 @@ impl View {
             Look::Plain | Look::Answer => text.to_owned(),
         }
     }
+}
+
+/// How a text begins.
+pub(super) fn beginning(text: &str) -> String {
+    let line = tools::flat(text.lines().next().unwrap_or_default());
+    let mut short: String = line.chars().take(60).collect();
+    if short.len() < text.len() {
+        short.push_str("...");
+    }
+    short
+}
+
+/// Settings in one line.
+pub(super) fn settings(settings: &Map<String, Value>) -> String {
+    let one = |(name, value): (&String, &Value)| match value {
+        Value::String(text) => format!("{name} = {text}"),
+        other => format!("{name} = {other}"),
+    };
+    let all: Vec<_> = settings.iter().map(one).collect();
+    format!("settings: {}", all.join(", "))
 }
 
 /// Drops control characters but line ends and tabs: a text must not move the cursor or change colours.

@@ -11,14 +11,14 @@ use crate::{
 
 #[test]
 fn a_newer_store_is_refused_untouched() {
-    let newer = StoreError::Newer { found: 3, supported: 2 };
+    let newer = StoreError::Newer { found: 4, supported: 3 };
     let folder = tempfile::tempdir().unwrap();
     drop(open(folder.path()));
-    raw(folder.path()).insert(keys::SCHEMA, schema(3)).unwrap();
+    raw(folder.path()).insert(keys::SCHEMA, schema(4)).unwrap();
     assert_eq!(SledStore::open(folder.path(), CACHE_BYTES).unwrap_err(), newer);
 
     let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("format"), "kronos store 3\n").unwrap();
+    fs::write(folder.path().join("format"), "kronos store 4\n").unwrap();
     assert_eq!(SledStore::open(folder.path(), CACHE_BYTES).unwrap_err(), newer);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
@@ -37,14 +37,14 @@ fn an_older_store_is_migrated_wherever_its_migration_was_cut() {
     one(&store, pack("a", 1..=2)).unwrap();
     drop(store);
     let marker = folder.path().join("format");
-    for (row, marked) in [(1, 1), (2, 1), (1, 2)] {
+    for (row, marked) in [(1, 1), (2, 1), (1, 2), (2, 2), (3, 2), (2, 3)] {
         raw(folder.path()).insert(keys::SCHEMA, schema(row)).unwrap();
         fs::write(&marker, format!("kronos store {marked}\n")).unwrap();
         let store = open(folder.path());
         assert_eq!(seqs(&store.load(&session("a")).unwrap().unwrap().records), [1, 2, 3]);
         drop(store);
-        assert_eq!(fs::read_to_string(&marker).unwrap(), "kronos store 2\n");
-        assert_eq!(raw(folder.path()).get(keys::SCHEMA).unwrap().unwrap(), schema(2));
+        assert_eq!(fs::read_to_string(&marker).unwrap(), "kronos store 3\n");
+        assert_eq!(raw(folder.path()).get(keys::SCHEMA).unwrap().unwrap(), schema(3));
     }
 }
 

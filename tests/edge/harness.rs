@@ -107,10 +107,11 @@ impl Edge {
         .await;
     }
 
-    /// Starts a server that wants tokens, with a simulated model that answers at once.
+    /// Starts a server that wants tokens, with a simulated model that answers at once and a simulated Composio.
     pub(crate) async fn simulated() -> Self {
         Self::with(|config| {
             config.simulator.start = true;
+            config.simulator.start_composio = true;
             config.simulator.tokens_per_second = 0.0;
             rooted(config);
         })

@@ -11,6 +11,8 @@ mod auth;
 #[cfg(test)]
 mod chat;
 #[cfg(test)]
+mod composio;
+#[cfg(test)]
 mod docs;
 #[cfg(test)]
 mod errors;
@@ -20,8 +22,6 @@ mod harness;
 mod headers;
 #[cfg(test)]
 mod health;
-#[cfg(test)]
-mod later;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]

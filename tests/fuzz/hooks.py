@@ -88,6 +88,9 @@ def before_call(context, case, kwargs):
     # What a schema cannot say: two fields that must be equal, who speaks last, and places that this server must have named.
     if isinstance(body, dict) and isinstance(body.get("confirm_password"), str):
         body["confirm_password"] = body.get("password")
+    if isinstance(body, dict):
+        for place in ("callback_url", "redirect_url"):
+            body.pop(place, None)
     if path.endswith("/chat/conversation") and isinstance(body, dict) and body.get("messages"):
         body["messages"][-1]["role"] = "user"
     if case.query:

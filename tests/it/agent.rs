@@ -300,10 +300,10 @@ async fn a_message_steered_into_a_run_reaches_its_next_model_call() {
     let agent = agent_with(&[]).await;
     agent.composio.connect("ann", "github").unwrap();
     let mut device = Device::new(&agent, "ann").await;
-    agent
-        .composio
-        .script(vec![ComposioScript::fault("slow 1500").on("GITHUB_LIST_ISSUES")]);
-    let list = r#"[[call GITHUB_LIST_ISSUES {"owner":"acme","repo":"shop"}]] list them"#;
+    agent.composio.script(vec![
+        ComposioScript::fault("slow 1500").on("GITHUB_LIST_REPOSITORY_ISSUES"),
+    ]);
+    let list = r#"[[call GITHUB_LIST_REPOSITORY_ISSUES {"owner":"acme","repo":"shop"}]] list them"#;
     device.say("m_1", list).await;
     device
         .until("a call that runs", |event| event["type"] == "ACTIVITY_SNAPSHOT")
@@ -448,15 +448,17 @@ async fn malformed_calls_are_answered_with_an_error_at_most_so_often() {
     let end = device.finished().await;
     assert_eq!(end["type"], "RUN_FINISHED", "{end}");
     assert!(device.results()[0].contains("no such tool"), "{:?}", device.results());
-    device
-        .say("m_2", r#"[[steps 3]] [[call calculate {"wrong": 1}]] again and again"#)
-        .await;
+
+    let agent = agent_with(&[("MAX_CALL_MENDS", "0")]).await;
+    let mut device = Device::new(&agent, "ann").await;
+    device.say("m_1", r#"[[call calculate {"wrong": 1}]] please"#).await;
     let end = device.finished().await;
     assert_eq!(
         (end["type"].as_str(), end["code"].as_str()),
         (Some("RUN_ERROR"), Some("malformed_call")),
         "{end}"
     );
+    assert_eq!(agent.kronos.gemini.requests().len(), 1);
 }
 
 #[tokio::test]
@@ -464,13 +466,13 @@ async fn a_large_result_is_cut_for_the_model_and_stored_whole() {
     let agent = agent_with(&[("TOOL_RESULT_BYTES", "4KiB")]).await;
     agent.composio.connect("ann", "github").unwrap();
     let mut device = Device::new(&agent, "ann").await;
-    agent
-        .composio
-        .script(vec![ComposioScript::fault("big 300000").on("GITHUB_LIST_ISSUES")]);
+    agent.composio.script(vec![
+        ComposioScript::fault("big 300000").on("GITHUB_LIST_REPOSITORY_ISSUES"),
+    ]);
     device
         .say(
             "m_1",
-            r#"[[call GITHUB_LIST_ISSUES {"owner":"acme","repo":"shop"}]] list"#,
+            r#"[[call GITHUB_LIST_REPOSITORY_ISSUES {"owner":"acme","repo":"shop"}]] list"#,
         )
         .await;
     let end = device.finished().await;
@@ -562,4 +564,60 @@ async fn cancel_in_the_middle_of_a_call_says_that_its_outcome_is_unknown() {
     device.say("m_2", "Hello!").await;
     assert_eq!(device.finished().await["outcome"]["type"], "success");
     assert_eq!(agent.composio.effects()[0].count, 1);
+}
+
+/// 40 races by default; more with `KRONOS_RACES`.
+#[tokio::test]
+async fn races_of_two_devices_have_one_effect_and_one_verdict() {
+    let races: u32 = std::env::var("KRONOS_RACES")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(40);
+    let agent = agent_with(&[]).await;
+    agent.composio.connect("ann", "github").unwrap();
+    let mut one = Device::new(&agent, "ann").await;
+    let mut two = Device::beside(&agent, &one, "ann").await;
+    let (mut effects, mut won) = (0, [0, 0]);
+    for race in 0..races {
+        one.say(&format!("m_{race}"), ISSUE).await;
+        let questions = one.questions().await;
+        let same = two.questions().await;
+        assert_eq!(questions, same, "both are asked the same");
+        let (yes, no) = (json!({"approved": true}), json!({"approved": race % 3 == 0}));
+        let (first, second) = match race % 2 {
+            0 => (yes, no),
+            _ => (no, yes),
+        };
+        let (first_payload, second_payload) = (first.clone(), second.clone());
+        let (a, b) = tokio::join!(one.answer(&questions[0], first), two.answer(&questions[0], second));
+        let (winner, payload, lost) = match (a, b) {
+            (Ok(_), Err(lost)) => (0, first_payload, lost),
+            (Err(lost), Ok(_)) => (1, second_payload, lost),
+            other => panic!("race {race}: {other:?}"),
+        };
+        won[winner] += 1;
+        let approved = payload["approved"].as_bool().unwrap();
+        let word = if approved { "approved" } else { "rejected" };
+        assert_eq!(
+            (lost.code, lost.details["verdict"].as_str()),
+            (ErrorCode::Conflict, Some(word)),
+            "the loser is told: {lost:?}"
+        );
+        effects += u32::from(approved);
+        for device in [&mut one, &mut two] {
+            let verdict = |event: &Value| event["name"] == "kronos.interrupt_answered";
+            let told = device.until("the verdict", verdict).await;
+            assert_eq!(told["value"]["verdict"], word, "race {race}");
+            assert_eq!(told["value"]["interruptId"], questions[0]["id"]);
+            let end = device.until("the end", |event| event["type"] == "RUN_FINISHED").await;
+            assert_eq!(end["outcome"]["type"], "success", "race {race}: {end}");
+        }
+        let counted = agent.composio.effects();
+        assert_eq!(counted.len(), usize::try_from(effects).unwrap(), "race {race}");
+        assert!(counted.iter().all(|effect| effect.count == 1));
+    }
+    println!(
+        "races {races}, won by the first device {}, by the second {}, effects {effects}",
+        won[0], won[1]
+    );
 }

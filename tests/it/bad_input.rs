@@ -647,20 +647,50 @@ async fn a_user_has_exactly_as_many_connections_as_its_bound() {
 }
 
 #[tokio::test]
-async fn what_this_server_does_not_do_yet_is_unsupported() {
+async fn commands_about_what_is_not_there_are_refused_and_change_nothing() {
     let kronos = kronos().await;
     let mut client = kronos.client("ann").await;
     let session = client.attach_new().await;
     client.ask(&session, "m_1", "Hello!").await;
-    for mut command in [
-        json!({"op": "edit", "message": "m_1", "content": "Hi!"}),
-        json!({"op": "regenerate"}),
-        json!({"op": "regenerate", "message": "m_1"}),
-        json!({"op": "resume", "answers": [{"interrupt": "i_1", "status": "resolved"}]}),
-        json!({"op": "settings", "title": "A title"}),
+    let answer = client
+        .transcript(&session)
+        .messages
+        .last()
+        .expect("an answer")
+        .id
+        .clone();
+    let long = "x".repeat(201);
+    let rules: serde_json::Map<String, Value> = (0..257).map(|n| (format!("TOOL_{n}"), json!("ask"))).collect();
+    for (code, mut command) in [
+        (
+            ErrorCode::NotFound,
+            json!({"op": "edit", "message": "m_9", "content": "Hi!"}),
+        ),
+        (
+            ErrorCode::Validation,
+            json!({"op": "edit", "message": answer, "content": "Hi!"}),
+        ),
+        (
+            ErrorCode::Validation,
+            json!({"op": "edit", "message": "m_1", "content": ""}),
+        ),
+        (ErrorCode::NotFound, json!({"op": "regenerate", "message": "m_9"})),
+        (
+            ErrorCode::NotFound,
+            json!({"op": "resume", "answers": [{"interrupt": "i_1", "status": "resolved"}]}),
+        ),
+        (ErrorCode::Validation, json!({"op": "resume", "answers": []})),
+        (ErrorCode::Validation, json!({"op": "settings", "title": ""})),
+        (ErrorCode::Validation, json!({"op": "settings", "title": long})),
+        (ErrorCode::Validation, json!({"op": "settings", "model": "../secret"})),
+        (ErrorCode::Validation, json!({"op": "settings", "tool_rules": rules})),
+        (
+            ErrorCode::NotFound,
+            json!({"op": "settings", "title": "Good", "branch": "b_none"}),
+        ),
     ] {
         command["session"] = json!(session);
-        expect_refusal(&mut client, ErrorCode::Unsupported, command).await;
+        expect_refusal(&mut client, code, command).await;
     }
     client.ask(&session, "m_2", "And on?").await;
     assert_eq!(kronos.stored("ann", session.as_str()).await.len(), 4);

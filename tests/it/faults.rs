@@ -370,7 +370,7 @@ async fn an_answer_that_the_model_gives_up_says_why_and_keeps_what_was_shown() {
         assert_eq!(turn.about["reason"], reason);
         assert!(!turn.text.is_empty(), "{word}");
     }
-    let turn = talk.fault("[[malformed]] a", Code::MalformedCall, 1).await;
+    let turn = talk.fault("[[malformed]] a", Code::MalformedCall, 4).await;
     assert_eq!(turn.about["reason"], "MALFORMED_FUNCTION_CALL");
     talk.fault("[[empty]] a", Code::EmptyAnswer, 2).await;
 }

@@ -1,5 +1,7 @@
 //! `kronos chat` as its users have it: one answer for a script, lines from a pipe, a terminal.
 
+mod tools;
+
 use std::{
     io::{Read, Write as _},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
@@ -28,18 +30,27 @@ impl Chat {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kronos"));
         command
             .args(["chat", "--url", &kronos.server.ws_url(), "--user", "ann"])
-            .args(more);
+            .args(more)
+            .env("LC_ALL", "C.UTF-8");
         Self::start(command)
     }
 
     /// The same at a terminal of its own; what the user sees is stdout.
     fn at_terminal(kronos: &Kronos) -> Self {
+        Self::at_terminal_with(kronos, &[], &[])
+    }
+
+    /// With more arguments, and more environment.
+    fn at_terminal_with(kronos: &Kronos, more: &[&str], env: &[(&str, &str)]) -> Self {
         const PTY: &str = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";
         let mut command = Command::new("python3");
         command.args(["-c", PTY, env!("CARGO_BIN_EXE_kronos"), "chat"]);
         command
             .args(["--url", &kronos.server.ws_url(), "--user", "ann"])
-            .env("TERM", "xterm");
+            .args(more)
+            .env("TERM", "xterm")
+            .env("LC_ALL", "C.UTF-8")
+            .envs(env.iter().copied());
         Self::start(command)
     }
 

@@ -310,8 +310,10 @@ impl Glue {
             self.perform(effect, upto);
         }
         if self.state.run.is_none() && !self.state.queue.is_empty() && !self.draining {
-            let retry = self.state.retriable(self.config.max_run_attempts).is_some();
-            if !retry && !self.state.goes_on() {
+            let first = self.state.retriable(self.config.max_run_attempts).is_some()
+                || self.state.goes_on()
+                || self.state.waits();
+            if !first {
                 self.drive(Input::Next, None);
             }
         }
@@ -362,7 +364,10 @@ impl Glue {
                 upto,
                 execute: *execute,
             }),
-            Effect::Link { toolkit, .. } => self.awaits(Pending::Link(toolkit)),
+            // One that is being made serves all calls that need it.
+            Effect::Link { toolkit, .. } => {
+                self.pending.insert(Pending::Link(toolkit));
+            }
             Effect::Summarize { from, .. } => self.awaits(Pending::Summary(from)),
             Effect::Generate(generate) => {
                 assert_eq!(self.generating, None, "the model is asked while it answers");
@@ -540,7 +545,7 @@ impl Glue {
             && self.waiting.is_empty()
             && !self.log.has_pending()
             && self.state.run.is_none()
-            && (self.state.queue.is_empty() || self.draining)
+            && (self.state.queue.is_empty() || self.draining || self.state.waits())
     }
 }
 

@@ -7,6 +7,8 @@ use crate::tools::{BUILTIN, Tool};
 
 /// Shorter words of a hint say nothing.
 const SHORTEST_WORD: usize = 3;
+/// Shorter ones are in every description, in bytes.
+const LONG_WORD: usize = 5;
 /// Words of a hint that are looked at.
 const HINT_WORDS: usize = 64;
 
@@ -42,14 +44,13 @@ pub(super) fn choose(candidates: &[Candidate<'_>], hint: &str, most: usize) -> V
     chosen
 }
 
-/// How well a tool fits: a word of its name counts twice, one of its description once, and being important like a word of
-/// the name and of the description together.
+/// How well a tool fits: a word of its name counts most, then being important, then a long word of its description.
 fn score(tool: &KitTool, words: &[String]) -> u32 {
     let in_name = |word: &String| tool.words.iter().any(|own| own == word || stem(own) == stem(word));
-    let in_text = |word: &String| tool.text.contains(word.as_str());
+    let in_text = |word: &String| word.len() >= LONG_WORD && tool.text.contains(word.as_str());
     let fits = words
         .iter()
-        .map(|word| if in_name(word) { 2 } else { u32::from(in_text(word)) });
+        .map(|word| if in_name(word) { 4 } else { u32::from(in_text(word)) });
     fits.sum::<u32>() + if tool.important { 3 } else { 0 }
 }
 

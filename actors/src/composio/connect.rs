@@ -79,9 +79,17 @@ impl Service {
 
     /// Begins to connect an account that is to take another's place.
     pub(super) async fn connect_again(&self, user: &UserId, id: &str, record: Record) -> Result<Link, ComposioError> {
+        // With the same auth config, if there still is one.
+        let same = match record.auth_config {
+            Some(config) => {
+                let shown = self.auth_config(&config).await;
+                shown.is_ok_and(|shown| shown.status == "ENABLED").then_some(config)
+            }
+            None => None,
+        };
         let new = NewConnection {
             toolkit: record.toolkit,
-            auth_config: record.auth_config,
+            auth_config: same,
             labels: record.labels,
             ..NewConnection::default()
         };

@@ -214,7 +214,6 @@ impl ComposioError {
             408 | 504 => (ComposioErrorKind::Timeout, "Composio did not answer in time".into()),
             500..=599 => (ComposioErrorKind::Unavailable, "Composio fails at the moment".into()),
             404 => (ComposioErrorKind::NotFound, told.or("Composio knows no such thing")),
-            409 => (ComposioErrorKind::Conflict, told.or("Composio refused the request")),
             _ => (ComposioErrorKind::Refused, told.or("Composio refused the request")),
         };
         // The limiter stands before everything else; it is recognised by the shape of its answer.

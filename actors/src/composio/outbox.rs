@@ -1,7 +1,7 @@
 //! What is to be put into users' feeds: written together with the change that it tells of, taken away when the feed has it.
 //! So a change is told once; should the process end in between, it may be told once more, with the same number.
 //!
-//! Documents: `composio_outbox` (key = user, a space, time, a space, a name of its own).
+//! Documents: `composio_outbox` (key = user, a space, time and number, a space, a name of its own).
 
 use std::time::Duration;
 
@@ -75,7 +75,9 @@ pub(super) fn connection_late(id: &str, pending: &Pending) -> Told {
 impl Service {
     /// The document that has something told.
     pub(super) fn to_tell(&self, user: &UserId, told: &Told) -> Result<DocumentWrite, ComposioError> {
-        let key = format!("{user} {:015} {}", self.shared.clock.now_ms(), told.own);
+        let (now, number) = (self.shared.clock.now_ms(), self.told.get());
+        self.told.set(number + 1);
+        let key = format!("{user} {now:015}-{number:010} {}", told.own);
         Ok(put(OUTBOX, key, encode(told)?, Expect::Any))
     }
 

@@ -68,6 +68,8 @@ pub(super) struct Service {
     pub(super) pending: RefCell<HashMap<UserId, usize>>,
     /// Users whose feed is being told; true: there is more by now.
     pub(super) telling: RefCell<HashMap<UserId, bool>>,
+    /// Numbers what is to be told, within one millisecond.
+    pub(super) told: Cell<u64>,
     /// Users who are being forgotten.
     pub(super) forgetting: RefCell<HashSet<UserId>>,
     /// Ids of events that were taken.
@@ -104,6 +106,7 @@ impl Service {
             watchers: RefCell::default(),
             pending: RefCell::default(),
             telling: RefCell::default(),
+            told: Cell::new(0),
             forgetting: RefCell::default(),
             seen: RefCell::new(Seen::new(webhook_ids)),
             taken_up: Cell::new(false),

@@ -474,6 +474,30 @@ mod tests {
     }
 
     #[test]
+    fn what_composios_own_clients_accept_is_accepted() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../load/sim/tests/captures/composio");
+        let mut vectors = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if !path.file_name().unwrap().to_string_lossy().starts_with("webhook__") {
+                continue;
+            }
+            let vector: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+            let header = |name: &str| vector["request"]["headers"][name].as_str().unwrap();
+            let secret = vector["secret"].as_str().unwrap();
+            let body = vector["request"]["raw_body"].as_str().unwrap().as_bytes();
+            let timestamp = header("webhook-timestamp");
+            let head = head(header("webhook-id"), timestamp, header("webhook-signature"));
+            let sent_ms = timestamp.parse::<i64>().unwrap() * 1000;
+            assert_eq!(check(secret, &head, body, sent_ms), Ok(()), "{}", path.display());
+            assert_eq!(check(secret, &head, body, sent_ms + 300_001), Err(WebhookError::Forged));
+            assert_eq!(check("another", &head, body, sent_ms), Err(WebhookError::Forged));
+            vectors += 1;
+        }
+        assert_eq!(vectors, 5);
+    }
+
+    #[test]
     fn ids_have_their_bound_and_their_time() {
         let mut seen = Seen::new(2);
         assert!(seen.add("a".to_owned(), 0).is_empty());

@@ -132,7 +132,7 @@ pub enum Effect {
     Generate(Box<Generate>),
     /// Make a call, once everything that was decided with it is durable: comes back as [`Input::Called`].
     Execute(Box<Execute>),
-    /// Make a link with which the user connects an account: comes back as [`Input::Linked`].
+    /// Make a link with which the user connects an account, unless one is being made for this run: comes back as [`Input::Linked`].
     Link {
         /// For this run.
         run: RunId,
@@ -302,10 +302,10 @@ impl Running {
                 self.connected.insert(toolkit.clone());
             }
             Input::Called(run, call, tools::Outcome::NotConnected { .. }) if active(run) => {
-                // With a link at hand the call was tried with that account, or nobody has made one yet.
+                // Tried with the account that was made by this link, it needs another.
                 let toolkit = steps::toolkit_of_call(state, call);
-                if self.links.contains_key(toolkit) {
-                    self.connected.remove(toolkit);
+                if self.links.contains_key(toolkit) && self.connected.remove(toolkit) {
+                    self.links.remove(toolkit);
                 }
             }
             Input::Summarized(run, ..) if active(run) => self.trimmed = true,

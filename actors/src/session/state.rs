@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::{
+    core::RETRY,
     log::Stored,
     message::{RunStatus, Verdict},
 };
@@ -615,6 +616,12 @@ impl State {
             TOOL_CALLS => {
                 if let Ok(decided) = ToolCalls::deserialize(value) {
                     self.calls_decided(decided, private(beside).unwrap_or_default());
+                }
+            }
+            RETRY => {
+                let mend = beside.and_then(|beside| beside.get("mend")).is_some();
+                if let Some(run) = self.run.as_mut().filter(|_| mend) {
+                    run.record.mends += 1;
                 }
             }
             CONTEXT_TRIMMED => {

@@ -112,6 +112,11 @@ impl Session {
         } = generate;
         self.running.asks();
         let ends = self.work_of(&run, ctx).ends;
+        // What was prepared for one list is good for the next request with the same.
+        if self.functions != functions {
+            self.functions = functions;
+        }
+        let functions = Arc::clone(&self.functions);
         let Some(meta) = &self.meta else { return };
         let request = GenerateRequest {
             run: run.clone(),
@@ -138,6 +143,10 @@ impl Session {
     }
 
     fn link(&mut self, run: &RunId, toolkit: String, ctx: &mut Context<Self>) {
+        let what = format!("link {toolkit}");
+        if self.work_of(run, ctx).tools.contains_key(&what) {
+            return;
+        }
         let Some(meta) = &self.meta else { return };
         let request = LinkRequest {
             run: run.clone(),
@@ -146,7 +155,7 @@ impl Session {
             toolkit: toolkit.clone(),
         };
         let handle = self.deps.tools.link(request, ctx.address().recipient());
-        self.work_of(run, ctx).tools.insert(format!("link {toolkit}"), handle);
+        self.work_of(run, ctx).tools.insert(what, handle);
     }
 
     /// Calls whose intents are durable leave.

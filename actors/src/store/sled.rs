@@ -56,6 +56,7 @@ mod codec;
 mod disk;
 mod graves;
 mod open;
+mod pack;
 mod plan;
 mod read;
 mod repair;

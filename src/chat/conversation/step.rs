@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kronos_protocol::{ClientFrame, ClientInfo, MessageId};
+use kronos_protocol::{ClientFrame, ClientInfo, InterruptId, MessageId};
 
 use crate::chat::transcript::News;
 use crate::chat::view::Remark;
@@ -38,6 +38,11 @@ pub(super) enum Asked {
     Say(MessageId),
     Cancel,
     Detach,
+    Resume(InterruptId),
+    Unqueue,
+    Edit,
+    Regenerate,
+    Settings,
 }
 
 /// Who this client is.

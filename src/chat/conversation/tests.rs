@@ -57,7 +57,9 @@ impl Chat {
     }
 
     fn say(&mut self, id: &str, text: &str) {
-        let steps = self.conversation.say(id.parse().unwrap(), text.to_owned());
+        let steps = self
+            .conversation
+            .say(id.parse().unwrap(), text.to_owned(), SendMode::Queue);
         self.steps.extend(steps);
     }
 

@@ -48,6 +48,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         )
         .about("Newest first. A superuser lists anybody's, others their own.")
         .path::<UserId>("id", "Id of the user")
+        .fails(&[ErrorCode::NotFound])
         .returns::<Vec<Connection>>(200, "The accounts", || json!([connection()]))
         .fails(&[ErrorCode::Forbidden]),
         of_account(
@@ -81,8 +82,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             "One that works is only looked at: its tokens are renewed by Composio. For one that needs its user a new connection \
              is begun, whose page is in the answer; the old one goes when the new one is there.",
         )
-        .returns::<Done>(200, "How it is", done)
-        .fails(&[ErrorCode::Conflict]),
+        .returns::<Done>(200, "How it is", done),
         tool(
             delete(&["/api/v1/composio/connections/{id}"], remove),
             "composio_disconnect",
@@ -278,9 +278,14 @@ async fn initiate_enhanced(
 }
 
 async fn list(state: State, caller: Caller, id: PathId<UserId>) -> Result<HttpResponse, ApiError> {
+    let own = caller.principal.user.clone();
     let caller = caller.acting_as(&state, Some(id.0))?;
     let accounts = state.wiring.composio.accounts(&caller.user).await;
     let accounts = accounts.map_err(|error| failed(&error, "list_connections", ("User", caller.user.as_str())))?;
+    if accounts.is_empty() && caller.superuser && caller.user != own {
+        // Nobody, or somebody without accounts.
+        state.accounts.show_user(&caller.user).await?;
+    }
     let accounts: Vec<Connection> = accounts.into_iter().map(Connection::from).collect();
     Ok(HttpResponse::Ok().json(accounts))
 }

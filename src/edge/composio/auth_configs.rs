@@ -39,7 +39,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .superuser()
             .body::<CreateAuthConfig>()
             .returns::<Shown>(201, "The new auth config", example)
-            .fails(&[ErrorCode::NotFound, ErrorCode::Conflict]),
+            .fails(&[ErrorCode::NotFound]),
         tool(get(ONE, show), "composio_auth_config", "Show an auth config")
             .path::<Word>("id", ID)
             .returns::<Shown>(200, "The auth config", example)
@@ -50,7 +50,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .path::<Word>("id", ID)
             .body::<UpdateAuthConfig>()
             .returns::<Shown>(200, "The auth config as it is now", example)
-            .fails(&[ErrorCode::NotFound, ErrorCode::Conflict]),
+            .fails(&[ErrorCode::NotFound]),
         tool(delete(ONE, remove), "composio_auth_config_delete", "Delete an auth config")
             .superuser()
             .path::<Word>("id", ID)

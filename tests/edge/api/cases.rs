@@ -6,7 +6,10 @@ use kronos_testkit::HttpReply;
 use serde_json::{Value, json};
 
 use super::document::Document;
-use crate::harness::{Edge, PASSWORD, Pair};
+use crate::{
+    composio::decide,
+    harness::{Edge, PASSWORD, Pair},
+};
 
 /// A server with something in it.
 struct World {
@@ -24,6 +27,12 @@ struct World {
     conversation: String,
     /// Of ada, to delete.
     doomed: String,
+    /// Of ada, active.
+    account: String,
+    /// Of ada, in the making, with a place of the client's own.
+    pending: String,
+    config: String,
+    disabled_config: String,
     /// What is remembered about ada.
     memory: String,
     /// A run of ada that is done, and its call.
@@ -57,6 +66,34 @@ impl World {
         };
         let (ada_id, doomed_id) = (id(&ada).await, id(&doomed).await);
         let (conversation, doomed) = (conversation().await, conversation().await);
+        let connect = async |callback: Option<&str>| {
+            let body = json!({"provider": "github", "callback_url": callback});
+            let begun = edge
+                .post("/api/v1/composio/connections/initiate", Some(&ada.access), body)
+                .await
+                .expect(200);
+            let text = |name: &str| begun[name].as_str().expect("a text").to_owned();
+            (text("connection_id"), text("redirect_url"))
+        };
+        let (account, page) = connect(None).await;
+        decide(&page, "approve").await;
+        let (pending, _) = connect(Some("http://localhost:3000/done")).await;
+        let config = async |toolkit: &str| {
+            let body = json!({"name": "made", "toolkit_slug": toolkit});
+            let made = edge
+                .post("/api/v1/composio/auth-configs", Some(&root.access), body)
+                .await
+                .expect(201);
+            made["id"].as_str().expect("an id").to_owned()
+        };
+        let (config, disabled_config) = (config("slack").await, config("gmail").await);
+        let bearer = format!("Bearer {}", root.access);
+        let path = format!("/api/v1/composio/auth-configs/{disabled_config}");
+        let disable = json!({"enabled": false});
+        let disabled = edge
+            .call("PUT", &path, &[("Authorization", &bearer)], Some(&disable))
+            .await;
+        disabled.expect(200);
         let note = json!({"text": "Likes tea."});
         let memory = edge
             .post("/api/v1/users/me/memories", Some(&ada.access), note)
@@ -74,6 +111,10 @@ impl World {
         };
         let (done, asking) = (run("auto").await, run("ask_all").await);
         Self {
+            account,
+            pending,
+            config,
+            disabled_config,
             done,
             asking,
             document,
@@ -109,7 +150,7 @@ impl World {
 struct Ask {
     token: Option<String>,
     path: String,
-    query: &'static str,
+    query: String,
     body: Option<Value>,
     headers: Vec<(&'static str, String)>,
 }
@@ -133,7 +174,8 @@ impl Ask {
         }
     }
 
-    fn query(self, query: &'static str) -> Self {
+    fn query(self, query: &str) -> Self {
+        let query = query.to_owned();
         Self { query, ..self }
     }
 
@@ -176,6 +218,75 @@ const CASES: &[Case] = &[
     ("health_composio", 200, |_| anybody()),
     ("metrics", 200, |_| anybody()),
     ("composio_health", 200, |w| by(&w.ada)),
+    ("composio_initiate", 200, |w| {
+        by(&w.ada).body(json!({"provider": "slack", "scope": "chat:write"}))
+    }),
+    ("composio_initiate", 404, |w| {
+        by(&w.ada).body(json!({"provider": "nonsense"}))
+    }),
+    ("composio_initiate", 409, |w| {
+        by(&w.ada).body(json!({"provider": w.disabled_config}))
+    }),
+    ("composio_initiate", 422, |w| {
+        by(&w.ada).body(json!({"provider": "hackernews"}))
+    }),
+    ("composio_initiate_enhanced", 200, |w| {
+        by(&w.ada).body(json!({"app_name": "github", "labels": ["work"]}))
+    }),
+    ("composio_initiate_enhanced", 404, |w| {
+        by(&w.ada).body(json!({"app_name": "nonsense"}))
+    }),
+    ("composio_initiate_enhanced", 409, |w| {
+        by(&w.ada).body(json!({"app_name": "gmail", "auth_config_id": w.disabled_config}))
+    }),
+    ("composio_connections", 200, |w| by(&w.ada).of(&w.ada_id)),
+    ("composio_connections", 200, |w| by(&w.root).of(&w.ada_id)),
+    ("composio_account", 200, |w| by(&w.ada).of(&w.account)),
+    ("composio_account", 404, |w| by(&w.eve).of(&w.account)),
+    ("composio_execute", 200, |w| {
+        by(&w.ada).body(json!({"action_name": "GITHUB_LIST_REPOSITORY_ISSUES",
+            "params": {"owner": "octocat", "repo": "hello-world"}}))
+    }),
+    ("composio_execute", 200, |w| {
+        by(&w.eve).body(json!({"action_name": "GITHUB_LIST_REPOSITORY_ISSUES", "params": {}}))
+    }),
+    ("composio_execute", 404, |w| {
+        by(&w.ada).body(json!({"action_name": "NO_SUCH_TOOL"}))
+    }),
+    ("composio_disable", 200, |w| by(&w.ada).of(&w.account)),
+    ("composio_disable", 409, |w| by(&w.ada).of(&w.pending)),
+    ("composio_enable", 200, |w| by(&w.ada).of(&w.account)),
+    ("composio_enable", 409, |w| by(&w.ada).of(&w.pending)),
+    ("composio_refresh", 200, |w| by(&w.ada).of(&w.account)),
+    ("composio_refresh", 200, |w| by(&w.ada).of(&w.pending)),
+    ("composio_callback", 200, |_| anybody()),
+    ("composio_callback", 200, |w| {
+        anybody().query(&format!("?status=success&connected_account_id={}", w.account))
+    }),
+    ("composio_callback", 303, |w| {
+        anybody().query(&format!("?connectedAccountId={}", w.pending))
+    }),
+    ("composio_disconnect", 200, |w| by(&w.ada).of(&w.pending)),
+    ("composio_disconnect", 404, |w| by(&w.ada).of(&w.pending)),
+    ("composio_toolkits", 200, |w| by(&w.ada).query("?search=git&limit=5")),
+    ("composio_actions", 200, |w| by(&w.ada).of("github").query("?limit=5")),
+    ("composio_auth_configs", 200, |w| {
+        by(&w.ada).query("?show_disabled=true&limit=1")
+    }),
+    ("composio_auth_config_create", 201, |w| {
+        by(&w.root).body(json!({"name": "Own", "toolkit_slug": "github",
+            "credentials": {"client_id": "a", "client_secret": "b"}}))
+    }),
+    ("composio_auth_config_create", 404, |w| {
+        by(&w.root).body(json!({"toolkit_slug": "nonsense"}))
+    }),
+    ("composio_auth_config", 200, |w| by(&w.ada).of(&w.config)),
+    ("composio_auth_config_update", 200, |w| {
+        by(&w.root)
+            .of(&w.config)
+            .body(json!({"name": "Renamed", "status": "DISABLED"}))
+    }),
+    ("composio_auth_config_delete", 200, |w| by(&w.root).of(&w.config)),
     ("docs", 200, |_| anybody()),
     ("redoc", 200, |_| anybody()),
     ("docs_asset", 200, |_| anybody().of("page.css")),
@@ -335,17 +446,23 @@ const ELSEWHERE: &[(u16, &str)] = &[
     ),
     (
         503,
-        "a store that fails: tests/chaos/disk.rs; a model that fails: tests/it/upstream.rs and tests/edge/analyze.rs",
+        "a store that fails: tests/chaos/disk.rs; a model that fails: tests/it/upstream.rs and tests/edge/analyze.rs; \
+         a Composio that fails: composio/execute.rs",
     ),
     (
         504,
-        "a model that is silent: tests/it/upstream.rs and tests/edge/analyze.rs",
+        "a model that is silent: tests/it/upstream.rs and tests/edge/analyze.rs; a silent Composio: composio/execute.rs",
     ),
 ];
 
 /// Errors that need more than one request, and what shows them.
 const APART: &[(&str, u16, &str)] = &[
     ("memories_add", 409, "a user with as many notes as may be: memories.rs"),
+    (
+        "composio_webhook",
+        200,
+        "an event with a signature: composio/webhook.rs",
+    ),
     (
         "chat_message",
         409,

@@ -144,6 +144,9 @@ async fn every_frame_of_a_conversation_is_one_of_its_messages() {
     reader
         .say("settings", json!({"session": session, "title": "A title"}))
         .await;
+    reader
+        .say("regenerate", json!({"session": session, "message": "m_9"}))
+        .await;
     reader.say("detach", json!({"session": session})).await;
     for expected in [
         "ok.welcome",

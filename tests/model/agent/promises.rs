@@ -1,6 +1,6 @@
 //! What must hold at any time, read straight from the log: it shares no code with the core.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use kronos_actors::{
     gemini::{Content, Role, calls_of},
@@ -60,7 +60,7 @@ pub(super) struct Told {
 }
 
 impl Told {
-    pub(super) fn of(log: &[Stored]) -> Self {
+    pub(super) fn of<'a>(log: impl IntoIterator<Item = &'a Stored>) -> Self {
         let mut told = Self::default();
         let mut turn = String::new();
         for stored in log {
@@ -135,6 +135,53 @@ impl Told {
         let said = |(verdict, of): &&Said| of.as_deref() == Some(call) && verdict["verdict"] == word;
         self.verdicts.values().filter(said).count()
     }
+}
+
+/// How often what happened, in words.
+pub(super) type Seen = BTreeMap<String, u64>;
+
+/// Counts what a log tells, so that a test can say that it has seen all of it.
+pub(super) fn seen(log: &[Stored]) -> Seen {
+    let mut seen = Seen::new();
+    let mut count = |what: String| *seen.entry(what).or_default() += 1;
+    for stored in log {
+        match &stored.event {
+            Event::RunFinished(event) => match &event.outcome {
+                Some(Outcome::Interrupt { .. }) => count("asks".to_owned()),
+                Some(Outcome::Cancelled) => count("cancelled".to_owned()),
+                Some(Outcome::Success { pending_tool_call_ids }) if pending_tool_call_ids.is_some() => {
+                    count("waits for its client".to_owned());
+                }
+                _ => count("succeeds".to_owned()),
+            },
+            Event::RunError(event) => count(format!("fails: {}", event.code.as_deref().unwrap_or_default())),
+            Event::TextMessageStart(event) if event.role == Some(TextRole::User) => count("steered".to_owned()),
+            Event::ToolCallResult(_) => {
+                let private = stored.private.clone().unwrap_or_default();
+                count(format!(
+                    "result: {}",
+                    private["status"].as_str().unwrap_or("stopped by the end")
+                ));
+                if private["stored"] == true {
+                    count("result: stored".to_owned());
+                }
+            }
+            Event::Custom(event) if event.name == "kronos.interrupt_answered" => {
+                count(format!(
+                    "verdict: {}",
+                    event.value["verdict"].as_str().unwrap_or_default()
+                ));
+            }
+            Event::Custom(event) if event.name == "kronos.tool_calls" => {
+                for call in event.value["calls"].as_array().into_iter().flatten() {
+                    count(format!("decided: {}", call["decision"].as_str().unwrap_or_default()));
+                }
+            }
+            Event::Custom(event) => count(event.name.clone()),
+            _ => {}
+        }
+    }
+    seen
 }
 
 /// A call may leave: it is the first time, or nothing was done, or a person said so.
@@ -271,7 +318,10 @@ pub(super) fn check(glue: &Glue, told: &Told) {
             glue.draining || !(retriable || state.goes_on()),
             "what can go on goes on"
         );
-        assert!(glue.draining || state.queue.is_empty(), "what waits starts");
+        assert!(
+            glue.draining || state.waits() || state.queue.is_empty(),
+            "what waits starts"
+        );
     }
     check_calls(glue, told, retriable);
     check_questions(state, told);

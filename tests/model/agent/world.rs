@@ -15,6 +15,7 @@ use kronos_actors::{
         message::{AnsweredBy, Edit, Resume, Submit},
         result_key,
         state::{Body, Stage, State},
+        view,
     },
     store::{Request, SessionStore, memory::MemoryStore},
     tools::{Link, Offer, Outcome, Tool},
@@ -24,12 +25,14 @@ use kronos_protocol::{
     error::{ErrorCode, RunErrorCode},
     ids::{InterruptId, MessageId, RunId},
     message::{Interrupt, ResumeAnswer, Tool as ClientTool, UserContent},
+    position::Seq,
+    verify::Verifier,
 };
 use serde_json::{Map, Value, json};
 
 use super::{
     Kind, Word,
-    promises::{self, Left, Told},
+    promises::{self, Left, Seen, Told},
 };
 use crate::glue::{Glue, Out, Pending, Reply, Token};
 
@@ -47,9 +50,13 @@ pub(super) struct World {
     left: Vec<Left>,
     /// Every event of the log, durable or not.
     log: Vec<Stored>,
+    /// What of it the store has, as it has it, by seq.
+    durable: Vec<(Seq, Stored)>,
     tokens: Token,
     sent: HashMap<Token, String>,
     acked: HashSet<String>,
+    /// Clients that were given a snapshot and read on.
+    watchers: Vec<Verifier>,
     /// Makes names that were not used before.
     number: u32,
 }
@@ -60,7 +67,7 @@ impl World {
             durability,
             inbox_messages: 3,
             tail_bytes: 4000,
-            max_steps: 5,
+            max_steps: 3,
             max_calls_per_step: 3,
             max_call_mends: 1,
             tool_result_bytes: 200,
@@ -80,9 +87,11 @@ impl World {
             incarnation: 0,
             left: Vec::new(),
             log: Vec::new(),
+            durable: Vec::new(),
             tokens: 0,
             sent: HashMap::new(),
             acked: HashSet::new(),
+            watchers: Vec::new(),
             number: 0,
         };
         world.load();
@@ -121,6 +130,11 @@ impl World {
     fn sync(&mut self) {
         for stored in self.glue.appended.drain(..) {
             promises::check_decided(&stored, &self.glue.state.settings);
+            for watcher in self.watchers.iter_mut().filter(|_| stored.run.is_some()) {
+                watcher
+                    .accept(&stored.event)
+                    .expect("what follows a snapshot may follow it");
+            }
             self.log.push(stored);
         }
         while let Some(out) = self.glue.out.pop_front() {
@@ -131,15 +145,11 @@ impl World {
                 }
                 Out::Generate(generate) => {
                     self.streamed.clear();
-                    promises::check_question(&generate, &self.glue.state, &Told::of(&self.log));
+                    promises::check_question(&generate, &self.glue.state, &self.told());
                 }
                 Out::Execute(execute) => {
-                    let durable = self.durable();
-                    promises::check_leaves(&execute, self.incarnation, &self.left, &Told::of(&durable));
-                    assert!(
-                        !Told::of(&self.log).results.contains_key(&execute.intent.call),
-                        "it is over"
-                    );
+                    promises::check_leaves(&execute, self.incarnation, &self.left, &self.durable());
+                    assert!(!self.told().results.contains_key(&execute.intent.call), "it is over");
                     self.left.push(Left {
                         call: execute.intent.call.clone(),
                         key: execute.intent.key.clone(),
@@ -151,10 +161,7 @@ impl World {
                 Out::Reply(token, reply) => {
                     let id = self.sent.remove(&token);
                     if let (Some(id), Ok(Reply::Sent { .. })) = (id, reply) {
-                        assert!(
-                            Told::of(&self.durable()).taken.contains(&id),
-                            "{id} is acked and not durable"
-                        );
+                        assert!(self.durable().taken.contains(&id), "{id} is acked and not durable");
                         self.acked.insert(id);
                     }
                 }
@@ -165,15 +172,32 @@ impl World {
             .retain(|call, _| pending.contains(&Pending::Call(call.clone())));
     }
 
-    fn durable(&self) -> Vec<Stored> {
-        let stored = self.store.load(&self.glue.id).unwrap();
-        let records = stored.into_iter().flat_map(|stored| stored.records);
-        records.map(|record| Stored::decode(&record).unwrap()).collect()
+    fn durable(&self) -> Told {
+        Told::of(self.durable.iter().map(|(_, stored)| stored))
+    }
+
+    fn told(&self) -> Told {
+        Told::of(&self.log)
     }
 
     /// Every promise that can be read off what is there.
     pub(super) fn check(&self) {
-        promises::check(&self.glue, &Told::of(&self.log));
+        promises::check(&self.glue, &self.told());
+    }
+
+    /// A client is given a snapshot.
+    pub(super) fn shows(&mut self) {
+        let at = self.glue.log.last();
+        let snapshot = view::snapshot(&self.glue.state, &self.glue.id, at, self.glue.now, usize::MAX);
+        let mut watcher = Verifier::new();
+        for entry in snapshot.expect("it fits") {
+            watcher.accept(&entry.event).expect("a snapshot begins a stream");
+        }
+        self.watchers.push(watcher);
+    }
+
+    pub(super) fn seen(&self) -> Seen {
+        promises::seen(&self.log)
     }
 
     pub(super) fn send(&mut self, id: u8, mode: SendMode) {
@@ -360,6 +384,33 @@ impl World {
         }
     }
 
+    /// What is awaited comes.
+    pub(super) fn next(&mut self, calls: &[Kind], outcome: Outcome, way: usize) {
+        let number = self.fresh();
+        match self.glue.pending.first() {
+            Some(Pending::Offer) => self.offered(),
+            Some(Pending::Call(_)) => self.outcome(way, outcome),
+            Some(Pending::Link(_) | Pending::Summary(_)) => self.linked(way > 0),
+            None if self.glue.generating.is_some() => self.answers("text", calls, way == 0),
+            None if self.state().run.is_some() => self.commit(),
+            None => match self.open().first() {
+                Some(asked) => {
+                    let asked = asked.clone();
+                    let fitting = Word::fitting(&asked.reason);
+                    self.answers_one(&asked.id, fitting[way % fitting.len()]);
+                }
+                None if self.client_answers(way > 3) => {}
+                None => self.send(20 + u8::try_from(number % 200).unwrap(), SendMode::Queue),
+            },
+        }
+    }
+
+    fn answers_one(&mut self, question: &InterruptId, word: Word) {
+        let told = self.told();
+        let newer = told.asked.iter().rev().position(|known| known.id == *question);
+        self.resume(&[(newer.expect("it was asked"), word)], false);
+    }
+
     pub(super) fn connected(&mut self) {
         self.drive(Input::Connected(TOOLKIT.to_owned())).unwrap();
     }
@@ -377,7 +428,7 @@ impl World {
     }
 
     fn open(&self) -> Vec<Interrupt> {
-        let told = Told::of(&self.log);
+        let told = self.told();
         let open = told.asked.into_iter();
         open.filter(|asked| !told.verdicts.contains_key(asked.id.as_str()))
             .collect()
@@ -385,7 +436,7 @@ impl World {
 
     /// Answers questions, the newest has number 0; it is compared with what must come of it.
     pub(super) fn resume(&mut self, answers: &[(usize, Word)], all: bool) {
-        let told = Told::of(&self.log);
+        let told = self.told();
         let mut chosen: Vec<(Interrupt, Word)> = Vec::new();
         for (place, word) in answers {
             let Some(asked) = told.asked.iter().rev().nth(place % told.asked.len().max(1)) else {
@@ -434,7 +485,7 @@ impl World {
             );
         }
         if taken.is_ok() {
-            let told = Told::of(&self.log);
+            let told = self.told();
             for (asked, word) in &chosen {
                 let verdict = &told.verdicts[asked.id.as_str()];
                 assert_eq!(verdict.0["verdict"].as_str(), word.verdict(&asked.reason));
@@ -464,7 +515,7 @@ impl World {
         if self.drive(Input::Resume(Box::new(resume))).is_err() {
             return false;
         }
-        let told = Told::of(&self.log);
+        let told = self.told();
         for call in calls {
             assert_eq!(told.results.get(&call), Some(&1), "a result that was taken is there");
         }
@@ -483,6 +534,9 @@ impl World {
         {
             let results = self.store.commit(std::slice::from_ref(request)).unwrap();
             assert_eq!(results, [Ok(())], "the store takes what a session hands over");
+            let records = request.append.iter().flat_map(|append| &append.records);
+            let stored = records.map(|record| (record.seq, Stored::decode(record).unwrap()));
+            self.durable.extend(stored);
             *written = true;
         }
     }
@@ -495,7 +549,8 @@ impl World {
             self.glue.settled(Ok(()));
             self.sync();
         }
-        if self.flight.is_none() && !self.glue.log.has_pending() {
+        // Each time would take most of the time.
+        if self.flight.is_none() && !self.glue.log.has_pending() && self.durable.len().is_multiple_of(4) {
             self.check_fold();
         }
     }
@@ -538,12 +593,17 @@ impl World {
 
     fn load(&mut self) {
         self.incarnation += 1;
-        self.log = self.durable();
+        self.watchers.clear();
+        let stored = self.store.load(&self.glue.id).unwrap();
+        let records = stored.into_iter().flat_map(|stored| stored.records);
+        let stored = records.map(|record| (record.seq, Stored::decode(&record).unwrap()));
+        self.durable = stored.collect();
+        self.log = self.durable.iter().map(|(_, stored)| stored.clone()).collect();
         self.calls.clear();
         self.streamed.clear();
         self.glue.load(&self.store);
         self.sync();
-        let told = Told::of(&self.log);
+        let told = self.told();
         for id in &self.acked {
             assert!(told.taken.contains(id), "{id} was acked and is lost");
         }
@@ -552,14 +612,8 @@ impl World {
     /// The state is the fold of what is stored.
     fn check_fold(&self) {
         let mut folded = State::default();
-        for record in self
-            .store
-            .load(&self.glue.id)
-            .unwrap()
-            .into_iter()
-            .flat_map(|stored| stored.records)
-        {
-            folded.apply(record.seq, &Stored::decode(&record).unwrap()).unwrap();
+        for (seq, stored) in &self.durable {
+            folded.apply(*seq, stored).unwrap();
         }
         promises::check_same(&folded, self.state());
     }
@@ -580,13 +634,8 @@ impl World {
                 None if self.glue.generating.is_some() => self.answers("done", &[], false),
                 None => match self.open().first() {
                     Some(asked) => {
-                        let word = Word::good(&asked.reason);
-                        let newer = Told::of(&self.log)
-                            .asked
-                            .iter()
-                            .rev()
-                            .position(|known| known.id == asked.id);
-                        self.resume(&[(newer.expect("it was asked"), word)], false);
+                        let (id, word) = (asked.id.clone(), Word::good(&asked.reason));
+                        self.answers_one(&id, word);
                     }
                     None if self.client_answers(true) => {}
                     None => return self.check_rest(),
@@ -597,6 +646,7 @@ impl World {
     }
 
     fn check_rest(&self) {
+        self.check_fold();
         let state = self.state();
         assert_eq!(state.run, None);
         assert!(state.queue.is_empty() && !state.waits());

@@ -51,6 +51,10 @@ pub(super) fn regenerate(state: &State, running: &Running, message: Option<Messa
     let Some((said, Body::User(content))) = state.messages.get(at).map(|said| (said, &said.body)) else {
         return Decision::default();
     };
+    if said.hidden_from_model {
+        let why = "the message was blocked: say it in other words";
+        return Decision::answer(Err(SessionError::new(ErrorCode::Conflict, why)));
+    }
     // As it was asked the first time.
     let before = state.runs.iter().rev().find(|past| past.message == said.id);
     let submit = Submit {

@@ -27,7 +27,7 @@ use super::{
             State, Step, TOOL_CALLS, TOOL_PROGRESS, ToolCalls, ToolCallsRecord, Trimmed, add_usage,
         },
     },
-    Decision, Effect, Env, Execute, Generate, NOTICE, Running, fail, questions,
+    Decision, Effect, Env, Execute, Generate, NOTICE, RETRY, Running, fail, questions,
     turn::{answer_id, pieces, reasoning_id, tail_of},
 };
 use crate::{
@@ -528,7 +528,7 @@ pub(super) fn finished(
             );
             progress(&mut decision, run, &call.id, "waiting", env.now_ms);
             // One link serves every call that needs this account.
-            if !running.links.contains_key(toolkit) && !linking(state, toolkit) {
+            if !running.links.contains_key(toolkit) {
                 decision.effects.push(Effect::Link {
                     run: run.clone(),
                     toolkit: toolkit.to_owned(),
@@ -538,11 +538,6 @@ pub(super) fn finished(
     }
     decision.effects.push(Effect::Continue(run.clone()));
     decision
-}
-
-fn linking(state: &State, toolkit: &str) -> bool {
-    let mut calls = state.step.iter().flat_map(|step| &step.calls);
-    calls.any(|call| call.stage == Stage::Connecting && toolkit_of(call) == toolkit)
 }
 
 pub(super) fn decided(call: &Call, decision: Decided, message: Option<String>) -> CallDecision {
@@ -668,10 +663,13 @@ pub(super) fn mend(decision: &mut Decision, state: &State, active: &ActiveRun, e
             answer(decision, run, &call.id, error, ResultStatus::Stopped, env);
         }
     }
-    let record = ToolCallsRecord {
-        mend: true,
-        ..ToolCallsRecord::default()
-    };
-    write(decision, run, Vec::new(), record, now);
+    let value = json!({
+        "attempt": active.record.mends + 2,
+        "code": RunErrorCode::MalformedCall.as_str(),
+        "afterMs": 0,
+        "message": "The model made a call that cannot be read; it is asked again.",
+    });
+    let beside = json!({"mend": true});
+    decision.push_private(Some(run), Custom::new(RETRY, value), now, Some(beside));
     decision.effects.push(Effect::Continue(run.clone()));
 }

@@ -70,13 +70,23 @@ pub(super) fn advance(
                 Some(active) if failed.code == RunErrorCode::MalformedCall => {
                     steps::mend(&mut decision, state, active, env);
                 }
-                _ => fail(
-                    &mut decision,
-                    state,
-                    run,
-                    run_error(&failed, state, running),
-                    env.now_ms,
-                ),
+                _ => {
+                    let mends = state.run.as_ref().map_or(0, |run| run.record.mends);
+                    let failed = match failed.code {
+                        RunErrorCode::MalformedCall => Failed {
+                            attempts: failed.attempts.saturating_add(mends),
+                            ..failed
+                        },
+                        _ => failed,
+                    };
+                    fail(
+                        &mut decision,
+                        state,
+                        run,
+                        run_error(&failed, state, running),
+                        env.now_ms,
+                    );
+                }
             }
         }
     }

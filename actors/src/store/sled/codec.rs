@@ -2,7 +2,7 @@
 //!
 //! - Write-ahead batch: MessagePack list of (session, records as MessagePack), so that one session's records are found
 //!   without reading those of the others.
-//! - Segment: first covered seq `u64`, last seq `u64`, then lz4 (length in front) of the records as MessagePack.
+//! - Segment: first covered seq `u64`, last seq `u64`, then the records as MessagePack, packed (`pack.rs`).
 //! - Meta: MessagePack of [`SessionMeta`].
 //! - Document: as given.
 
@@ -12,7 +12,7 @@ use bytes::Bytes;
 use kronos_protocol::{ids::SessionId, position::Seq};
 use serde::Deserialize;
 
-use super::value::corrupt;
+use super::{pack, value::corrupt};
 use crate::store::{Record, SessionMeta, StoreError, order::follows};
 
 /// Raw bytes at which a pack starts its next segment, so that reading a little never means unpacking a lot.
@@ -76,7 +76,7 @@ pub(super) fn segment(records: &[Record]) -> Result<Vec<u8>, StoreError> {
     let mut body = Vec::new();
     body.extend(first.to_be_bytes());
     body.extend(last.to_be_bytes());
-    body.extend(lz4_flex::block::compress_prepend_size(&raw));
+    body.extend(pack::pack(&raw)?);
     Ok(body)
 }
 
@@ -101,7 +101,7 @@ pub(super) fn segment_records(at: &[u8], body: &[u8], last: Seq) -> Result<Vec<R
     let short = || corrupt(at, "shorter than its header");
     let (first, rest) = body.split_first_chunk::<8>().ok_or_else(short)?;
     let (upto, packed) = rest.split_first_chunk::<8>().ok_or_else(short)?;
-    let raw = lz4_flex::block::decompress_size_prepended(packed).map_err(|error| corrupt(at, &error.to_string()))?;
+    let raw = pack::unpack(packed).map_err(|what| corrupt(at, &what))?;
     let records = records(at, &raw)?;
     let bounds = records
         .first()

@@ -14,7 +14,8 @@ use crate::store::StoreError;
 /// The version that this build writes, and the newest that it reads.
 ///
 /// 1: the first. 2: a record in a segment may stand for several events; write-ahead batches lie in files of their own, too.
-pub(super) const SCHEMA_VERSION: u32 = 2;
+/// 3: segments are deflated with a dictionary.
+pub(super) const SCHEMA_VERSION: u32 = 3;
 /// The oldest version that this build reads.
 const OLDEST_VERSION: u32 = 1;
 

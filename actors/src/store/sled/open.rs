@@ -79,7 +79,7 @@ pub(super) fn open(disk: &Disk, cache_bytes: u64) -> Result<sled::Db, StoreError
         None if marked.is_some() || !db.is_empty() => return Err(damaged("its schema version is gone")),
         None => None,
     };
-    // Whatever version 1 holds is a valid version 2: only its number is to be rewritten.
+    // Whatever versions 1 and 2 hold is valid in version 3: only their number is to be rewritten.
     if stored != Some(SCHEMA_VERSION) {
         db.insert(keys::SCHEMA, schema(SCHEMA_VERSION)).map_err(failed)?;
     }

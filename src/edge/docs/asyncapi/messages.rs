@@ -24,8 +24,11 @@ Those of Kronos, by `name`:
 * `kronos.interrupt_answered`: a question of a run was answered, by whom, and how.
 * `kronos.branched`, `kronos.branch_selected`: the conversation goes another way.
 * `kronos.settings_changed`, `kronos.title_changed`: of the conversation.
-* `kronos.conversation_created`, `kronos.conversation_updated`, `kronos.conversation_deleted`, `kronos.connection_changed`, \
-`kronos.trigger_fired`, `kronos.trigger_disabled`: in the feed `@me`.";
+* `kronos.conversation_created`, `kronos.conversation_updated`, `kronos.conversation_deleted`: in the feed `@me`.
+* `kronos.connection_changed` in the feed `@me`: a connected account has another status now: `{connectionId, toolkit, status, \
+reason?, change?}`; `TIMED_OUT`: it was not connected in time, its link still works. The same `change` may come twice after a crash.
+* `kronos.trigger_fired`, `kronos.trigger_disabled` in the feed `@me`: what a trigger of an account found, `{triggerId, triggerSlug, \
+toolkit, data}`; that it was turned off, with its `reason`.";
 
 /// Who writes a message: its schema says what is read of it, or what is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
