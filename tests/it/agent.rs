@@ -180,6 +180,12 @@ async fn a_write_asks_first_and_runs_once_with_edited_arguments() {
         (effects[0].count, effects[0].arguments["title"].as_str()),
         (1, Some("Edited"))
     );
+    let last = agent.kronos.gemini.requests().into_iter().last().unwrap();
+    let told = last.body["contents"].as_array().unwrap().last().unwrap().to_string();
+    assert!(
+        told.contains("changed the arguments") && told.contains("Edited"),
+        "{told}"
+    );
     let again = device.answer(question, json!({"approved": false})).await.unwrap_err();
     assert_eq!(again.code, ErrorCode::Conflict);
     assert_eq!(again.details["verdict"], "approved");

@@ -20,7 +20,7 @@ use kronos_protocol::{
     verify::{OrderError, Verifier},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{
     core::RETRY,
@@ -141,6 +141,8 @@ pub enum Body {
         status: ResultStatus,
         /// The whole result is stored beside the log.
         stored: bool,
+        /// Arguments that a person gave in place of the model's.
+        edited: Option<Map<String, Value>>,
     },
 }
 
@@ -588,8 +590,10 @@ impl State {
     fn call_answered(&mut self, event: &ToolCallResult, beside: Option<&Value>, at_ms: Millis) {
         let record = private::<ResultRecord>(beside);
         let status = record.as_ref().map_or(ResultStatus::Stopped, |record| record.status);
+        let mut edited = None;
         if let Some(call) = self.call_mut(&event.tool_call_id) {
             call.stage = Stage::Answered;
+            edited = call.intent.as_ref().and_then(|intent| intent.arguments.clone());
         }
         if self.step_open.is_none() {
             self.forget_answered_step();
@@ -610,6 +614,7 @@ impl State {
                 content: event.content.clone(),
                 status,
                 stored: record.is_some_and(|record| record.stored),
+                edited,
             },
             hidden_from_model: false,
         });
