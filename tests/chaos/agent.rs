@@ -188,7 +188,7 @@ async fn at_every_place_of_a_run_each_call_has_one_effect_or_is_asked_about() {
             let (gemini, composio) = (&gemini, &composio);
             async move {
                 let case = one(gemini, composio, number, point, seq);
-                tokio::time::timeout(Duration::from_secs(120), case)
+                tokio::time::timeout(Duration::from_secs(120), Box::pin(case))
                     .await
                     .unwrap_or_else(|_| panic!("case {number} {point}:{seq} hangs"))
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actix::{ActorFutureExt, AsyncContext, WrapFuture};
 use kronos_protocol::{
-    client::{Attach, AttachTarget, ClientFrame, Command, FrameError, Op, Send, SessionSettings, Typing},
+    client::{Attach, AttachTarget, ClientFrame, Command, FrameError, Op, Resume, Send, SessionSettings, Typing},
     close::{CloseCode, CloseReason},
     error::ErrorCode,
     ids::{Ref, SessionId},
@@ -75,19 +75,7 @@ impl Connection {
                 self.dispatch(&cancel.session, origin, SessionCommand::Cancel { run: cancel.run }, ctx);
             }
             Command::Typing(typing) => self.typing(&typing, origin, ctx),
-            Command::Resume(resume) => {
-                let answers = message::Resume {
-                    answers: resume.answers.into_iter().map(Into::into).collect(),
-                    results: Vec::new(),
-                    all: false,
-                    by: message::AnsweredBy {
-                        user: Some(principal.user.clone()),
-                        connection: Some(self.id.clone()),
-                        device: self.client.as_ref().map(|client| client.name.to_string()),
-                    },
-                };
-                self.dispatch(&resume.session, origin, SessionCommand::Resume(answers), ctx);
-            }
+            Command::Resume(resume) => self.resume(resume, &principal, origin, ctx),
             Command::Edit(edit) => {
                 let change = message::Edit {
                     message: edit.message,
@@ -206,6 +194,21 @@ impl Connection {
             }),
             ctx,
         );
+    }
+
+    /// Answers questions of a session's run, in the name of this device.
+    fn resume(&mut self, resume: Resume, principal: &Principal, origin: Origin, ctx: &mut Ctx) {
+        let answers = message::Resume {
+            answers: resume.answers.into_iter().map(Into::into).collect(),
+            results: Vec::new(),
+            all: false,
+            by: message::AnsweredBy {
+                user: Some(principal.user.clone()),
+                connection: Some(self.id.clone()),
+                device: self.client.as_ref().map(|client| client.name.to_string()),
+            },
+        };
+        self.dispatch(&resume.session, origin, SessionCommand::Resume(answers), ctx);
     }
 
     /// Ends the newest cursor on a session. Without one it is done already.

@@ -22,6 +22,7 @@ Those of Kronos, by `name`:
 * `kronos.tool_calls`: what becomes of the model's calls.
 * `kronos.context_trimmed`: the model reads a summary in place of the beginning.
 * `kronos.interrupt_answered`: a question of a run was answered, by whom, and how.
+* `kronos.run_cancelled`: a run that waited for answers was given up.
 * `kronos.branched`, `kronos.branch_selected`: the conversation goes another way.
 * `kronos.settings_changed`, `kronos.title_changed`: of the conversation.
 * `kronos.conversation_created`, `kronos.conversation_updated`, `kronos.conversation_deleted`: in the feed `@me`.
