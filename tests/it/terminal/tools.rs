@@ -8,7 +8,6 @@ use super::{Chat, LIMIT};
 use crate::harness::{Kronos, kronos_with};
 
 const ISSUE: &str = r#"[[call GITHUB_CREATE_ISSUE {"owner":"acme","repo":"shop","title":"Broken"}]] please"#;
-const LIST: &str = r#"[[call GITHUB_LIST_ISSUES {"owner":"acme","repo":"shop"}]] list them"#;
 const CHOICE: &str = "[y]es / [n]o / [e]dit";
 
 /// A server with tools of Composio; ann has an account of GitHub.
@@ -76,10 +75,22 @@ async fn calls_are_shown_as_they_come_and_the_answer_stays_alone_on_stdout() {
         r#"⚙ calculate {"expression":"6*7"}"#,
         "… calculate running",
         "✓ calculate ",
-        "⚙ GITHUB_LIST_ISSUES {",
-        "✓ GITHUB_LIST_ISSUES ",
+        "⚙ current_time ",
+        "✓ current_time ",
     ] {
-        assert!(err.lines().any(|shown| shown.starts_with(line)), "{line}: {err}");
+        let asked = || {
+            kronos
+                .gemini
+                .requests()
+                .iter()
+                .map(|request| request.body["contents"].to_string())
+                .collect::<Vec<_>>()
+        };
+        assert!(
+            err.lines().any(|shown| shown.starts_with(line)),
+            "{line}: {err} {:#?}",
+            asked()
+        );
     }
     assert!(err.lines().all(|line| line.chars().count() < 160), "{err}");
     assert!(
@@ -232,11 +243,11 @@ async fn a_question_may_lapse_or_be_passed_over_by_saying_something_else() {
     chat.write(&format!("{ISSUE}\r"));
     chat.until_count(CHOICE, 1).await;
     chat.until_out("GITHUB_CREATE_ISSUE: nobody answered in time").await;
-    chat.write(&format!("\r{ISSUE}\r"));
+    chat.write(&format!("{ISSUE}\r"));
     chat.until_count(CHOICE, 2).await;
     chat.write("/say What is the capital of Japan?\r");
     chat.until_out("dropped, since something else was said").await;
-    chat.until_out("Tokyo").await;
+    chat.until_out("You also said: “What is the capital of Japan?”").await;
     assert!(composio.effects().is_empty());
 }
 
@@ -321,11 +332,11 @@ async fn account(kronos: &Kronos, session: &str) -> String {
 #[tokio::test]
 async fn while_a_tool_works_messages_are_queued_taken_back_and_steered() {
     let (kronos, composio) = with_tools(&[]).await;
-    composio.script(vec![ComposioScript::fault("slow 8000").on("GITHUB_LIST_ISSUES")]);
-    let mut chat = Chat::at_terminal(&kronos);
+    composio.script(vec![ComposioScript::fault("slow 10000").on("GITHUB_CREATE_ISSUE")]);
+    let mut chat = Chat::at_terminal_with(&kronos, &["--yes"], &[]);
     chat.until_out("› ").await;
-    chat.write(&format!("{LIST}\r"));
-    chat.until_out("… GITHUB_LIST_ISSUES running").await;
+    chat.write(&format!("{ISSUE}\r"));
+    chat.until_out("… GITHUB_CREATE_ISSUE running").await;
     chat.write("What is the capital of Japan?\r");
     chat.until_out("queued, number 1").await;
     chat.write("What is the capital of Italy?\r");
@@ -338,7 +349,7 @@ async fn while_a_tool_works_messages_are_queued_taken_back_and_steered() {
     chat.write("/unqueue 7\r");
     chat.until_out("which one? /queue lists them").await;
     chat.write("/steer only the open ones\r");
-    chat.until_out("✓ GITHUB_LIST_ISSUES").await;
+    chat.until_out("✓ GITHUB_CREATE_ISSUE").await;
     chat.until_out("Rome").await;
     let asked: Vec<_> = kronos
         .gemini
