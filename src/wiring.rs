@@ -77,7 +77,7 @@ impl Wiring {
             None
         };
         let composio_simulator = if config.simulator.start_composio {
-            Some(start_composio(config)?)
+            Some(start_composio(config, clock)?)
         } else {
             None
         };
@@ -194,9 +194,10 @@ fn start_simulator(config: &mut Config) -> Result<SimHandle, WiringError> {
     Ok(simulator)
 }
 
-fn start_composio(config: &mut Config) -> Result<ComposioHandle, WiringError> {
+fn start_composio(config: &mut Config, clock: &Clock) -> Result<ComposioHandle, WiringError> {
+    // What it made before is gone with its process, but the store remembers the ids: none may come again.
     let world = ComposioSimConfig {
-        seed: config.simulator.seed,
+        seed: config.simulator.seed ^ clock.now_ms().unsigned_abs(),
         ..ComposioSimConfig::default()
     };
     let simulator = ComposioSim::start(world).map_err(|error| WiringError::Simulator("Composio", error))?;

@@ -193,6 +193,8 @@ pub const BOUNDS: &[&str] = &[
     "attachments",
     "body_bytes",
     "body_timeout",
+    "call_mends",
+    "calls_per_step",
     "commands_per_second",
     "composio_pending",
     "composio_pending_per_user",
@@ -203,6 +205,7 @@ pub const BOUNDS: &[&str] = &[
     "connections",
     "connections_per_address",
     "connections_per_user",
+    "context_tokens",
     "event_streams",
     "event_streams_per_user",
     "frame_bytes",
@@ -213,6 +216,7 @@ pub const BOUNDS: &[&str] = &[
     "import_messages",
     "inbox_messages",
     "jwks_bytes",
+    "max_steps",
     "max_tickets",
     "memories",
     "memory_chars",
@@ -220,6 +224,7 @@ pub const BOUNDS: &[&str] = &[
     "password_waiting",
     "pending_commands",
     "pre_auth_frame_bytes",
+    "question_timeout",
     "rate_limit_auth",
     "rate_limit_per_address",
     "rate_limit_per_user",
@@ -227,7 +232,9 @@ pub const BOUNDS: &[&str] = &[
     "session_attachments",
     "session_mailbox",
     "store_pending_bytes",
+    "stored_result_bytes",
     "tool_offer_timeout",
+    "tool_result_bytes",
 ];
 
 /// Counts a refusal, if `bound` is one of [`BOUNDS`]. Refusals are rare: the handle is looked up each time.

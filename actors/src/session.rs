@@ -262,6 +262,7 @@ impl Session {
         let Decision {
             events,
             documents,
+            reached,
             effects,
             answer,
         } = decision;
@@ -287,6 +288,9 @@ impl Session {
             seqs.push(seq);
         }
         self.documents.extend(documents);
+        for bound in reached {
+            crate::metrics::refused(bound);
+        }
         metrics::handles().events_appended.increment(seqs.len() as u64);
         // The listing changes in the commit of the event that changes it.
         self.meta_due |= (&self.state.title, &self.state.settings) != (&listed.0, &listed.1);

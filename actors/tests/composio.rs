@@ -1,6 +1,6 @@
 //! The Composio service as sessions use it, over the simulator.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "a test")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 use std::{
     sync::{

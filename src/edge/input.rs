@@ -124,7 +124,7 @@ impl<T: Input> FromRequest for OptionalJson<T> {
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let bounds = bounds_of(request);
         let body = optional_body(request, payload, bounds.body_bytes);
-        Box::pin(async move { read("body", body.await?, bounds).map(Self) })
+        Box::pin(async move { read("body", body.await?.unwrap_or_default(), bounds).map(Self) })
     }
 }
 
@@ -171,12 +171,14 @@ impl<T: Input> FromRequest for JsonOrQuery<T> {
         let body = optional_body(request, payload, bounds.body_bytes);
         Box::pin(async move {
             let (body, query) = (body.await?, query?);
-            let (place, map) = if body.is_empty() && !query.is_empty() {
-                ("query", query)
-            } else {
-                ("body", body)
+            let Some(body) = body.or_else(|| query.is_empty().then(Map::new)) else {
+                return read("query", query, bounds).map(Self);
             };
-            read(place, map, bounds).map(Self)
+            // The body counts; what stands in the query beside it must be right all the same.
+            let mut beside = Fields::new("query", query).within(bounds);
+            drop(T::read(&mut beside));
+            beside.finish_what_is_there()?;
+            read("body", body, bounds).map(Self)
         })
     }
 }
@@ -233,16 +235,16 @@ fn optional_body(
     request: &HttpRequest,
     payload: &mut Payload,
     limit: usize,
-) -> impl Future<Output = Result<Map<String, Value>, ApiError>> + use<> {
+) -> impl Future<Output = Result<Option<Map<String, Value>>, ApiError>> + use<> {
     let head = check_head(request, limit);
     let payload = payload.take();
     async move {
         let bytes = collect(payload, limit).await?;
         if bytes.is_empty() {
-            return Ok(Map::new());
+            return Ok(None);
         }
         head?;
-        read_object(&bytes)
+        read_object(&bytes).map(Some)
     }
 }
 

@@ -180,6 +180,12 @@ async fn a_write_asks_first_and_runs_once_with_edited_arguments() {
         (effects[0].count, effects[0].arguments["title"].as_str()),
         (1, Some("Edited"))
     );
+    let last = agent.kronos.gemini.requests().into_iter().last().unwrap();
+    let told = last.body["contents"].as_array().unwrap().last().unwrap().to_string();
+    assert!(
+        told.contains("changed the arguments") && told.contains("Edited"),
+        "{told}"
+    );
     let again = device.answer(question, json!({"approved": false})).await.unwrap_err();
     assert_eq!(again.code, ErrorCode::Conflict);
     assert_eq!(again.details["verdict"], "approved");
@@ -619,5 +625,67 @@ async fn races_of_two_devices_have_one_effect_and_one_verdict() {
     println!(
         "races {races}, won by the first device {}, by the second {}, effects {effects}",
         won[0], won[1]
+    );
+}
+
+#[tokio::test]
+async fn an_account_that_expires_in_mid_run_is_asked_for_again() {
+    let agent = agent_with(&[]).await;
+    agent.composio.connect("ann", "github").unwrap();
+    let mut device = Device::new(&agent, "ann").await;
+    let change = json!({"op": "settings", "session": device.session, "tool_policy": "auto"});
+    device.client.request(change).await.unwrap();
+    agent
+        .composio
+        .script(vec![ComposioScript::fault("expired").on("GITHUB_CREATE_ISSUE")]);
+    device.say("m_1", ISSUE).await;
+    let questions = device.questions().await;
+    assert_eq!(questions[0]["reason"], "kronos:connection_required", "{questions:?}");
+    assert!(agent.composio.effects().is_empty());
+    let connection = questions[0]["metadata"]["kronos"]["connectionId"].as_str().unwrap();
+    assert!(agent.composio.set_status(connection, "ACTIVE"));
+    assert_eq!(device.finished().await["outcome"]["type"], "success");
+    let effects = agent.composio.effects();
+    assert_eq!((effects.len(), effects[0].count), (1, 1));
+}
+
+#[tokio::test]
+async fn steps_calls_and_results_have_bounds_that_hold_at_their_edge() {
+    let agent = agent_with(&[("MAX_STEPS", "3"), ("MAX_CALLS_PER_STEP", "2"), ("MAX_CALL_MENDS", "9")]).await;
+    let mut device = Device::new(&agent, "ann").await;
+    let calls = |count: usize| r#"[[call calculate {"expression":"1+1"}]] "#.repeat(count);
+    for (id, count, over) in [("m_1", 1, 0), ("m_2", 2, 0), ("m_3", 3, 1)] {
+        device.seen.clear();
+        device.say(id, &calls(count)).await;
+        assert_eq!(device.finished().await["outcome"]["type"], "success", "{count} calls");
+        let refused = device
+            .results()
+            .iter()
+            .filter(|result| result.contains("too many calls"))
+            .count();
+        assert_eq!((device.results().len(), refused), (count, over));
+    }
+    assert_eq!(agent.kronos.refusals("calls_per_step").await, 1);
+    for (id, steps, expected) in [("m_4", 1, 2), ("m_5", 2, 3), ("m_6", 7, 3)] {
+        device.seen.clear();
+        device
+            .say(
+                id,
+                &format!(r#"[[steps {steps}]] [[call calculate {{"expression":"1+1"}}]]"#),
+            )
+            .await;
+        let end = device.finished().await;
+        assert_eq!(end["outcome"]["type"], "success", "{steps} steps: {end}");
+        let taken = device
+            .seen
+            .iter()
+            .filter(|event| event["type"] == "STEP_STARTED")
+            .count();
+        assert_eq!(taken, expected, "{steps} steps of calls and an answer");
+    }
+    let last = agent.kronos.gemini.requests().into_iter().last().unwrap();
+    assert_eq!(
+        last.body["toolConfig"]["functionCallingConfig"]["mode"], "NONE",
+        "the last step must answer"
     );
 }

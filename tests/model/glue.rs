@@ -265,6 +265,7 @@ impl Glue {
         let Decision {
             events,
             documents,
+            reached: _,
             effects,
             answer,
         } = self.decide(input);

@@ -9,6 +9,12 @@ use crate::tools::{BUILTIN, Tool};
 const SHORTEST_WORD: usize = 3;
 /// Shorter ones are in every description, in bytes.
 const LONG_WORD: usize = 5;
+/// Words that say nothing, in hints and in names of tools.
+const EMPTY_WORDS: &[&str] = &[
+    "about", "all", "and", "any", "are", "can", "could", "does", "for", "from", "has", "have", "how", "into", "its",
+    "not", "our", "please", "that", "the", "their", "them", "then", "there", "this", "was", "what", "when", "where",
+    "which", "who", "will", "with", "would", "you", "your",
+];
 /// Words of a hint that are looked at.
 const HINT_WORDS: usize = 64;
 
@@ -67,7 +73,7 @@ pub(super) fn words(text: &str) -> Vec<String> {
             continue;
         }
         let word = word.to_lowercase();
-        if !words.contains(&word) {
+        if !EMPTY_WORDS.contains(&word.as_str()) && !words.contains(&word) {
             words.push(word);
         }
         if words.len() == HINT_WORDS {

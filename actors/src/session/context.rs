@@ -167,14 +167,23 @@ fn unanswered() -> Value {
 fn response(body: &Body) -> Value {
     let text = body.text();
     let value = serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text.into_owned()));
-    match body {
+    let mut response = match body {
         Body::Tool {
             status: ResultStatus::Done,
             ..
         } => json!({"output": value}),
         _ if value.is_object() => value,
         _ => json!({"error": value}),
+    };
+    if let Body::Tool {
+        edited: Some(edited), ..
+    } = body
+    {
+        // Its own arguments are what the model reads beside it.
+        response["note"] = json!("The user changed the arguments of this call.");
+        response["arguments"] = json!(edited);
     }
+    response
 }
 
 /// Neighbours of the same role become one turn: the model reads turns that alternate.

@@ -132,7 +132,8 @@ pub enum Effect {
     Generate(Box<Generate>),
     /// Make a call, once everything that was decided with it is durable: comes back as [`Input::Called`].
     Execute(Box<Execute>),
-    /// Make a link with which the user connects an account, unless one is being made for this run: comes back as [`Input::Linked`].
+    /// Make a link with which the user connects an account, unless one is being made for this run: comes back as
+    /// [`Input::Linked`].
     Link {
         /// For this run.
         run: RunId,
@@ -234,6 +235,8 @@ pub struct Decision {
     pub events: Vec<Stored>,
     /// What is stored beside them, in the same commit: whole results of calls, by call.
     pub documents: Vec<(String, Bytes)>,
+    /// Bounds that were reached, to be counted.
+    pub reached: Vec<&'static str>,
     /// Things to do, in order.
     pub effects: Vec<Effect>,
     /// How the input is answered.

@@ -20,7 +20,7 @@ use kronos_protocol::{
     verify::{OrderError, Verifier},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{
     core::RETRY,
@@ -141,6 +141,8 @@ pub enum Body {
         status: ResultStatus,
         /// The whole result is stored beside the log.
         stored: bool,
+        /// Arguments that a person gave in place of the model's.
+        edited: Option<Map<String, Value>>,
     },
 }
 
@@ -302,10 +304,7 @@ impl State {
         self.step_open = None;
         self.updated_ms = at_ms;
         let Some(message) = answers else { return };
-        if self.runs.back().is_none_or(|past| past.message != message) {
-            // The turn that messages were steered into is over: they wait like any other.
-            self.queue.iter_mut().for_each(|queued| queued.mode = SendMode::Queue);
-        }
+        self.steering_ends(&message);
         if let Some(before) = self
             .runs
             .iter_mut()
@@ -352,6 +351,13 @@ impl State {
             progressed: false,
             spent: Vec::new(),
         });
+    }
+
+    /// When another turn begins, that of `message`, what was steered into the last one waits like any other.
+    fn steering_ends(&mut self, message: &MessageId) {
+        if self.runs.back().is_none_or(|past| past.message != *message) {
+            self.queue.iter_mut().for_each(|queued| queued.mode = SendMode::Queue);
+        }
     }
 
     /// What was begun to say to a message, and is said again, is not for the model.
@@ -584,8 +590,10 @@ impl State {
     fn call_answered(&mut self, event: &ToolCallResult, beside: Option<&Value>, at_ms: Millis) {
         let record = private::<ResultRecord>(beside);
         let status = record.as_ref().map_or(ResultStatus::Stopped, |record| record.status);
+        let mut edited = None;
         if let Some(call) = self.call_mut(&event.tool_call_id) {
             call.stage = Stage::Answered;
+            edited = call.intent.as_ref().and_then(|intent| intent.arguments.clone());
         }
         if self.step_open.is_none() {
             self.forget_answered_step();
@@ -606,6 +614,7 @@ impl State {
                 content: event.content.clone(),
                 status,
                 stored: record.is_some_and(|record| record.stored),
+                edited,
             },
             hidden_from_model: false,
         });
@@ -622,6 +631,10 @@ impl State {
                 let mend = beside.and_then(|beside| beside.get("mend")).is_some();
                 if let Some(run) = self.run.as_mut().filter(|_| mend) {
                     run.record.mends += 1;
+                    // Nobody could read it: the next one is another answer.
+                    run.answers += 1;
+                    let message = run.message.clone();
+                    self.hide_attempts(&message);
                 }
             }
             CONTEXT_TRIMMED => {
@@ -645,11 +658,6 @@ impl State {
                 *complete = true;
             }
             self.answer_complete(record.usage);
-        } else if let Some(run) = self.run.as_mut().filter(|_| record.mend) {
-            // Nobody could read it: the next one is another answer.
-            run.answers += 1;
-            let message = run.message.clone();
-            self.hide_attempts(&message);
         }
         if let Some(run) = self.run.as_mut().filter(|_| record.mend) {
             run.record.mends += 1;

@@ -182,6 +182,7 @@ fn allow_null(schema: &mut Value) {
         words.push(Value::Null);
     }
     match schema.get("type").cloned() {
+        Some(Value::Array(kinds)) if kinds.contains(&json!("null")) => {}
         Some(Value::Array(mut kinds)) => {
             kinds.push(json!("null"));
             schema["type"] = json!(kinds);
@@ -262,6 +263,12 @@ impl Fields {
         } else {
             Err(ApiError::validation(&self.rows))
         }
+    }
+
+    /// The same where nothing must be there.
+    pub(crate) fn finish_what_is_there(&mut self) -> Result<(), ApiError> {
+        self.rows.retain(|row| row.kind != "missing");
+        self.finish()
     }
 
     /// Takes a field; null counts as absent.
@@ -753,6 +760,17 @@ mod tests {
         );
         assert_eq!(f.integer("limit", 1, 100), None);
         assert_eq!(f.word("kind", &["x", "y"]), None);
+        let lists = || json!({"type": ["array", "null"]});
+        assert_eq!(f.value("list", false, lists, Ok::<Value, String>), None);
+        assert_eq!(
+            f.value(
+                "any",
+                false,
+                || json!({"type": ["string", "object"]}),
+                Ok::<Value, String>
+            ),
+            None
+        );
         assert!(f.finish().is_ok());
         let shape = f.into_shape();
         assert_eq!(
@@ -761,6 +779,8 @@ mod tests {
                 "name": {"type": "string", "minLength": 1, "maxLength": 5, "description": "The name.", "examples": ["Ada"]},
                 "limit": {"type": ["integer", "null"], "minimum": 1, "maximum": 100},
                 "kind": {"type": ["string", "null"], "enum": ["x", "y", null]},
+                "list": {"type": ["array", "null"]},
+                "any": {"type": ["string", "object", "null"]},
             }})
         );
         assert_eq!(shape.example(), json!({"name": "Ada"}));

@@ -169,6 +169,7 @@ async fn what_leads_to_no_run_is_told_in_the_stream() {
         ),
         (with(input("t", "r", json!([])), "resume", resume), "not_found"),
         (input("t", "r", result), "not_found"),
+        (input("t", "r", json!([user("u0", "")])), "validation"),
     ] {
         let events = whole(&edge, &pair, body.clone()).await;
         assert_eq!(kinds(&events), ["RUN_ERROR"], "{body}");

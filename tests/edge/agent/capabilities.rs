@@ -39,7 +39,7 @@ async fn capabilities_are_those_of_the_configuration() {
     let told = edge.get(PATH, Some(&ada.access)).await.expect(200);
     assert_eq!(
         (&told["features"]["composio_tools"], &told["features"]["answers"]),
-        (&json!(false), &json!(true))
+        (&json!(true), &json!(true))
     );
     assert_eq!(told["model_info"]["simulated"], true);
     assert_eq!(told["ag_ui"]["tools"]["clientProvided"], true);

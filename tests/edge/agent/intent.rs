@@ -41,6 +41,16 @@ async fn an_intent_has_its_shape_from_the_body_or_the_query() {
         .await
         .expect(200);
     assert_eq!(answer["message"], "Mail it");
+    // Beside a body it does not count, but must be right.
+    let error = edge
+        .post(
+            &format!("{PATH}?user_id=%C3%97"),
+            Some(&ada.access),
+            json!({"message": "x"}),
+        )
+        .await
+        .expect(422);
+    assert_eq!(error["error"]["details"]["errors"][0]["field"], "query.user_id");
     edge.finish().await;
 }
 

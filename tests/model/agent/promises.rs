@@ -289,7 +289,7 @@ fn check_contents(contents: &[Content]) {
         assert!(!turn.parts.is_empty(), "no turn is empty");
         let responses = turn.parts.iter().filter_map(|part| part.get("functionResponse"));
         let answered: Vec<(&Value, &Value)> = responses.map(|answer| (&answer["id"], &answer["name"])).collect();
-        let expected: Vec<(Value, Value)> = made.drain(..).collect();
+        let expected: Vec<(Value, Value)> = std::mem::take(&mut made);
         let expected: Vec<(&Value, &Value)> = expected.iter().map(|(id, name)| (id, name)).collect();
         assert_eq!(answered, expected, "each call has one result right behind it");
         let first = turn.parts.iter().take(answered.len());

@@ -556,14 +556,18 @@ pub(super) fn expire(state: &State, env: &mut Env<'_>) -> Decision {
         ..AnsweredBy::default()
     };
     let now = env.now_ms;
-    close(state, env, "expired", ResumeStatus::Cancelled, &by, |_, question| {
+    let mut decision = close(state, env, "expired", ResumeStatus::Cancelled, &by, |_, question| {
         question
             .interrupt
             .expires_at
             .as_deref()
             .and_then(millis)
             .is_some_and(|at| at <= now)
-    })
+    });
+    if !decision.events.is_empty() {
+        decision.reached.push("question_timeout");
+    }
+    decision
 }
 
 /// Nobody needs the answers any more: every open question is closed, and nothing goes on.

@@ -119,6 +119,7 @@ fn model_step(decision: &mut Decision, state: &State, running: &Running, active:
     // A plain answer has told of no step, and was one.
     let step = active.record.steps.max(active.answers) + 1;
     if step > env.config.max_steps {
+        decision.reached.push("max_steps");
         let mut error = RunError::new("The answer took too many steps and was stopped.");
         error.code = Some(RunErrorCode::TooManySteps.as_str().to_owned());
         error.usage = super::all_usage(state, running);
@@ -211,6 +212,7 @@ pub(super) fn trimmed(run: &RunId, from: MessageId, summary: &str, env: &Env<'_>
     let mut decision = Decision::default();
     let value = json!(Trimmed { from });
     let beside = json!({"summary": summary});
+    decision.reached.push("context_tokens");
     decision.push_private(Some(run), Custom::new(CONTEXT_TRIMMED, value), env.now_ms, Some(beside));
     decision.effects.push(Effect::Continue(run.clone()));
     decision
@@ -277,6 +279,8 @@ struct Judged<'a> {
     decision: Decided,
     arguments: &'a Map<String, Value>,
     why: Option<String>,
+    /// The bound that it is over.
+    reached: Option<&'static str>,
 }
 
 /// The answer makes calls: decides about each, writes the intents, and lets those leave that may.
@@ -296,8 +300,10 @@ pub(super) fn decide(
         .enumerate()
         .map(|(at, call)| judge(state, running, active, call, at, env))
         .collect();
+    decision.reached.extend(judged.iter().filter_map(|call| call.reached));
     let refused = judged.iter().any(|call| call.decision == Decided::Refused);
     if refused && active.record.mends >= env.config.max_call_mends {
+        decision.reached.push("call_mends");
         let mut error = RunError::new("The model made calls that cannot be made, again and again.");
         error.code = Some(RunErrorCode::MalformedCall.as_str().to_owned());
         let mut spent = active.spent.clone();
@@ -370,16 +376,18 @@ fn judge<'a>(
         decision: Decided::Refused,
         arguments: &call.arguments,
         why: None,
+        reached: None,
     };
     let parameters = tool.and_then(|tool| tool.parameters.as_deref());
     let rule = rule(&call.name, env);
     if at >= env.config.max_calls_per_step {
-        crate::metrics::refused("calls_per_step");
+        judged.reached = Some("calls_per_step");
         judged.why = Some(format!(
             "too many calls at once: at most {}",
             env.config.max_calls_per_step
         ));
     } else if active.record.steps >= env.config.max_steps {
+        judged.reached = Some("max_steps");
         judged.why = Some("no more calls are possible in this turn: answer now".to_owned());
     } else if tool.is_none() && client.is_some() {
         judged.toolkit = Some(CLIENT.to_owned());
@@ -488,7 +496,7 @@ pub(super) fn finished(
     };
     match outcome {
         Outcome::Done(value) => {
-            let (content, whole) = cut(value, env);
+            let (content, whole) = cut(value, &mut decision.reached, env);
             if let Some(whole) = whole {
                 decision.documents.push((call.id.clone(), whole));
             }
@@ -590,13 +598,16 @@ fn progress(decision: &mut Decision, run: &RunId, call: &str, status: &str, now:
 }
 
 /// The result as clients and the model have it, and all of it when that is less.
-fn cut(value: Value, env: &Env<'_>) -> (UserContent, Option<Bytes>) {
+fn cut(value: Value, reached: &mut Vec<&'static str>, env: &Env<'_>) -> (UserContent, Option<Bytes>) {
     let text = value.to_string();
     if text.len() <= env.config.tool_result_bytes {
         return (UserContent::Text(text), None);
     }
-    crate::metrics::refused("tool_result_bytes");
+    reached.push("tool_result_bytes");
     let fits = text.len() <= env.config.stored_result_bytes;
+    if !fits {
+        reached.push("stored_result_bytes");
+    }
     let shown = shorten(&text, env.config.tool_result_bytes);
     let note = json!({
         "truncated": true,

@@ -62,6 +62,9 @@ pub(super) async fn begin(
         let text = "there is nothing new to answer: neither a message of the user, nor a result, nor an answer";
         return Ok(refused(ErrorCode::Validation, text));
     }
+    if !goes_on && body.said.user.iter().all(|message| says_nothing(&message.content)) {
+        return Ok(refused(ErrorCode::Validation, "a message needs at least one character"));
+    }
     if goes_on && !found.exists {
         return Ok(refused(ErrorCode::NotFound, "nothing was asked in this thread"));
     }
@@ -120,6 +123,8 @@ impl Thread<'_> {
                 let text = "questions of this thread are open: the next run must answer all of them in `resume`";
                 Ok(refused(ErrorCode::Conflict, text))
             }
+            // As a body it is what it should be: that it says nothing is the run's to tell.
+            Err(error) if error.code == ErrorCode::Validation => Ok(Begun::Refused(error)),
             Err(error) => Err(error.into()),
         }
     }
@@ -294,6 +299,15 @@ fn is_resumed(started: &RunStarted, answers: &[ResumeAnswer]) -> bool {
         })
     };
     given.len() == answers.len() && answers.iter().all(same)
+}
+
+/// Whether there is neither a text nor anything else in it.
+fn says_nothing(content: &UserContent) -> bool {
+    let text = |part: &ContentPart| matches!(part, ContentPart::Text { .. });
+    match content {
+        UserContent::Text(text) => text.is_empty(),
+        UserContent::Parts(parts) => content.text().is_empty() && parts.iter().all(text),
+    }
 }
 
 /// One message of several that were not answered.
