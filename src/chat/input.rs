@@ -43,6 +43,8 @@ pub(super) struct Keyboard {
     lines: mpsc::Receiver<Input>,
     /// Whether a line was asked for and has not come.
     asked: bool,
+    /// Whether nothing stands in the line that is edited.
+    empty: Arc<AtomicBool>,
 }
 
 /// Prints while a line is edited.
@@ -77,7 +79,8 @@ impl Keyboard {
             width.store(columns, Ordering::Relaxed);
         };
         measure(&mut editor);
-        let keyboard = Self::start(move |initial| {
+        let shared = Arc::clone(&empty);
+        let mut keyboard = Self::start(move |initial| {
             empty.store(initial.is_empty(), Ordering::Relaxed);
             let line = editor.readline_with_initial(PROMPT, (&initial, ""));
             measure(&mut editor);
@@ -89,6 +92,7 @@ impl Keyboard {
                 Err(_) => Input::End,
             }
         });
+        keyboard.empty = shared;
         Ok((keyboard, Box::new(printer)))
     }
 
@@ -100,6 +104,7 @@ impl Keyboard {
             ask,
             lines,
             asked: true,
+            empty: Arc::default(),
         }
     }
 
@@ -119,7 +124,13 @@ impl Keyboard {
             ask,
             lines,
             asked: false,
+            empty: Arc::default(),
         }
+    }
+
+    /// Whether the user edits a line in which nothing stands yet.
+    pub(super) fn is_empty_line(&self) -> bool {
+        self.asked && self.empty.load(Ordering::Relaxed)
     }
 
     /// Asks for a line that begins with `initial`, unless that was done. Returns whether it was asked for now.

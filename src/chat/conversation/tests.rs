@@ -383,3 +383,178 @@ fn goaway_is_obeyed() {
     chat.get(json!({"op": "goaway", "reason": "drain", "reconnect_after_ms": 900}));
     assert_eq!(chat.steps, [Step::ComeBack(Duration::from_millis(900))]);
 }
+
+fn asks(id: &str) -> Value {
+    json!({"type": "RUN_FINISHED", "threadId": "s", "runId": "r", "outcome": {"type": "interrupt", "interrupts": [
+        {"id": id, "reason": "tool_call", "message": "May SEND be called?", "toolCallId": "c1"}]}})
+}
+
+fn answered(id: &str, connection: &str) -> Value {
+    json!({"type": "CUSTOM", "name": "kronos.interrupt_answered", "value": {"interruptId": id, "toolCallId": "c1",
+        "status": "resolved", "verdict": "approved", "answeredBy": {"user": "u", "connection": connection}}})
+}
+
+fn resumed(run: &str) -> Value {
+    json!({"type": "RUN_STARTED", "threadId": "s", "runId": run})
+}
+
+/// A conversation that asks `i_1`.
+fn asking() -> Chat {
+    let mut chat = Chat::online();
+    chat.say("m", "hi");
+    chat.answer(json!({"seq": 1, "run": "r"}));
+    chat.events(1, json!([started("r", "m"), asks("i_1")]));
+    chat
+}
+
+impl Chat {
+    fn open(&self) -> Vec<String> {
+        let questions = self.conversation.questions();
+        questions.map(|question| question.id.to_string()).collect()
+    }
+
+    fn approve(&mut self, id: &str) {
+        let payload = Some(json!({"approved": true}));
+        let steps = self.conversation.answer(&id.parse().unwrap(), payload);
+        self.steps.extend(steps);
+    }
+
+    fn verdicts(&self) -> Vec<bool> {
+        let news = self.steps.iter().filter_map(|step| match step {
+            Step::News(News::Answered { own, .. }) => Some(*own),
+            _ => None,
+        });
+        news.collect()
+    }
+}
+
+#[test]
+fn an_answer_makes_the_conversation_busy_until_the_run_that_goes_on_ends() {
+    let mut chat = asking();
+    assert!(!chat.conversation.is_busy());
+    assert_eq!(chat.conversation.outcome(), Some(&End::Asks));
+    assert_eq!(chat.open(), ["i_1"]);
+    chat.approve("i_1");
+    let sent = chat.sent().last().unwrap().clone();
+    assert_eq!(sent["op"], "resume");
+    assert_eq!(
+        sent["answers"],
+        json!([{"interrupt": "i_1", "status": "resolved", "payload": {"approved": true}}])
+    );
+    assert_eq!(chat.open(), [""; 0]);
+    assert!(chat.conversation.is_busy() && chat.conversation.is_answering());
+    chat.answer(json!({"seq": 4, "run": "r2"}));
+    assert!(chat.conversation.is_busy(), "the run is awaited");
+    chat.events(3, json!([answered("i_1", "c"), resumed("r2"), content("he")]));
+    assert_eq!(chat.verdicts(), [true]);
+    assert!(chat.conversation.is_busy());
+    let end = json!({"seq": 6, "run": "r2", "event": {"type": "RUN_FINISHED", "threadId": "s", "runId": "r2"}});
+    chat.get(json!({"op": "events", "session": "s", "epoch": "e", "events": [end]}));
+    assert!(!chat.conversation.is_busy());
+    assert_eq!(chat.conversation.outcome(), Some(&End::Done));
+}
+
+#[test]
+fn an_answer_that_was_lost_is_given_again_unless_somebody_else_was_first() {
+    for first in [false, true] {
+        let mut chat = asking();
+        chat.approve("i_1");
+        chat.lose();
+        chat.steps.clear();
+        chat.connect(json!({"head": 3, "recovered": true}));
+        if first {
+            chat.events(3, json!([answered("i_1", "other")]));
+        }
+        chat.get(json!({"op": "caught_up", "session": "s", "seq": if first { 3 } else { 2 }}));
+        let resumes = chat.sent_ops().iter().filter(|op| *op == "resume").count();
+        assert_eq!(resumes, usize::from(!first));
+        assert_eq!(chat.verdicts(), if first { vec![false] } else { vec![] });
+        assert_eq!(chat.open(), [""; 0]);
+    }
+}
+
+#[test]
+fn who_was_first_is_told_once_and_a_bad_answer_is_asked_for_again() {
+    let conflict = || {
+        json!({"code": "conflict", "message": "it was answered already", "details": {"interruptId": "i_1",
+            "verdict": "rejected", "answeredBy": {"user": "u", "connection": "other"}}})
+    };
+    let mut chat = asking();
+    chat.approve("i_1");
+    chat.answer(conflict());
+    assert_eq!((chat.verdicts(), chat.open()), (vec![false], vec![]));
+    let mut chat = asking();
+    chat.approve("i_1");
+    let reply = chat.sent().last().unwrap()["ref"].clone();
+    chat.events(3, json!([answered("i_1", "other")]));
+    let mut late = conflict();
+    late["op"] = "error".into();
+    late["ref"] = reply;
+    chat.get(late);
+    assert_eq!(chat.verdicts(), [false], "not twice");
+    let mut chat = asking();
+    chat.approve("i_1");
+    chat.answer(json!({"code": "validation", "message": "answers.payload.editedArgs: no"}));
+    assert!(matches!(
+        chat.remarks().last(),
+        Some(Remark::Refused {
+            what: "not answered",
+            ..
+        })
+    ));
+    assert_eq!(chat.open(), ["i_1"]);
+    assert!(!chat.conversation.is_busy());
+    chat.approve("i_1");
+    chat.answer(json!({"code": "overloaded", "message": "later", "retry": true, "after_ms": 50}));
+    assert_eq!(chat.steps.last(), Some(&Step::SendLater(Duration::from_millis(50))));
+    assert!(matches!(chat.conversation.answer_again().as_slice(), [Step::Send(_)]));
+}
+
+#[test]
+fn a_message_that_is_taken_back_is_not_waited_for() {
+    let mut chat = Chat::online();
+    chat.events(1, json!([started("r7", "other")]));
+    chat.say("m", "hi");
+    chat.answer(json!({"seq": 2, "queued": 1}));
+    let message = json!({"id": "m", "role": "user", "content": "hi"});
+    chat.events(
+        2,
+        json!([{"type": "CUSTOM", "name": "kronos.message_accepted",
+        "value": {"messageId": "m", "queued": true, "message": message, "mode": "queue"}}]),
+    );
+    assert!(chat.conversation.is_busy());
+    let queued = chat.conversation.queue()[0].id.clone();
+    let steps = chat.conversation.unqueue(queued);
+    chat.steps.extend(steps);
+    assert_eq!(chat.sent().last().unwrap()["op"], "unqueue");
+    chat.events(
+        3,
+        json!([{"type": "CUSTOM", "name": "kronos.message_unqueued", "value": {"messageId": "m"}}]),
+    );
+    assert!(!chat.conversation.is_busy());
+}
+
+#[test]
+fn changing_a_message_names_the_last_one_and_waits_for_its_run() {
+    let mut chat = Chat::online();
+    let steps = chat.conversation.edit("x".to_owned());
+    assert!(
+        matches!(steps.as_slice(), [Step::Remark(Remark::Line(_))]),
+        "nothing to change"
+    );
+    chat.say("m", "hi");
+    chat.answer(json!({"seq": 1, "run": "r"}));
+    chat.events(1, json!([started("r", "m"), content("he"), finished()]));
+    let steps = chat.conversation.edit("ho".to_owned());
+    chat.steps.extend(steps);
+    let sent = chat.sent().last().unwrap().clone();
+    assert_eq!(
+        (&sent["op"], &sent["message"], &sent["content"]),
+        (&json!("edit"), &json!("m"), &json!("ho"))
+    );
+    assert!(chat.conversation.is_answering());
+    chat.answer(json!({"seq": 5, "run": "r2"}));
+    assert!(chat.conversation.is_answering());
+    chat.events(4, json!([started("r2", "m2")]));
+    assert!(chat.conversation.is_running() && chat.conversation.is_busy());
+}

@@ -133,6 +133,10 @@ impl Driver {
             typing: Typing::Choice,
             draft: before.and_then(|before| before.draft),
         });
+        if self.keyboard.is_empty_line() {
+            // Whatever is typed from now on is typed below the question.
+            self.line_for.clone_from(&self.asking);
+        }
         Ok(())
     }
 

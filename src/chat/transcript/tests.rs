@@ -275,3 +275,185 @@ fn what_was_said_elsewhere_is_shown_by_who_said_it() {
     assert_eq!(said(&news), ["Capital of France?"]);
     assert_eq!(text(&news), "Paris.");
 }
+
+fn tool_events() -> Vec<Value> {
+    vec![
+        json!({"type": "TOOL_CALL_START", "toolCallId": "c1", "toolCallName": "SEND", "parentMessageId": "a"}),
+        json!({"type": "TOOL_CALL_ARGS", "toolCallId": "c1", "delta": "{\"to\":"}),
+        json!({"type": "TOOL_CALL_ARGS", "toolCallId": "c1", "delta": "\"ann\"}"}),
+        json!({"type": "TOOL_CALL_END", "toolCallId": "c1"}),
+        json!({"type": "TOOL_CALL_START", "toolCallId": "c2", "toolCallName": "SEND", "parentMessageId": "a"}),
+        json!({"type": "TOOL_CALL_END", "toolCallId": "c2"}),
+        json!({"type": "ACTIVITY_SNAPSHOT", "messageId": "progress_c1", "activityType": "kronos.tool_progress",
+            "content": {"toolCallId": "c1", "tool": "SEND", "status": "running"}}),
+        json!({"type": "TOOL_CALL_RESULT", "messageId": "t1", "toolCallId": "c1", "content": "{\"error\":\"no\"}"}),
+        json!({"type": "ACTIVITY_DELTA", "messageId": "progress_c1", "activityType": "kronos.tool_progress",
+            "patch": [{"op": "replace", "path": "/status", "value": "failed"}]}),
+    ]
+}
+
+#[test]
+fn calls_are_told_once_and_two_of_the_same_tool_apart() {
+    let mut transcript = attached();
+    let news = transcript.events(frame(numbered(1, &tool_events()), false)).unwrap();
+    let called = |tool: &str, arguments: &str| News::Called {
+        tool: tool.to_owned(),
+        arguments: arguments.to_owned(),
+    };
+    let expected = [
+        called("SEND", r#"{"to":"ann"}"#),
+        called("SEND #2", ""),
+        News::Progress {
+            tool: "SEND".to_owned(),
+            status: "running".to_owned(),
+            why: None,
+        },
+        News::Returned {
+            tool: "SEND".to_owned(),
+            text: "no".to_owned(),
+            failed: true,
+        },
+    ];
+    assert_eq!(news, expected);
+    assert!(!transcript.is_calling());
+    transcript.attached("e".parse().unwrap(), true, true);
+    let again = transcript.events(frame(numbered(1, &tool_events()), false)).unwrap();
+    assert_eq!(again, []);
+    transcript.attached("e".parse().unwrap(), false, false);
+    let messages = json!({"type": "MESSAGES_SNAPSHOT", "messages": [
+        {"id": "a", "role": "assistant", "toolCalls": [
+            {"id": "c1", "type": "function", "function": {"name": "SEND", "arguments": "{}"}},
+            {"id": "c3", "type": "function", "function": {"name": "LIST", "arguments": "{}"}}]},
+        {"id": "t3", "role": "tool", "toolCallId": "c3", "content": "[]"}]});
+    let snapshot = transcript
+        .events(frame(vec![json!({"seq": 12, "event": messages})], true))
+        .unwrap();
+    let returned = News::Returned {
+        tool: "LIST".to_owned(),
+        text: "[]".to_owned(),
+        failed: false,
+    };
+    assert_eq!(snapshot, [called("LIST", "{}"), returned]);
+}
+
+fn asks(id: &str) -> Value {
+    json!({"type": "RUN_FINISHED", "threadId": "s", "runId": "r", "outcome": {"type": "interrupt", "interrupts": [
+        {"id": id, "reason": "tool_call", "message": "May SEND be called?", "toolCallId": "c1",
+            "metadata": {"kronos": {"tool": "SEND", "toolkit": "mail"}}}]}})
+}
+
+fn verdict(id: &str, word: &str) -> Value {
+    json!({"type": "CUSTOM", "name": "kronos.interrupt_answered", "value": {"interruptId": id, "toolCallId": "c1",
+        "status": "resolved", "verdict": word, "answeredBy": {"user": "ann", "connection": "c_2"}, "atMs": 1}})
+}
+
+#[test]
+fn a_question_is_open_until_it_is_answered_or_a_run_begins() {
+    let mut transcript = attached();
+    let mut events = tool_events();
+    events.push(asks("i_1"));
+    let news = transcript.events(frame(numbered(1, &events), false)).unwrap();
+    assert_eq!(ends(&news), [&End::Asks]);
+    let question = transcript.questions()[0].clone();
+    assert_eq!((question.about, question.tool.as_str()), (About::Approval, "SEND"));
+    assert_eq!(question.arguments.unwrap()["to"], "ann");
+    let news = transcript
+        .events(frame(numbered(11, &[verdict("i_1", "approved")]), false))
+        .unwrap();
+    assert!(
+        matches!(&news[..], [News::Answered { tool, verdict, own: false }]
+            if tool == "SEND" && verdict.verdict == "approved"),
+        "{news:?}"
+    );
+    assert_eq!(transcript.questions(), []);
+    let started = json!({"type": "RUN_STARTED", "threadId": "s", "runId": "r2"});
+    let next = [asks("i_2"), started];
+    transcript.events(frame(numbered(12, &next[..1]), false)).unwrap();
+    assert_eq!(transcript.questions().len(), 1);
+    transcript.events(frame(numbered(13, &next[1..]), false)).unwrap();
+    assert_eq!(transcript.questions(), []);
+}
+
+#[test]
+fn what_waits_is_known_until_it_is_said_or_taken_back() {
+    let mut transcript = attached();
+    let accepted = |id: &str, mode: &str| {
+        json!({"type": "CUSTOM", "name": "kronos.message_accepted", "value": {"messageId": id, "queued": true,
+            "mode": mode, "message": {"id": id, "role": "user", "content": format!("text of {id}")}}})
+    };
+    let mut events = vec![
+        accepted("m_1", "queue"),
+        accepted("m_2", "steer"),
+        accepted("m_3", "queue"),
+    ];
+    transcript.events(frame(numbered(1, &events), false)).unwrap();
+    let waits = |transcript: &Transcript| -> Vec<(String, bool)> {
+        let queue = transcript.queue().iter();
+        queue.map(|queued| (queued.text.clone(), queued.steers)).collect()
+    };
+    let expected = [("text of m_1", false), ("text of m_2", true), ("text of m_3", false)];
+    assert_eq!(
+        waits(&transcript),
+        expected.map(|(text, steers)| (text.to_owned(), steers))
+    );
+    events = vec![
+        json!({"type": "CUSTOM", "name": "kronos.message_unqueued", "value": {"messageId": "m_1"}}),
+        json!({"type": "TEXT_MESSAGE_START", "messageId": "m_2", "role": "user"}),
+        json!({"type": "TEXT_MESSAGE_CONTENT", "messageId": "m_2", "delta": "text of m_2"}),
+        json!({"type": "TEXT_MESSAGE_END", "messageId": "m_2"}),
+    ];
+    let news = transcript.events(frame(numbered(4, &events), false)).unwrap();
+    let id = "m_1".parse().unwrap();
+    let text = "text of m_1".to_owned();
+    assert_eq!(news[0], News::Unqueued { id, text });
+    assert_eq!(said(&news), ["text of m_2"]);
+    assert_eq!(waits(&transcript), [("text of m_3".to_owned(), false)]);
+    transcript.attached("e".parse().unwrap(), false, false);
+    let snapshot = json!({"type": "CUSTOM", "name": "kronos.queue_snapshot", "value": {"messages": [
+        {"id": "m_9", "role": "user", "content": "nine"}]}});
+    transcript
+        .events(frame(vec![json!({"seq": 9, "event": snapshot})], true))
+        .unwrap();
+    assert_eq!(waits(&transcript), [("nine".to_owned(), false)]);
+}
+
+#[test]
+fn the_last_message_is_that_of_the_chosen_branch() {
+    let mut transcript = attached();
+    let started = |run: &str, id: &str| {
+        json!({"type": "RUN_STARTED", "threadId": "s", "runId": run, "input": {"threadId": "s", "runId": run,
+            "messages": [{"id": id, "role": "user", "content": format!("text of {id}")}], "tools": [], "context": []}})
+    };
+    let text = |id: &str| json!({"type": "TEXT_MESSAGE_CONTENT", "messageId": id, "delta": "x"});
+    let custom = |name: &str, value: Value| json!({"type": "CUSTOM", "name": name, "value": value});
+    let events = [
+        started("r1", "m_1"),
+        text("a_1"),
+        started("r2", "m_2"),
+        text("a_2"),
+        custom(
+            "kronos.branched",
+            json!({"branch": "b_1", "parent": "main", "after": "a_1"}),
+        ),
+    ];
+    let news = transcript.events(frame(numbered(1, &events), false)).unwrap();
+    let branched = News::Branched {
+        branch: "b_1".to_owned(),
+        after: Some("x".to_owned()),
+    };
+    assert_eq!(news.last(), Some(&branched));
+    assert_eq!(transcript.last_said().unwrap().as_str(), "m_1", "what both have");
+    let events = [
+        started("r3", "m_3"),
+        custom("kronos.branch_selected", json!({"branch": "main"})),
+    ];
+    let news = transcript.events(frame(numbered(6, &events), false)).unwrap();
+    let selected = News::Selected {
+        branch: "main".to_owned(),
+        last: Some("text of m_2".to_owned()),
+    };
+    assert_eq!(news.last(), Some(&selected));
+    assert_eq!(transcript.last_said().unwrap().as_str(), "m_2");
+    let branches: Vec<_> = transcript.branches().collect();
+    assert_eq!(branches, [("main", "text of m_2", true), ("b_1", "text of m_3", false)]);
+}

@@ -79,15 +79,14 @@ impl View {
 
     /// Returns a question and what may be answered.
     pub(in crate::chat) fn question(&mut self, question: &Question) -> Vec<Piece> {
-        let mut pieces = self.remark(&flat(&question.text), CYAN);
-        let arguments = question.arguments.as_ref().filter(|_| question.about != About::Other);
-        if let (Some(arguments), About::Approval | About::Unknown) = (arguments, &question.about) {
+        let mut lines = vec![self.paint(&format!("— {}", flat(&question.text)), CYAN)];
+        if let (Some(arguments), About::Approval | About::Unknown) = (&question.arguments, &question.about) {
             let text = serde_json::to_string_pretty(arguments).unwrap_or_default();
-            let lines: Vec<_> = safe_json(&text).lines().map(|line| format!("  {line}\n")).collect();
-            pieces.push(Piece::Remark(self.paint(&lines.concat(), DIM)));
+            let shown = safe_json(&text);
+            lines.extend(shown.lines().map(|line| self.paint(&format!("  {line}"), DIM)));
         }
         if let About::Connection { link: Some(link) } = &question.about {
-            pieces.push(Piece::Remark(self.link(link) + "\n"));
+            lines.push(self.link(link));
         }
         let choice = match (&question.about, self.look) {
             (About::Approval, Look::Terminal) => "[y]es / [n]o / [e]dit",
@@ -99,7 +98,10 @@ impl View {
             (About::Connection { .. }, _) => "open it; when the account is there the run goes on by itself",
             _ => "to be answered in another client",
         };
-        pieces.push(Piece::Remark(self.paint(&format!("  {choice}\n"), CYAN)));
+        lines.push(self.paint(&format!("  {choice}"), CYAN));
+        let mut pieces = self.before_remark();
+        // In one piece: while a line is edited each piece is printed above it on its own.
+        pieces.push(Piece::Remark(lines.join("\n") + "\n"));
         pieces
     }
 

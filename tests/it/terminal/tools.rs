@@ -8,7 +8,6 @@ use super::{Chat, LIMIT};
 use crate::harness::{Kronos, kronos_with};
 
 const ISSUE: &str = r#"[[call GITHUB_CREATE_ISSUE {"owner":"acme","repo":"shop","title":"Broken"}]] please"#;
-const LIST: &str = r#"[[call GITHUB_LIST_ISSUES {"owner":"acme","repo":"shop"}]] list them"#;
 const CHOICE: &str = "[y]es / [n]o / [e]dit";
 
 /// A server with tools of Composio; ann has an account of GitHub.
@@ -67,8 +66,7 @@ async fn beside(kronos: &Kronos, chat: &Chat) -> (WsClient, String) {
 #[tokio::test]
 async fn calls_are_shown_as_they_come_and_the_answer_stays_alone_on_stdout() {
     let (kronos, _composio) = with_tools(&[]).await;
-    let both =
-        r#"[[call calculate {"expression":"6*7"}]] [[call GITHUB_LIST_ISSUES {"owner":"acme","repo":"shop"}]] go"#;
+    let both = r#"[[call calculate {"expression":"6*7"}]] [[call current_time {}]] both please"#;
     let mut chat = Chat::piped(&kronos, &["--once", both]);
     assert_eq!(chat.end().await.code(), Some(0), "{}", chat.both());
     let err = chat.err();
@@ -76,8 +74,8 @@ async fn calls_are_shown_as_they_come_and_the_answer_stays_alone_on_stdout() {
         r#"⚙ calculate {"expression":"6*7"}"#,
         "… calculate running",
         "✓ calculate ",
-        "⚙ GITHUB_LIST_ISSUES {",
-        "✓ GITHUB_LIST_ISSUES ",
+        "⚙ current_time ",
+        "✓ current_time ",
     ] {
         assert!(err.lines().any(|shown| shown.starts_with(line)), "{line}: {err}");
     }
@@ -232,11 +230,11 @@ async fn a_question_may_lapse_or_be_passed_over_by_saying_something_else() {
     chat.write(&format!("{ISSUE}\r"));
     chat.until_count(CHOICE, 1).await;
     chat.until_out("GITHUB_CREATE_ISSUE: nobody answered in time").await;
-    chat.write(&format!("\r{ISSUE}\r"));
+    chat.write(&format!("{ISSUE}\r"));
     chat.until_count(CHOICE, 2).await;
     chat.write("/say What is the capital of Japan?\r");
     chat.until_out("dropped, since something else was said").await;
-    chat.until_out("Tokyo").await;
+    chat.until_out("You also said: “What is the capital of Japan?”").await;
     assert!(composio.effects().is_empty());
 }
 
@@ -294,15 +292,29 @@ async fn the_page_for_an_account_is_shown_opened_on_enter_and_the_run_goes_on() 
     chat.until_out("✓ GITHUB_CREATE_ISSUE").await;
     assert_eq!(composio.effects().len(), 1);
 
-    let mut once = Chat::piped(
-        &kronos,
-        &["--yes", "--once", r#"[[call SLACK_SEND_MESSAGE {"channel":"c"}]] x"#],
-    );
-    once.end().await;
     chat.write("/connect slack\r");
     chat.until_out("to connect an account: Enter opens this page").await;
     chat.write("/quit\r");
     assert_eq!(chat.end().await.code(), Some(0), "{}", chat.both());
+}
+
+#[tokio::test]
+async fn without_a_terminal_the_page_for_an_account_is_printed_and_nobody_answers() {
+    let (kronos, composio) = without_account(&[]).await;
+    let mut client = kronos.client("ann").await;
+    let session = client.attach_new().await.to_string();
+    let change = json!({"op": "settings", "session": session, "toolkits": ["github"], "tool_policy": "auto"});
+    client.request(change).await.unwrap();
+    for more in [&[][..], &["--yes"]] {
+        let arguments = [more, &["--session", &session, "--once", ISSUE]].concat();
+        let mut chat = Chat::piped(&kronos, &arguments);
+        assert_eq!(chat.end().await.code(), Some(1), "{}", chat.both());
+        let err = chat.err();
+        assert!(err.contains("needs an account of github"), "{err}");
+        assert!(err.lines().any(|line| line.starts_with("  http")), "{err}");
+        assert!(!err.contains('\u{1b}'), "{err}");
+    }
+    assert!(composio.effects().is_empty());
 }
 
 /// The account that the conversation waits for.
@@ -321,11 +333,11 @@ async fn account(kronos: &Kronos, session: &str) -> String {
 #[tokio::test]
 async fn while_a_tool_works_messages_are_queued_taken_back_and_steered() {
     let (kronos, composio) = with_tools(&[]).await;
-    composio.script(vec![ComposioScript::fault("slow 8000").on("GITHUB_LIST_ISSUES")]);
-    let mut chat = Chat::at_terminal(&kronos);
+    composio.script(vec![ComposioScript::fault("slow 10000").on("GITHUB_CREATE_ISSUE")]);
+    let mut chat = Chat::at_terminal_with(&kronos, &["--yes"], &[]);
     chat.until_out("› ").await;
-    chat.write(&format!("{LIST}\r"));
-    chat.until_out("… GITHUB_LIST_ISSUES running").await;
+    chat.write(&format!("{ISSUE}\r"));
+    chat.until_out("… GITHUB_CREATE_ISSUE running").await;
     chat.write("What is the capital of Japan?\r");
     chat.until_out("queued, number 1").await;
     chat.write("What is the capital of Italy?\r");
@@ -338,7 +350,7 @@ async fn while_a_tool_works_messages_are_queued_taken_back_and_steered() {
     chat.write("/unqueue 7\r");
     chat.until_out("which one? /queue lists them").await;
     chat.write("/steer only the open ones\r");
-    chat.until_out("✓ GITHUB_LIST_ISSUES").await;
+    chat.until_out("✓ GITHUB_CREATE_ISSUE").await;
     chat.until_out("Rome").await;
     let asked: Vec<_> = kronos
         .gemini
