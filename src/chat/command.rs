@@ -163,8 +163,8 @@ fn setting(name: &str, value: &str) -> Result<SessionSettings, String> {
         "model" => settings.model = text,
         "system_prompt" => settings.system_prompt = text,
         "tool_policy" => {
-            let policy = value.parse::<ToolPolicy>();
-            settings.tool_policy = Some(policy.map_err(|_| "tool_policy is auto, ask_writes or ask_all")?);
+            let policy = value.parse::<ToolPolicy>().ok();
+            settings.tool_policy = Some(policy.ok_or("tool_policy is auto, ask_writes or ask_all")?);
         }
         "toolkits" if value == "none" => settings.toolkits = Some(Vec::new()),
         "toolkits" => settings.toolkits = text.map(|_| words(value).map(str::to_owned).collect()),

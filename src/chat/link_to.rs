@@ -23,6 +23,10 @@ pub(super) fn read(text: &str) -> Option<Link> {
 /// # Errors
 /// There is none.
 pub(super) fn open(link: &Link) -> io::Result<String> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it is of the user's desktop, no setting of Kronos"
+    )]
     let browser = std::env::var("BROWSER").ok();
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     for (program, arguments) in candidates(browser.as_deref(), link) {

@@ -40,6 +40,10 @@ const WIDTH: usize = 160;
 impl Style {
     /// Reads what the environment says; the width comes from the terminal, if there is one.
     pub(super) fn of_environment(width: Arc<AtomicUsize>) -> Self {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "they are of the terminal, no settings of Kronos"
+        )]
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(variable);
         Self {

@@ -145,9 +145,9 @@ impl Driver {
     async fn unqueue(&mut self, number: usize) -> anyhow::Result<Option<Leave>> {
         // As it was listed; before that, as it is.
         let at = number.saturating_sub(1);
-        let now = self.conversation.queue().iter().map(|queued| &queued.id);
+        let mut now = self.conversation.queue().iter().map(|queued| &queued.id);
         let id: Option<MessageId> = if self.queued.is_empty() {
-            now.cloned().nth(at)
+            now.nth(at).cloned()
         } else {
             self.queued.get(at).cloned()
         };

@@ -214,12 +214,12 @@ async fn question(kronos: &Kronos, session: &str) -> Value {
     let accept = [("accept", "application/x-ndjson")];
     let text = kronos.server.get(&path, &accept).await.text();
     let entries = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let asked = entries.filter_map(|entry| {
+    let mut asked = entries.filter_map(|entry| {
         entry["event"]["outcome"]["interrupts"][0]["id"]
             .as_str()
             .map(Value::from)
     });
-    asked.last().expect("a question")
+    asked.next_back().expect("a question")
 }
 
 #[tokio::test]
@@ -323,11 +323,11 @@ async fn account(kronos: &Kronos, session: &str) -> String {
     let accept = [("accept", "application/x-ndjson")];
     let text = kronos.server.get(&path, &accept).await.text();
     let entries = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let asked = entries.filter_map(|entry| {
+    let mut asked = entries.filter_map(|entry| {
         let about = &entry["event"]["outcome"]["interrupts"][0]["metadata"]["kronos"];
         about["connectionId"].as_str().map(str::to_owned)
     });
-    asked.last().expect("an account")
+    asked.next_back().expect("an account")
 }
 
 #[tokio::test]
