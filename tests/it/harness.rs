@@ -89,3 +89,9 @@ impl Kronos {
         self.series(&format!("kronos_closes_total{{code=\"{code}\"}}")).await
     }
 }
+
+/// A number from the environment, or the one for CI.
+pub(crate) fn number(name: &str, default: usize) -> usize {
+    let value = std::env::var_os(name);
+    value.and_then(|value| value.to_str()?.parse().ok()).unwrap_or(default)
+}

@@ -10,7 +10,7 @@ use std::{path::Path, time::Duration};
 use kronos_actors::store::keys;
 use kronos_protocol::{SendMode, SessionId};
 
-use crate::harness::kronos_with;
+use crate::harness::{kronos_with, number};
 
 /// Turns over which the size of one is averaged: whole rounds of the mix.
 const WINDOW: usize = 20;
@@ -49,10 +49,7 @@ fn mean(sizes: &[usize]) -> f64 {
 
 #[tokio::test]
 async fn what_a_turn_takes_on_disk_does_not_grow_with_the_conversation() {
-    let turns: usize = std::env::var("KRONOS_TURNS")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(120);
+    let turns = number("KRONOS_TURNS", 120);
     let mut kronos = kronos_with(0.0, &[]).await;
     let mut client = kronos.client("ann").await;
     let session = client.attach_new().await;

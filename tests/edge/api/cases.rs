@@ -41,6 +41,38 @@ struct World {
     asking: String,
 }
 
+/// Begins a connection; returns it and the page where it is decided about.
+async fn connect(edge: &Edge, user: &Pair, callback: Option<&str>) -> (String, String) {
+    let body = json!({"provider": "github", "callback_url": callback});
+    let begun = edge
+        .post("/api/v1/composio/connections/initiate", Some(&user.access), body)
+        .await
+        .expect(200);
+    let text = |name: &str| begun[name].as_str().expect("a text").to_owned();
+    (text("connection_id"), text("redirect_url"))
+}
+
+/// Makes an auth config.
+async fn config(edge: &Edge, root: &Pair, toolkit: &str) -> String {
+    let body = json!({"name": "made", "toolkit_slug": toolkit});
+    let made = edge
+        .post("/api/v1/composio/auth-configs", Some(&root.access), body)
+        .await
+        .expect(201);
+    made["id"].as_str().expect("an id").to_owned()
+}
+
+/// Has the agent make a call; returns the run and the call.
+async fn run(edge: &Edge, user: &Pair, policy: &str) -> String {
+    let body = json!({"message": "[[call calculate]] calculate 17 * 23", "tool_policy": policy});
+    let answer = edge
+        .post("/api/v1/agent/invoke", Some(&user.access), body)
+        .await
+        .expect(200);
+    let (run, call) = (&answer["run_id"], &answer["tool_calls"][0]["id"]);
+    format!("{} {}", run.as_str().expect("a run"), call.as_str().expect("a call"))
+}
+
 impl World {
     async fn new() -> Self {
         let edge = Edge::simulated().await;
@@ -66,27 +98,10 @@ impl World {
         };
         let (ada_id, doomed_id) = (id(&ada).await, id(&doomed).await);
         let (conversation, doomed) = (conversation().await, conversation().await);
-        let connect = async |callback: Option<&str>| {
-            let body = json!({"provider": "github", "callback_url": callback});
-            let begun = edge
-                .post("/api/v1/composio/connections/initiate", Some(&ada.access), body)
-                .await
-                .expect(200);
-            let text = |name: &str| begun[name].as_str().expect("a text").to_owned();
-            (text("connection_id"), text("redirect_url"))
-        };
-        let (account, page) = connect(None).await;
+        let (account, page) = connect(&edge, &ada, None).await;
         decide(&page, "approve").await;
-        let (pending, _) = connect(Some("http://localhost:3000/done")).await;
-        let config = async |toolkit: &str| {
-            let body = json!({"name": "made", "toolkit_slug": toolkit});
-            let made = edge
-                .post("/api/v1/composio/auth-configs", Some(&root.access), body)
-                .await
-                .expect(201);
-            made["id"].as_str().expect("an id").to_owned()
-        };
-        let (config, disabled_config) = (config("slack").await, config("gmail").await);
+        let (pending, _) = connect(&edge, &ada, Some("http://localhost:3000/done")).await;
+        let (config, disabled_config) = (config(&edge, &root, "slack").await, config(&edge, &root, "gmail").await);
         let bearer = format!("Bearer {}", root.access);
         let path = format!("/api/v1/composio/auth-configs/{disabled_config}");
         let disable = json!({"enabled": false});
@@ -100,16 +115,7 @@ impl World {
             .await
             .expect(201);
         let memory = memory["id"].as_str().expect("an id").to_owned();
-        let run = async |policy: &str| {
-            let body = json!({"message": "[[call calculate]] calculate 17 * 23", "tool_policy": policy});
-            let answer = edge
-                .post("/api/v1/agent/invoke", Some(&ada.access), body)
-                .await
-                .expect(200);
-            let (run, call) = (&answer["run_id"], &answer["tool_calls"][0]["id"]);
-            format!("{} {}", run.as_str().expect("a run"), call.as_str().expect("a call"))
-        };
-        let (done, asking) = (run("auto").await, run("ask_all").await);
+        let (done, asking) = (run(&edge, &ada, "auto").await, run(&edge, &ada, "ask_all").await);
         Self {
             account,
             pending,

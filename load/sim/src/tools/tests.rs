@@ -135,6 +135,7 @@ fn followed(prompt: &str, steps: &[Value]) -> Vec<(String, Value)> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn requests_call_the_function_they_mean() {
     for (prompt, name, args) in [
         ("what time is it?", "current_time", json!({})),
