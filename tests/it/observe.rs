@@ -516,7 +516,7 @@ async fn the_default_log_says_each_turn_in_one_line_and_nothing_of_the_framework
     ] {
         assert!(!output.contains(chatter), "{chatter}: {output}");
     }
-    assert!(output.lines().count() <= 12, "{output}");
+    assert!(output.lines().count() <= 13, "{output}");
     assert!(!output.contains('\u{1b}'), "colours in a pipe: {output}");
 }
 

@@ -37,6 +37,8 @@ async fn park() -> (Kronos, SessionId) {
             }
             Err(error) => {
                 assert_eq!(error.code, ErrorCode::Parked);
+                // Commits are in order: when this one is durable, the mark of the parked session is.
+                client.attach_new().await;
                 return (kronos, session);
             }
         }
