@@ -22,7 +22,7 @@ async fn unreadable_commands_are_answered_and_unreadable_frames_close() {
         (json!({"ref": "3"}), ("3", "validation")),
         (
             json!({"op": "edit", "ref": "4", "session": "s", "message": "m", "content": "c"}),
-            ("4", "unsupported"),
+            ("4", "not_found"),
         ),
         (
             json!({"op": "typing", "ref": "5", "session": "s", "on": true}),
