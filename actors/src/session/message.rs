@@ -195,7 +195,7 @@ impl Submit {
 /// Answers to questions.
 #[derive(Debug, Clone)]
 pub struct Resume {
-    /// The answers: questions ([`Interrupt`](kronos_protocol::message::Interrupt)) by id.
+    /// The answers: questions ([`Interrupt`]) by id.
     pub answers: Vec<ResumeAnswer>,
     /// Results of calls that the client ran itself, by call.
     pub results: Vec<(String, UserContent)>,

@@ -16,7 +16,7 @@ use crate::{
     store::{DocumentWrite, Expect, Refusal, Request, StoreError, service::StoreRef},
 };
 
-/// The family of notes: key = user, a space, id; value = JSON of [`Stored`].
+/// The family of notes: key = user, a space, id; value = JSON of `Stored`.
 pub const FAMILY: &str = "memory";
 /// The family of the marks of the last note that was added: key = user, a space; value = its id.
 pub const TURN: &str = "memory_turn";
