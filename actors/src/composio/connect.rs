@@ -135,7 +135,8 @@ impl Service {
                 toolkit.clone_from(&config.toolkit);
             }
             if toolkit != config.toolkit {
-                return Err(ComposioError::refused("The auth config is of another toolkit"));
+                let message = "The auth config is of another toolkit";
+                return Err(ComposioError::new(ComposioErrorKind::Conflict, message));
             }
         }
         if !client::is_word(&toolkit) {
