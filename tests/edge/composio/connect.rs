@@ -304,7 +304,7 @@ async fn a_toolkit_needs_an_auth_config_and_gets_one_of_composios_own() {
         json!(["work"])
     );
     let body = json!({"app_name": "slack", "auth_config_id": config});
-    call(&edge, "POST", &path, &ada, Some(&body)).await.is(422);
+    call(&edge, "POST", &path, &ada, Some(&body)).await.is(409);
     let body = json!({"app_name": "github", "auth_config_id": "ac_nobody"});
     call(&edge, "POST", &path, &ada, Some(&body)).await.is(404);
     edge.finish().await;
