@@ -268,7 +268,9 @@ impl Session {
         } = decision;
         let mut seqs = Vec::with_capacity(events.len());
         let started = events.iter().any(|stored| matches!(stored.event, Event::RunStarted(_)));
-        let listed = (self.state.title.clone(), self.state.settings.clone());
+        // Only what is of no run changes the listing: a delta copies nothing.
+        let outside = events.iter().any(|stored| stored.run.is_none());
+        let listed = outside.then(|| (self.state.title.clone(), self.state.settings.clone()));
         for stored in events {
             let ends_run = matches!(stored.event, Event::RunFinished(_) | Event::RunError(_));
             let starts_run = matches!(stored.event, Event::RunStarted(_));
@@ -293,7 +295,8 @@ impl Session {
         }
         metrics::handles().events_appended.increment(seqs.len() as u64);
         // The listing changes in the commit of the event that changes it.
-        self.meta_due |= (&self.state.title, &self.state.settings) != (&listed.0, &listed.1);
+        self.meta_due |=
+            listed.is_some_and(|(title, settings)| self.state.title != title || self.state.settings != settings);
         if started && self.deps.config.durability == Durability::Relaxed {
             // Committed with the start: after a crash the log alone does not tell that text was shown early.
             self.meta_due = true;
