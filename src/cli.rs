@@ -128,7 +128,7 @@ pub async fn run(cli: Cli) -> ExitCode {
 
 async fn serve(settings: SettingFlags) -> anyhow::Result<ExitCode> {
     let config = settings.load()?;
-    telemetry::start(&config.log);
+    telemetry::logs::start(&config.log);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }

@@ -31,6 +31,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// The log lines.
     pub log: LogConfig,
+    /// What is measured.
+    pub metrics: MetricsConfig,
     /// Who may call.
     pub auth: AuthConfig,
     /// Where the log is kept.
@@ -275,6 +277,19 @@ pub struct LogConfig {
     pub level: String,
     /// Default pretty.
     pub format: LogFormat,
+}
+
+/// What is measured.
+#[derive(Debug, Clone)]
+pub struct MetricsConfig {
+    /// Measure at all. Default true.
+    pub enabled: bool,
+}
+
+impl Default for MetricsConfig {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
 }
 
 impl Default for LogConfig {

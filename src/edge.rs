@@ -28,6 +28,7 @@ use crate::{
 };
 
 pub mod accounts;
+mod admin;
 mod agent;
 mod analyze;
 mod auth;
@@ -103,6 +104,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         agent::endpoints(),
         composio::endpoints(),
         socket::endpoints(),
+        admin::endpoints(),
     ]
     .into_iter()
     .flatten()

@@ -32,7 +32,7 @@ pub mod config;
 pub mod edge;
 mod listen;
 mod shutdown;
-pub mod telemetry;
+mod telemetry;
 mod wiring;
 
 pub use shutdown::Stop;
@@ -94,7 +94,7 @@ impl Server {
     pub async fn bind_with(mut config: Config, clock: Clock) -> Result<Self, StartError> {
         // A second call finds it installed: that is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
-        telemetry::recorder();
+        telemetry::recorder::install(config.metrics.enabled);
         let wiring = Wiring::start(&mut config, &clock)
             .await
             .map_err(|error| start_error(&config, error))?;
@@ -232,14 +232,15 @@ async fn get_ready(state: web::Data<EdgeState>, readiness: Arc<Readiness>, cores
 }
 
 async fn housekeep(state: web::Data<EdgeState>) {
-    let (mut upkeep, mut sweep) = (tokio::time::interval(telemetry::UPKEEP), tokio::time::interval(SWEEP));
+    let (mut upkeep, mut sweep) = (
+        tokio::time::interval(telemetry::recorder::UPKEEP),
+        tokio::time::interval(SWEEP),
+    );
     loop {
         tokio::select! {
             _ = upkeep.tick() => {
-                if let Some(recorder) = telemetry::recorder() {
-                    // Takes long only when nobody scrapes; on a blocking thread it disturbs no socket.
-                    drop(web::block(|| recorder.run_upkeep()).await);
-                }
+                // Takes long only when nobody scrapes; on a blocking thread it disturbs no socket.
+                drop(web::block(telemetry::recorder::upkeep).await);
             }
             _ = sweep.tick() => state.accounts.sweep().await,
         }

@@ -19,6 +19,13 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// Milliseconds since the Unix epoch, the unit of every stored time.
 pub type Millis = i64;
 
+/// Returns a monotonic instant, for what is measured where no [`Clock`] is at hand.
+#[expect(clippy::disallowed_methods, reason = "this is the one reader of the clock")]
+#[must_use]
+pub fn now() -> Instant {
+    Instant::now()
+}
+
 /// Source of wall-clock and monotonic time; cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Clock(Arc<Shift>);
@@ -43,9 +50,8 @@ impl Clock {
     }
 
     /// Returns a monotonic instant, for durations and deadlines inside the process.
-    #[expect(clippy::disallowed_methods, reason = "this is the one reader of the clock")]
     pub fn instant(&self) -> Instant {
-        Instant::now()
+        now()
     }
 
     /// Moves this clock and all its clones forward; for tests.

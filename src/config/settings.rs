@@ -14,6 +14,7 @@ mod retention;
 mod server;
 mod session;
 mod store;
+mod telemetry;
 mod tools;
 
 /// One setting.
@@ -64,6 +65,7 @@ impl Setting {
 pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
     [
         server::SETTINGS,
+        telemetry::SETTINGS,
         auth::SETTINGS,
         store::SETTINGS,
         session::SETTINGS,

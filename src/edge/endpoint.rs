@@ -25,12 +25,13 @@ pub(crate) enum Tag {
     Chat,
     Agent,
     Composio,
+    Admin,
     Docs,
 }
 
 impl Tag {
     /// Every tag with what it is about, in the order of the document.
-    pub(crate) const ALL: [(Self, &'static str); 7] = [
+    pub(crate) const ALL: [(Self, &'static str); 8] = [
         (Self::Health, "Whether the server and what it depends on are well."),
         (Self::Auth, "Accounts and tokens of the caller."),
         (Self::Users, "Accounts, for superusers and for oneself."),
@@ -40,6 +41,10 @@ impl Tag {
         ),
         (Self::Agent, "Runs that use tools."),
         (Self::Composio, "Connected accounts and tools."),
+        (
+            Self::Admin,
+            "What the server is doing, and what operators do about it. For superusers.",
+        ),
         (Self::Docs, "Descriptions of this server."),
     ];
 
@@ -52,6 +57,7 @@ impl Tag {
             Self::Chat => "Chat",
             Self::Agent => "Agent",
             Self::Composio => "Composio",
+            Self::Admin => "Admin",
             Self::Docs => "Documentation",
         }
     }

@@ -15,7 +15,7 @@ use super::{
     error::ApiError,
     rfc3339,
 };
-use crate::telemetry;
+use crate::telemetry::recorder;
 
 mod examples;
 mod probe;
@@ -77,7 +77,8 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             "Prometheus' text format",
             "text/plain; version=0.0.4; charset=utf-8",
             "# TYPE kronos_connections gauge\nkronos_connections 2\n",
-        ),
+        )
+        .fails(&[ErrorCode::NotConfigured]),
     ]
 }
 
@@ -411,11 +412,15 @@ async fn now(body: &impl Serialize) -> HttpResponse {
 
 /// The metrics in Prometheus' text format.
 pub(super) async fn metrics() -> Result<HttpResponse, ApiError> {
-    let handle = telemetry::recorder().ok_or_else(|| ApiError::new(ErrorCode::NotConfigured, "Metrics are off"))?;
-    // Rendering takes milliseconds with many series: not on a thread that serves sockets.
-    let text = web::block(|| handle.render())
+    // Not on a thread that serves sockets.
+    let text = web::block(recorder::render)
         .await
         .map_err(|_canceled| ApiError::internal())?;
+    let off = || {
+        ApiError::new(ErrorCode::NotConfigured, "Metrics are off")
+            .with_details(json!({"config_key": "METRICS_ENABLED"}))
+    };
+    let text = text.ok_or_else(off)?;
     Ok(HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4; charset=utf-8")
         .body(text))

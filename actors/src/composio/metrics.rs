@@ -1,4 +1,4 @@
-//! Held handles of the service's metrics, and the closed set of toolkits that get a label of their own.
+//! Held handles of the service's metrics.
 
 use std::{sync::LazyLock, time::Duration};
 
@@ -10,30 +10,6 @@ use crate::{
     tools::Outcome,
     upstream::{CircuitState, Gauges},
 };
-
-/// Toolkits with a label of their own; whatever else there is counts as `other`: a label is never chosen by a peer.
-const TOOLKITS: &[&str] = &[
-    "airtable",
-    "asana",
-    "discord",
-    "github",
-    "gitlab",
-    "gmail",
-    "googlecalendar",
-    "googledocs",
-    "googledrive",
-    "googlesheets",
-    "hubspot",
-    "jira",
-    "linear",
-    "notion",
-    "outlook",
-    "slack",
-    "stripe",
-    "todoist",
-    "trello",
-    "zendesk",
-];
 
 /// Handles of the metrics without labels.
 pub(super) struct ComposioMetrics {
@@ -81,12 +57,12 @@ pub(super) fn call(toolkit: &str, outcome: &Outcome) {
         Outcome::NotConnected { .. } => "not_connected",
         Outcome::Unknown(_) => "unknown",
     };
-    counter!(names::COMPOSIO_CALLS, "toolkit" => label(toolkit), "outcome" => word).increment(1);
+    counter!(names::COMPOSIO_CALLS, "toolkit" => names::labels::toolkit(toolkit), "outcome" => word).increment(1);
 }
 
 /// The state of a connection has changed.
 pub(super) fn changed(status: AccountStatus) {
-    counter!(names::COMPOSIO_CONNECTIONS, "status" => status.as_str()).increment(1);
+    counter!(names::COMPOSIO_CONNECTION_CHANGES, "status" => status.as_str()).increment(1);
 }
 
 /// An event of Composio's came.
@@ -101,12 +77,4 @@ pub(super) fn circuit(state: CircuitState) {
         CircuitState::HalfOpen => 1.0,
         CircuitState::Open => 2.0,
     });
-}
-
-fn label(toolkit: &str) -> &'static str {
-    TOOLKITS
-        .iter()
-        .copied()
-        .find(|known| *known == toolkit)
-        .unwrap_or("other")
 }

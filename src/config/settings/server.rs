@@ -1,11 +1,11 @@
-//! The rows of `[server]` and `[log]`.
+//! The rows of `[server]`.
 
 use super::{
     Setting, narrow,
     rows::{KIB, MIB, MINUTE, MS, SECOND, bytes, integer, span, word},
     size,
 };
-use crate::config::{Environment, LogFormat, Network, value::Kind};
+use crate::config::{Environment, Network, value::Kind};
 
 pub(super) static SETTINGS: &[Setting] = &[
     Setting::new(
@@ -179,27 +179,5 @@ pub(super) static SETTINGS: &[Setting] = &[
         "false",
         Kind::Bool(|c, v| c.server.reload = v),
         "Taken for compatibility; does nothing here.",
-    ),
-    Setting::new(
-        "log.level",
-        "LOG_LEVEL",
-        "info",
-        Kind::Other {
-            allowed: "one of trace, debug, info, warning, error, critical, off, or a filter such as info,kronos=debug",
-            read: |c, v| {
-                crate::telemetry::read_level(v)
-                    .map(|level| c.log.level = level)
-                    .is_some()
-            },
-        },
-        "Which log lines are written: a level, or levels by module.",
-    )
-    .flag("--log-level"),
-    Setting::new(
-        "log.format",
-        "LOG_FORMAT",
-        "pretty",
-        word(LogFormat::WORDS, |c, v| c.log.format = LogFormat::from_word(v)),
-        "Form of the log lines: for people or for machines.",
     ),
 ];
