@@ -236,6 +236,11 @@ impl ComposioRef {
         self.shared.health()
     }
 
+    /// Shows in the metrics what time alone has changed: before each scrape.
+    pub fn report(&self) {
+        self.shared.report();
+    }
+
     /// Whether requests can be made.
     #[must_use]
     pub fn is_configured(&self) -> bool {
