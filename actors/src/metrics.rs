@@ -15,6 +15,7 @@ pub mod labels;
 
 pub use self::labels::Values;
 use self::{buckets::*, labels::*};
+use crate::principal::AuthError;
 
 /// What a metric is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -246,7 +247,7 @@ metrics! {
     GEMINI_COST = "kronos_gemini_cost_dollars_total", Counter, Count, [model: Values::Model],
         "Estimated cost of all requests in US dollars, by GEMINI_PRICES; a model without a price is not here.";
     COMPOSIO_CONNECTIONS = "kronos_composio_connections", Gauge, Count, [status: ACCOUNT_STATUS],
-        "Connected accounts that this process has seen, by their last known status.";
+        "Connected accounts of this server's users, by their last known status.";
     STORE_READ_DURATION = "kronos_store_read_duration_seconds", Histogram(DISK_SECONDS), Seconds, [],
         "Time of one read of the store, its wait for a reader included.";
     STORE_READ_ERRORS = "kronos_store_read_errors_total", Counter, Count, [],
@@ -378,6 +379,11 @@ pub fn refused(bound: &str) {
     if let Some(bound) = BOUNDS.iter().find(|known| **known == bound) {
         metrics::counter!(REFUSALS, "bound" => *bound).increment(1);
     }
+}
+
+/// Counts a token that was not taken, or could not be checked: on every path once, where the refusal is made.
+pub fn auth_failed(error: &AuthError) {
+    counter!(AUTH_FAILURES, "reason" => error.as_str()).increment(1);
 }
 
 /// Tells the installed recorder what each metric means.

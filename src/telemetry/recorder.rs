@@ -3,7 +3,7 @@
 use std::{sync::OnceLock, time::Duration};
 
 use kronos_actors::{
-    mailbox,
+    lag, mailbox,
     metrics::{self, ALL, FRACTIONS, Kind},
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -52,6 +52,7 @@ pub(crate) fn upkeep() {
 pub(crate) fn render() -> Option<String> {
     let handle = RECORDER.get().and_then(Option::as_ref)?;
     mailbox::report();
+    lag::report();
     Collector::default().collect();
     Some(as_counters(handle.render()))
 }

@@ -62,6 +62,11 @@ pub(super) fn changed(status: AccountStatus) {
     counter!(names::COMPOSIO_CONNECTION_CHANGES, "status" => status.as_str()).increment(1);
 }
 
+/// Accounts of that status.
+pub(super) fn accounts(status: AccountStatus) -> Gauge {
+    gauge!(names::COMPOSIO_CONNECTIONS, "status" => status.as_str())
+}
+
 /// An event of Composio's came.
 pub(super) fn event(result: &'static str) {
     counter!(names::COMPOSIO_EVENTS, "result" => result).increment(1);
