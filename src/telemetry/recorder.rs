@@ -48,5 +48,6 @@ pub(crate) fn upkeep() {
 pub(crate) fn render() -> Option<String> {
     let handle = RECORDER.get().and_then(Option::as_ref)?;
     mailbox::report();
+    super::logs::report();
     Some(handle.render())
 }
