@@ -53,6 +53,7 @@ pub(crate) fn render() -> Option<String> {
     let handle = RECORDER.get().and_then(Option::as_ref)?;
     mailbox::report();
     lag::report();
+    super::logs::report();
     Collector::default().collect();
     Some(as_counters(handle.render()))
 }
