@@ -3,8 +3,10 @@
 use std::{sync::OnceLock, time::Duration};
 
 use kronos_actors::{
+    directory::questions,
     mailbox,
     metrics::{self, ALL, Kind},
+    tally,
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
@@ -48,5 +50,7 @@ pub(crate) fn upkeep() {
 pub(crate) fn render() -> Option<String> {
     let handle = RECORDER.get().and_then(Option::as_ref)?;
     mailbox::report();
+    tally::report();
+    questions::report();
     Some(handle.render())
 }
