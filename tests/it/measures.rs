@@ -55,10 +55,10 @@ async fn a_reader_that_takes_nothing_lags_until_it_is_gone() {
 
 #[tokio::test]
 async fn runs_are_counted_by_how_they_end() {
-    let kronos = kronos_with(0.0, &[("GEMINI_BACKOFF", "5ms")]).await;
+    let kronos = kronos_with(400.0, &[("GEMINI_BACKOFF", "5ms")]).await;
     let mut client = kronos.client("ann").await;
     let session = client.attach_new().await;
-    client.ask(&session, "m_1", "[[tokens 40]] a").await;
+    client.ask(&session, "m_1", "[[tokens 200]] a").await;
     client.ask(&session, "m_2", "[[400]] a").await;
     client
         .send(&session, "m_3", "[[stall]] [[tokens 40]] a", SendMode::Queue)
