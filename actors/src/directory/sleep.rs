@@ -6,7 +6,7 @@ use kronos_protocol::ids::{SessionId, UserId};
 use super::{Directory, DirectoryRef};
 use crate::session::{
     Origin,
-    message::{AttachmentId, Sleeper},
+    message::{AttachmentId, Payload, Sleeper},
     metrics,
 };
 
@@ -22,6 +22,10 @@ impl Handler<FallAsleep> for Directory {
     type Result = ();
 
     fn handle(&mut self, msg: FallAsleep, _: &mut Self::Context) {
+        if self.node.parked(|parked| parked.contains_key(&msg.session)) {
+            // It was parked while it left: its readers attach again, and learn why they cannot.
+            return msg.sleepers.iter().for_each(|sleeper| sleeper.tell(Payload::Woken));
+        }
         metrics::handles().asleep.increment(count(&msg.sleepers));
         let replaced = self.asleep.insert(msg.session, msg.sleepers.into_boxed_slice());
         metrics::handles()

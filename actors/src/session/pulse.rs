@@ -33,6 +33,11 @@ impl Pulse {
         self.run_ends.set(run_ends);
     }
 
+    /// For how long it did nothing, and whether it has work that must get on.
+    pub(crate) fn still_for(&self, now: Instant) -> (Duration, bool) {
+        (now.saturating_duration_since(self.moved.get()), self.working.get())
+    }
+
     /// Whether it hangs: no progress for `limit` while it has work, or a run that outlived its deadline by as much.
     pub(crate) fn hangs(&self, now: Instant, limit: Duration) -> bool {
         let still = self.working.get() && now.saturating_duration_since(self.moved.get()) >= limit;

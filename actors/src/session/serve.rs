@@ -68,6 +68,7 @@ impl Session {
             client,
             sink,
             pull: None,
+            seen: start,
             snapshot,
             last_pull: self.deps.clock.instant(),
             typing: false,
@@ -91,6 +92,7 @@ impl Session {
             return;
         };
         reader.pull = Some(after);
+        reader.seen = after;
         reader.last_pull = now;
         self.readers.announce_due(attachment);
         let mut cache = FrameCache::default();
