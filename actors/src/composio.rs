@@ -144,6 +144,33 @@ impl Actor for Composio {
 /// What it holds is whole after a panic: a handler only starts tasks.
 impl Supervised for Composio {}
 
+/// What the service holds.
+#[derive(Debug, Clone, Copy)]
+pub struct ObservedComposio {
+    /// Connections in the making that are watched.
+    pub watchers: usize,
+    /// Of those, users who have any.
+    pub users_connecting: usize,
+    /// Toolkits whose tools are in memory.
+    pub toolkits: usize,
+    /// Age of the oldest of them.
+    pub catalogue_age: Option<Duration>,
+    /// Attempts after the first that could be paid for.
+    pub retry_budget: u64,
+}
+
+impl Service {
+    fn observe(&self) -> ObservedComposio {
+        ObservedComposio {
+            watchers: self.watchers.borrow().len(),
+            users_connecting: self.pending.borrow().len(),
+            toolkits: self.kits.len(),
+            catalogue_age: self.kits.oldest(),
+            retry_budget: self.shared.retries.left(),
+        }
+    }
+}
+
 type Job = Box<dyn FnOnce(Rc<Service>) -> LocalBoxFuture<'static, ()> + Send>;
 
 /// Something to do on the service's thread.
@@ -361,6 +388,14 @@ impl ComposioRef {
         self.read(move |service| async move { Ok(service.probe(quiet).await) })
             .await
             .unwrap_or(Probed::Failed)
+    }
+
+    /// Asks the service what it holds. Costs Composio nothing.
+    ///
+    /// # Errors
+    /// It takes no more, or is gone.
+    pub async fn observe(&self) -> Result<ObservedComposio, ComposioError> {
+        self.read(|service| async move { Ok(service.observe()) }).await
     }
 
     /// Something that only reads: ends with whoever asked.

@@ -285,6 +285,17 @@ impl Handler<Start> for Gemini {
     }
 }
 
+/// Answered by a service that does what it is told.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Observe;
+
+impl Handler<Observe> for Gemini {
+    type Result = ();
+
+    fn handle(&mut self, _: Observe, _: &mut Self::Context) {}
+}
+
 /// The Gemini service of one core, as others hold it. Each clone has one place in the mailbox for itself: whoever starts
 /// generations keeps one clone, and makes none for each message.
 #[derive(Clone)]
@@ -305,6 +316,11 @@ impl GeminiRef {
             tracing::debug!(?exit, "gemini service ended");
         });
         Self { address }
+    }
+
+    /// Waits until the service takes a message: it does what it is told. False when it is gone.
+    pub async fn answers(&self) -> bool {
+        self.address.send(Observe).await.is_ok()
     }
 
     /// Starts a generation; its events go to `sink` one at a time, the next only when the last was handled. What comes

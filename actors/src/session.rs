@@ -37,11 +37,13 @@ use crate::{
 mod asked;
 pub mod context;
 pub mod core;
+pub(crate) mod evict;
 pub(crate) mod life;
 pub mod log;
 pub(crate) mod marks;
 pub mod message;
 pub(crate) mod metrics;
+mod observe;
 pub(crate) mod pulse;
 pub mod reader;
 mod readers;
@@ -52,9 +54,11 @@ pub mod view;
 mod watch;
 mod work;
 
+pub use self::observe::{Observe, Observed, ObservedReader, ObservedRun, Phase};
 use self::{
     asked::Asked,
     core::{Answer, Decision, Effect, Env, Generate, Input, Running},
+    evict::Leaving,
     log::Log,
     message::{Payload, Posted, ReplyTo, SessionCall, SessionCommand, SessionError, SessionReply, Sleeper},
     pulse::Pulse,
@@ -75,6 +79,8 @@ pub fn result_key(session: &SessionId, call: &str) -> String {
 
 /// In a message it makes the session panic, where faults may be injected.
 const PANIC_WORD: &str = "[[panic]]";
+/// In a message it makes the session hang, where faults may be injected: it handles nothing any more, and blocks nobody.
+const HANG_WORD: &str = "[[hang]]";
 /// In a message it makes the session behave as if its core had broken the order of events, where faults may be injected.
 const DISORDER_WORD: &str = "[[disorder]]";
 
@@ -196,6 +202,8 @@ pub struct Session {
     finishing: bool,
     /// Its deletion is on its way to the store.
     deleting: bool,
+    /// It leaves memory as soon as everything is durable.
+    leaving: Option<Leaving>,
 }
 
 impl Session {
@@ -243,6 +251,7 @@ impl Session {
             on_idle: Vec::new(),
             finishing: false,
             deleting: false,
+            leaving: None,
             id,
             origin,
             deps,
@@ -265,8 +274,9 @@ impl Session {
         self.pulse.beat(now, working, run_ends);
     }
 
+    /// No new runs: the process drains, or this session leaves.
     fn draining(&self) -> bool {
-        self.deps.draining.load(Ordering::Relaxed)
+        self.leaving.is_some() || self.deps.draining.load(Ordering::Relaxed)
     }
 
     /// Decides, appends, performs; the answer is given when its events are durable.
@@ -343,12 +353,26 @@ impl Session {
         self.refold(&failure, Duration::ZERO, ctx);
     }
 
+    /// Holds its mailbox and whoever asked, until its task is ended.
+    fn hang(&self, reply: ReplyTo, ctx: &mut Context<Self>) {
+        let hanging = async move {
+            std::future::pending::<()>().await;
+            drop(reply);
+        };
+        ctx.wait(hanging.into_actor(self));
+        self.pulse.beat(self.deps.clock.instant(), true, None);
+    }
+
     /// Takes a message, unless the store has no room for it now.
     fn submit(&mut self, submit: message::Submit, reply: ReplyTo, ctx: &mut Context<Self>) {
         let text = submit.content.text();
         if self.deps.config.fault_injection {
             if text.contains(PANIC_WORD) {
                 injected_panic();
+            }
+            if text.contains(HANG_WORD) {
+                drop(text);
+                return self.hang(reply, ctx);
             }
             if text.contains(DISORDER_WORD) {
                 drop(text);
@@ -514,8 +538,11 @@ impl Handler<Posted> for Session {
     fn handle(&mut self, posted: Posted, ctx: &mut Self::Context) {
         let Posted { call, queued } = posted;
         queued.taken();
-        self.last_input = self.deps.clock.instant();
         let SessionCall { caller, command, reply } = call;
+        if self.leaving.is_some() && self.is_leaving(ctx) {
+            return reply.send(Err(SessionError::closed()));
+        }
+        self.last_input = self.deps.clock.instant();
         match &self.life {
             Life::Live => {}
             // The mailbox waits while the log is read; whoever comes through all the same is to ask again.
@@ -593,46 +620,6 @@ impl Handler<Settled> for Session {
             Err(error) => self.commit_failed(&error, ctx),
         }
         self.watch.now = None;
-    }
-}
-
-/// Reads the small state of a session, for tests and operators.
-#[derive(Debug, Message)]
-#[rtype(result = "Observed")]
-pub struct Observe;
-
-/// The small state of a session.
-#[derive(Debug, Clone, serde::Serialize, MessageResponse)]
-pub struct Observed {
-    /// The newest event.
-    pub last: Seq,
-    /// The newest durable event.
-    pub committed: Seq,
-    /// The last event that lives in a segment.
-    pub packed: Seq,
-    /// The active run.
-    pub run: Option<RunId>,
-    /// Messages that wait.
-    pub queued: usize,
-    /// Cursors.
-    pub readers: usize,
-    /// How often the log was folded.
-    pub incarnation: u64,
-}
-
-impl Handler<Observe> for Session {
-    type Result = Observed;
-
-    fn handle(&mut self, _: Observe, _: &mut Self::Context) -> Observed {
-        Observed {
-            last: self.log.last(),
-            committed: self.log.committed(),
-            packed: self.log.packed(),
-            run: self.state.run.as_ref().map(|run| run.id.clone()),
-            queued: self.state.queue.len(),
-            readers: self.readers.all.len(),
-            incarnation: self.incarnation,
-        }
     }
 }
 

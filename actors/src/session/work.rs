@@ -41,6 +41,23 @@ impl Session {
         !self.deferred.is_empty() || self.work.as_ref().is_some_and(busy)
     }
 
+    /// What the active run waits for, each once, for operators.
+    pub(super) fn waits_for(&self) -> Vec<&'static str> {
+        let mut waits: Vec<_> = (!self.deferred.is_empty()).then_some("commit").into_iter().collect();
+        if let Some(work) = &self.work {
+            waits.extend(work.generation.is_some().then_some("model"));
+            waits.extend(work.summary.is_some().then_some("summary"));
+            waits.extend(work.tools.keys().map(|what| match what.as_str() {
+                "offer" => "catalogue",
+                what if what.starts_with("link ") => "link",
+                _ => "tool",
+            }));
+        }
+        waits.sort_unstable();
+        waits.dedup();
+        waits
+    }
+
     /// Does what the core asks for; `upto` is the last event that was decided with it.
     pub(super) fn perform(&mut self, effect: Effect, upto: Seq, ctx: &mut Context<Self>) {
         match effect {
