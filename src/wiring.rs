@@ -150,6 +150,12 @@ impl Wiring {
         retention::run(config, self.directory.clone(), self.store.clone(), clock)
     }
 
+    /// Shows in the metrics what time alone has changed: before each scrape.
+    pub(crate) fn report(&self) {
+        self.gemini.report();
+        self.composio.report();
+    }
+
     /// Returns the model's state.
     pub(crate) fn gemini_health(&self) -> GeminiHealth {
         self.gemini.health()

@@ -38,6 +38,8 @@ use crate::{
     clock::Clock,
     config::ComposioConfig,
     directory::DirectoryRef,
+    lag,
+    mailbox::{Mailbox, Queued},
     store::service::StoreRef,
     supervisor::{RestartPolicy, start_guarded},
     tools::{Execution, Link, Outcome, Tool},
@@ -147,12 +149,13 @@ type Job = Box<dyn FnOnce(Rc<Service>) -> LocalBoxFuture<'static, ()> + Send>;
 /// Something to do on the service's thread.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Work(Job);
+struct Work(Queued, Job);
 
 impl Handler<Work> for Composio {
     type Result = ();
 
-    fn handle(&mut self, Work(job): Work, _: &mut Self::Context) {
+    fn handle(&mut self, Work(queued, job): Work, _: &mut Self::Context) {
+        queued.taken();
         actix::spawn(job(Rc::clone(&self.service)));
     }
 }
@@ -192,6 +195,8 @@ impl ComposioRef {
     pub async fn start(deps: ComposioDeps) -> Result<Self, ComposioConfigError> {
         let shared = ComposioShared::new(deps.config, deps.clock)?;
         let client = shared.endpoint.client()?;
+        // Before there are changes, which it would miss or count twice.
+        let counted = accounts::count(&deps.store).await;
         let arbiter = Arbiter::new();
         let (tell, told) = oneshot::channel();
         let service = ServiceDeps {
@@ -203,9 +208,10 @@ impl ComposioRef {
         };
         let clock = shared.clock.clone();
         let spawned = arbiter.spawn(async move {
-            let actor = Composio {
-                service: Service::new(service),
-            };
+            lag::watch(lag::Arbiter::Composio);
+            let service = Service::new(service);
+            service.counted.set(counted);
+            let actor = Composio { service };
             let on_panic = || tracing::error!("composio service panicked and goes on");
             let (address, _) = start_guarded(actor, MAILBOX, NEVER_GIVE_UP, clock, on_panic, |exit| {
                 tracing::debug!(?exit, "composio service ended");
@@ -234,6 +240,11 @@ impl ComposioRef {
     #[must_use]
     pub fn health(&self) -> ComposioHealth {
         self.shared.health()
+    }
+
+    /// Shows in the metrics what time alone has changed: before each scrape.
+    pub fn report(&self) {
+        self.shared.report();
     }
 
     /// Whether requests can be made.
@@ -395,7 +406,7 @@ impl ComposioRef {
     {
         let (reply, answer) = oneshot::channel();
         let job: Job = Box::new(move |service| Box::pin(job(service, reply)));
-        match self.address.try_send(Work(job)) {
+        match self.address.try_send(Work(Queued::new(Mailbox::Composio), job)) {
             Ok(()) => answer.await.unwrap_or_else(|_gone| Err(ComposioError::cut_off())),
             Err(SendError::Full(_)) => Err(ComposioError::overloaded(Duration::from_secs(1))),
             Err(SendError::Closed(_)) => Err(ComposioError::internal()),

@@ -25,6 +25,7 @@ use self::{
 };
 use crate::{
     gemini::GeminiRef,
+    mailbox::Queued,
     session::{
         Origin, Session, SessionDeps,
         life::{Drain, Finish, StopIfIdle},
@@ -157,6 +158,7 @@ struct Locate {
     wire: SessionId,
     origin: Origin,
     core: usize,
+    queued: Queued,
 }
 
 #[derive(Debug)]
@@ -175,7 +177,9 @@ impl Handler<Locate> for Directory {
             wire,
             origin,
             core,
+            queued,
         } = locate;
+        queued.taken();
         match self.live.get_mut(&session) {
             Some(Live {
                 stopping: Some(waiters),
@@ -206,12 +210,14 @@ impl Handler<Locate> for Directory {
 pub(crate) struct MayStop {
     pub(crate) session: SessionId,
     pub(crate) addr: Addr<Session>,
+    pub(crate) queued: Queued,
 }
 
 impl Handler<MayStop> for Directory {
     type Result = ();
 
     fn handle(&mut self, ask: MayStop, _: &mut Self::Context) {
+        ask.queued.taken();
         let Some(live) = self.live.get_mut(&ask.session) else {
             return;
         };

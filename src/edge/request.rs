@@ -33,6 +33,10 @@ use super::{
     stream::Link,
 };
 
+mod counts;
+
+pub(crate) use counts::record;
+
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_PROCESS_TIME: HeaderName = HeaderName::from_static("x-process-time");
 
@@ -84,8 +88,7 @@ pub(crate) async fn observe<B: MessageBody + 'static>(
     let started = clock.instant();
     let (call, refused) = Call::begin(&mut request, state.as_deref().map(AsRef::as_ref));
     let serving = call.link.as_ref().map(Link::serve);
-    let active = metrics::gauge!(names::HTTP_ACTIVE);
-    active.increment(1.0);
+    counts::active().increment(1.0);
     // The request moves on: whatever comes back tells by itself which route it took.
     let serve = async {
         match refused {
@@ -98,7 +101,7 @@ pub(crate) async fn observe<B: MessageBody + 'static>(
         .scope(call.id.clone(), serve)
         .instrument(call.span.clone())
         .await;
-    active.decrement(1.0);
+    counts::active().decrement(1.0);
     let taken = started.elapsed();
     match outcome {
         Ok(Ok(response)) => {
@@ -136,7 +139,7 @@ impl Call {
     /// Looks at a request, and returns the answer when it is not to be served.
     fn begin(request: &mut ServiceRequest, state: Option<&EdgeState>) -> (Self, Option<HttpResponse>) {
         let id = request_id(request.headers());
-        let method = method_label(request);
+        let method = counts::method(request.method());
         let span = tracing::error_span!("request", id = %id, method, path = request.path());
         let trusted = state.map_or(&[][..], |state| &state.trusted_proxies);
         let peer = Peer::note(request, trusted);
@@ -220,12 +223,7 @@ impl Call {
             response.head_mut().set_connection_type(ConnectionType::Close);
             self.link.iter().for_each(|link| link.end());
         }
-        record(
-            self.method,
-            route.unwrap_or_else(|| "unmatched".to_owned()),
-            response.status().as_u16(),
-            taken,
-        );
+        record(self.method, route.as_deref(), response.status().as_u16(), taken);
         let headers = response.headers_mut();
         self.counted.tell(headers);
         self.cors.apply(headers);
@@ -268,33 +266,6 @@ pub(crate) fn identify(map: &mut HeaderMap, id: &str, taken: Duration) {
     }
     if let Ok(value) = HeaderValue::from_str(&format!("{:.6}", taken.as_secs_f64())) {
         map.insert(X_PROCESS_TIME, value);
-    }
-}
-
-/// Counts an answer.
-pub(crate) fn record(method: &'static str, route: String, status: u16, taken: Duration) {
-    let status = match status / 100 {
-        1 => "1xx",
-        2 => "2xx",
-        3 => "3xx",
-        4 => "4xx",
-        _ => "5xx",
-    };
-    metrics::counter!(names::HTTP_REQUESTS, "method" => method, "route" => route.clone(), "status" => status)
-        .increment(1);
-    metrics::histogram!(names::HTTP_DURATION, "method" => method, "route" => route).record(taken.as_secs_f64());
-}
-
-fn method_label(request: &ServiceRequest) -> &'static str {
-    match request.method().as_str() {
-        "GET" => "GET",
-        "POST" => "POST",
-        "PUT" => "PUT",
-        "PATCH" => "PATCH",
-        "DELETE" => "DELETE",
-        "HEAD" => "HEAD",
-        "OPTIONS" => "OPTIONS",
-        _ => "other",
     }
 }
 

@@ -26,7 +26,9 @@ use crate::{
     clock::Clock,
     config::SessionConfig,
     gemini::{GeminiRef, GeminiShared},
-    ids, metrics,
+    ids, lag,
+    mailbox::{Mailbox, Queued},
+    metrics,
     principal::Principal,
     session::{
         Origin, Session,
@@ -210,6 +212,7 @@ impl DirectoryRef {
         if CORE.get().is_some() {
             return;
         }
+        lag::watch(lag::Arbiter::Core);
         let gemini = GeminiRef::start(Arc::clone(&self.node.gemini));
         let sessions = Arc::new(AtomicUsize::new(0));
         let directory = Directory {
@@ -480,6 +483,7 @@ impl DirectoryRef {
                 wire: wire.clone(),
                 origin: origin.clone(),
                 core,
+                queued: Queued::new(Mailbox::Directory),
             };
             match directory.send(locate).await {
                 Ok(Located::Here(session)) => return Ok(session),

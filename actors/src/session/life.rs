@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     config::{AbortAt, AbortPoint, Durability},
     directory::{MayStop, Staying, sleep::FallAsleep},
+    mailbox::{Mailbox, Queued},
     principal::REMOVED,
     session::log::Stored,
     store::{Append, DocumentWrite, Expect, Pack, Record, Request},
@@ -440,6 +441,7 @@ impl Session {
         drop(self.deps.directory.try_send(MayStop {
             session: self.id.clone(),
             addr: ctx.address(),
+            queued: Queued::new(Mailbox::Directory),
         }));
     }
 }
