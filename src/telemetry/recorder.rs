@@ -3,8 +3,10 @@
 use std::{sync::OnceLock, time::Duration};
 
 use kronos_actors::{
+    directory::questions,
     lag, mailbox,
     metrics::{self, ALL, FRACTIONS, Kind},
+    tally,
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_process::Collector;
@@ -52,7 +54,10 @@ pub(crate) fn upkeep() {
 pub(crate) fn render() -> Option<String> {
     let handle = RECORDER.get().and_then(Option::as_ref)?;
     mailbox::report();
+    tally::report();
+    questions::report();
     lag::report();
+    super::logs::report();
     Collector::default().collect();
     Some(as_counters(handle.render()))
 }

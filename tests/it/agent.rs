@@ -31,7 +31,7 @@ pub(crate) async fn agent_with(env: &[(&str, &str)]) -> Agent {
 pub(crate) struct Device {
     pub(crate) client: WsClient,
     pub(crate) session: String,
-    seen: Vec<Value>,
+    pub(crate) seen: Vec<Value>,
 }
 
 impl Device {
@@ -46,11 +46,15 @@ impl Device {
     }
 
     async fn beside(agent: &Agent, other: &Self, user: &str) -> Self {
+        Self::again(agent, &other.session, user).await
+    }
+
+    pub(crate) async fn again(agent: &Agent, session: &str, user: &str) -> Self {
         let mut client = agent.kronos.msgpack(user).await;
-        client.attach(&other.session, None).await;
+        client.attach(session, None).await;
         Self {
             client,
-            session: other.session.clone(),
+            session: session.to_owned(),
             seen: Vec::new(),
         }
     }
