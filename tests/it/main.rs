@@ -35,6 +35,8 @@ mod observe;
 #[cfg(test)]
 mod parking;
 #[cfg(test)]
+mod prometheus;
+#[cfg(test)]
 mod restart;
 #[cfg(test)]
 mod rfc6455;
