@@ -360,8 +360,8 @@ async fn a_closed_connection_is_told_why_and_whether_to_come_back() {
 /// Waits for the error that a session's cursor ended with.
 async fn told_of(client: &mut WsClient) -> (ErrorCode, Value) {
     loop {
-        if let ServerFrame::Error(error) = client.next_frame(LIMIT).await {
-            return (error.error.code, error.error.details);
+        if let ServerFrame::Error { error, .. } = client.next_frame(LIMIT).await {
+            return (error.code, error.details);
         }
     }
 }
