@@ -238,6 +238,29 @@ impl super::node::Node {
     }
 }
 
+/// Takes a session out of service in a store that no server has open. Returns whether it was in service; `None` when there is
+/// none.
+///
+/// # Errors
+/// The store cannot be read or written.
+pub async fn park_stored(
+    store: &crate::store::service::StoreRef,
+    session: &SessionId,
+    at_ms: Millis,
+) -> Result<Option<bool>, StoreError> {
+    if store.meta(session).await?.is_none() {
+        return Ok(None);
+    }
+    let known = store.document(FAMILY, session.as_str()).await?;
+    let parking = Parking {
+        reason: Reason::Operator,
+        at_ms,
+    };
+    let request = Parked::write(session, parking).map_err(|error| StoreError::Io(error.to_string()))?;
+    store.commit(request).await?;
+    Ok(Some(known.is_none()))
+}
+
 /// Opens a parked session in a store that no server has open. Returns whether it was parked.
 ///
 /// # Errors
