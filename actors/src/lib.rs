@@ -53,4 +53,5 @@ pub mod session;
 pub mod store;
 pub mod supervisor;
 pub mod tools;
+pub mod trace;
 pub mod upstream;

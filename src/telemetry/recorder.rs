@@ -48,6 +48,6 @@ pub(crate) fn upkeep() {
 pub(crate) fn render() -> Option<String> {
     let handle = RECORDER.get().and_then(Option::as_ref)?;
     mailbox::report();
-    super::logs::report();
+    super::report();
     Some(handle.render())
 }
