@@ -139,9 +139,9 @@ pub async fn run(cli: Cli) -> ExitCode {
 
 async fn serve(settings: SettingFlags) -> anyhow::Result<ExitCode> {
     let config = settings.load()?;
-    telemetry::logs::start(&config.log)?;
+    telemetry::start(&config)?;
     let served = serve_with(config).await;
-    telemetry::logs::finish();
+    telemetry::finish();
     served
 }
 

@@ -19,6 +19,7 @@ use futures_util::future::{BoxFuture, LocalBoxFuture};
 use kronos_protocol::ids::{SessionId, UserId};
 use serde_json::{Map, Value};
 use tokio::{sync::oneshot, time::timeout_at};
+use tracing::{Instrument as _, Span};
 
 pub use self::{
     client::ComposioConfigError,
@@ -43,6 +44,7 @@ use crate::{
     store::service::StoreRef,
     supervisor::{RestartPolicy, start_guarded},
     tools::{Execution, Link, Outcome, Tool},
+    trace::Scope,
 };
 
 mod accounts;
@@ -440,7 +442,8 @@ impl ComposioRef {
         Fut: Future<Output = ()> + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let job: Job = Box::new(move |service| Box::pin(job(service, reply)));
+        let (span, scope) = (Span::current(), Scope::current());
+        let job: Job = Box::new(move |service| Box::pin(scope.around(job(service, reply)).instrument(span)));
         match self.address.try_send(Work(Queued::new(Mailbox::Composio), job)) {
             Ok(()) => answer.await.unwrap_or_else(|_gone| Err(ComposioError::cut_off())),
             Err(SendError::Full(_)) => Err(ComposioError::overloaded(Duration::from_secs(1))),

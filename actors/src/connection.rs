@@ -33,7 +33,7 @@ use kronos_protocol::{
     ids::{ConnectionId, SessionId},
     server::{Goaway, Limits, ServerFrame, ServerInfo},
 };
-use tracing::debug;
+use tracing::{Span, debug};
 
 use crate::{
     clock::Clock,
@@ -41,6 +41,7 @@ use crate::{
     directory::{DirectoryRef, SessionRef},
     ids,
     principal::{AuthError, Authenticator, Principal},
+    trace::{self, TraceContext},
 };
 
 mod assembly;
@@ -165,6 +166,8 @@ enum Standing {
 pub(crate) struct Connection {
     deps: Arc<ConnectionDeps>,
     id: ConnectionId,
+    /// The upgrade's place in a trace.
+    trace: Option<Arc<TraceContext>>,
     codec: Codec,
     link: Rc<Link>,
     permit: Permit,
@@ -204,6 +207,7 @@ impl Connection {
         Self {
             deps,
             id: ids::connection(),
+            trace: trace::outgoing(&Span::current()),
             codec: upgrade.codec,
             link,
             permit: upgrade.permit,

@@ -32,6 +32,7 @@ use crate::{
     mailbox::Queued,
     store::{Refusal, SessionMeta, StoreError, StoredSession, service::StoreRef},
     tools::ToolsRef,
+    trace::Cause,
 };
 
 mod asked;
@@ -171,6 +172,8 @@ pub struct Session {
     running: Running,
     /// What is on its way for the active run.
     work: Option<Work>,
+    /// What began the active run, until its work begins.
+    cause: Option<Box<Cause>>,
     /// Calls that leave when their intents are durable.
     deferred: Vec<Deferred>,
     /// What the model was told last that it may call.
@@ -230,6 +233,7 @@ impl Session {
             log: Log::new(deps.config.tail_bytes, deps.config.durability),
             running: Running::default(),
             work: None,
+            cause: None,
             deferred: Vec::new(),
             functions: Arc::default(),
             documents: Vec::new(),
@@ -280,7 +284,7 @@ impl Session {
     }
 
     /// Decides, appends, performs; the answer is given when its events are durable.
-    fn drive(&mut self, input: Input, reply: ReplyTo, ctx: &mut Context<Self>) {
+    fn drive(&mut self, input: Input, mut reply: ReplyTo, ctx: &mut Context<Self>) {
         let decision = self.decide(input);
         let Decision {
             events,
@@ -291,10 +295,16 @@ impl Session {
         } = decision;
         let mut seqs = Vec::with_capacity(events.len());
         let started = events.iter().any(|stored| matches!(stored.event, Event::RunStarted(_)));
+        if started {
+            self.cause = reply.take_cause();
+        }
         // Only what is of no run changes the listing: a delta copies nothing.
         let outside = events.iter().any(|stored| stored.run.is_none());
         let listed = outside.then(|| (self.state.title.clone(), self.state.settings.clone()));
         for stored in events {
+            if let Event::RunError(failure) = &stored.event {
+                self.tell_failure(failure);
+            }
             let ends_run = matches!(stored.event, Event::RunFinished(_) | Event::RunError(_));
             let starts_run = matches!(stored.event, Event::RunStarted(_));
             let seq = self.log.seq_for(&stored);

@@ -31,6 +31,8 @@ mod inbox;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod logs;
+#[cfg(test)]
 mod measures;
 #[cfg(test)]
 mod observe;
