@@ -621,11 +621,11 @@ fn what_fails_is_counted_and_what_is_slow_is_timed() {
         .unwrap();
     let gated = Arc::new(Gated::default());
     let store = start(gated.clone());
-    block_on(store.commit(append("a", 1..=1))).unwrap();
+    block_on(store.commit(documents(vec![document("k", Some("v"), Expect::Any)]))).unwrap();
     block_on(store.load(&session("a"))).unwrap();
     block_on(store.load(&session("panic"))).unwrap_err();
     gated.panics.store(true, Ordering::SeqCst);
-    block_on(store.commit(append("a", 2..=2))).unwrap_err();
+    block_on(store.commit(documents(vec![document("k", Some("w"), Expect::Any)]))).unwrap_err();
     block_on(store.close());
     let shown = recorder.render();
     for series in [

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use kronos_actors::metrics::{ALL, Kind};
+use kronos_actors::metrics::{ALL, Kind, Values};
 use kronos_protocol::SendMode;
 use kronos_testkit::{ConnectOptions, KronosOptions, KronosProc, eventually, eventually_now};
 use serde_json::{Value, json};
@@ -199,6 +199,10 @@ async fn metrics_are_what_is_declared_and_name_nobody() {
                 name == "le" || values.is_some_and(|values| values.may_be(value)),
                 "{sample:?}"
             );
+            // What stands in a closed list names nobody.
+            if matches!(values, Some(Values::One(_))) {
+                continue;
+            }
             for said in [
                 "secret-user",
                 "demo",
