@@ -128,7 +128,13 @@ pub async fn run(cli: Cli) -> ExitCode {
 
 async fn serve(settings: SettingFlags) -> anyhow::Result<ExitCode> {
     let config = settings.load()?;
-    telemetry::logs::start(&config.log);
+    telemetry::logs::start(&config.log)?;
+    let served = serve_with(config).await;
+    telemetry::logs::finish();
+    served
+}
+
+async fn serve_with(config: Config) -> anyhow::Result<ExitCode> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }

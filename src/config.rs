@@ -277,6 +277,18 @@ pub struct LogConfig {
     pub level: String,
     /// Default pretty.
     pub format: LogFormat,
+    /// Folder of the log files; `None`: there are none.
+    pub dir: Option<PathBuf>,
+    /// Size at which a log file is set aside, in bytes. Default 16 MiB.
+    pub file_bytes: u64,
+    /// Files that are kept of each log, the one that is written included. Default 5.
+    pub files: u32,
+    /// Lines that wait for stderr, and for each file. Default 8192.
+    pub queue_lines: usize,
+    /// Lines of one place in the code in a second; 0 for no limit. Default 100.
+    pub burst: u32,
+    /// Write to stderr. Default true; no setting: tests keep their lines in files.
+    pub stderr: bool,
 }
 
 /// What is measured.
@@ -297,6 +309,12 @@ impl Default for LogConfig {
         Self {
             level: "info".to_owned(),
             format: LogFormat::Pretty,
+            dir: None,
+            file_bytes: 16 * 1024 * 1024,
+            files: 5,
+            queue_lines: 8192,
+            burst: 100,
+            stderr: true,
         }
     }
 }

@@ -92,6 +92,7 @@ impl Wiring {
             clock.clone(),
         );
         directory.load_parked().await?;
+        directory.load_questions().await?;
         let connections = ConnectionsRef::new(&config.connection);
         let composio = ComposioRef::start(ComposioDeps {
             config: config.composio.clone(),

@@ -144,6 +144,8 @@ where
         .saturating_add(1);
     let connection = Connection::new(deps, upgrade, link.clone());
     let id = connection.id.clone();
+    // Here, within the span of the request, so that the line says which it was.
+    debug!(connection.id = %id, user.id = connection.user(), codec = connection.codec.as_str(), "connection opened");
     let guard = Guard::new(payload, link.clone());
     let frames = actix_http::ws::Codec::new().max_size(largest);
     Body::new(WebsocketContext::with_codec(connection, guard, frames), link, id)
@@ -222,6 +224,14 @@ impl Connection {
         }
     }
 
+    /// Who is on the other end, as far as that is proven, for logs.
+    fn user(&self) -> Option<&str> {
+        match &self.standing {
+            Standing::Known(principal) => Some(principal.user.as_str()),
+            Standing::Stranger { proven } => proven.as_ref().map(|principal| principal.user.as_str()),
+        }
+    }
+
     /// Takes a whole message.
     fn message(&mut self, binary: bool, bytes: &[u8], ctx: &mut Ctx) {
         self.deps.metrics.traffic(self.codec).came(bytes.len());
@@ -277,7 +287,6 @@ impl Actor for Connection {
             config.write_timeout,
             watch::Watched::new(self.id.clone(), &self.link, ctx.address().recipient()),
         );
-        debug!(connection.id = %self.id, codec = self.codec.as_str(), "connection opened");
         if let Some(error) = self.rejected.take() {
             return self.turn_away(&error, ctx);
         }
@@ -295,7 +304,7 @@ impl Drop for Connection {
         // Not in `stopped`: this also runs when the context never started.
         self.leave();
         self.deps.metrics.connections.decrement(1);
-        debug!(connection.id = %self.id, "connection ended");
+        debug!(connection.id = %self.id, user.id = self.user(), "connection ended");
     }
 }
 

@@ -38,6 +38,7 @@ use crate::{
 
 mod node;
 pub mod parked;
+pub mod questions;
 pub(crate) mod sleep;
 mod watch;
 
@@ -102,6 +103,7 @@ impl Directory {
             tools: self.node.tools.clone(),
             directory: directory.clone(),
             draining: Arc::clone(&self.node.draining),
+            questions: self.node.questions.clone(),
         };
         let sleepers = self.take_sleepers(id);
         let pulse = Pulse::new(self.node.clock.instant());

@@ -4,7 +4,11 @@
 //! Knows nothing of sessions' state and nothing of websockets. When its actor panics it starts again with a new client, and
 //! whoever waited for it is told: a generation ends with a last event, is cancelled, or was never accepted.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use actix::{dev::SendError, prelude::*};
 use kronos_protocol::{
@@ -43,6 +47,7 @@ use generation::Generation;
 use metrics::handles;
 use outlet::Outlet;
 
+use crate::mailbox::{Mailbox, Queued};
 use crate::supervisor::{RestartPolicy, start_guarded};
 
 /// One answer to generate.
@@ -118,6 +123,22 @@ pub struct GenerationEvent {
     pub run: RunId,
     /// What happened.
     pub progress: Progress,
+    /// When the oldest chunk of the answer that is in it was read, if that is measured.
+    pub read: Option<Instant>,
+    /// Its place in the mailbox.
+    pub(crate) queued: Queued,
+}
+
+impl GenerationEvent {
+    /// An event on its way.
+    pub(crate) fn new(run: RunId, progress: Progress) -> Self {
+        Self {
+            run,
+            progress,
+            read: None,
+            queued: Queued::new(Mailbox::Session),
+        }
+    }
 }
 
 /// The steps of a generation. After `Finished` or `Failed` nothing more comes.

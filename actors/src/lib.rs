@@ -53,5 +53,6 @@ pub mod retention;
 pub mod session;
 pub mod store;
 pub mod supervisor;
+pub mod tally;
 pub mod tools;
 pub mod upstream;

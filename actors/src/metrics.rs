@@ -233,7 +233,7 @@ metrics! {
     RUN_FIRST_TOKEN = "kronos_run_first_token_seconds", Histogram(UPSTREAM_SECONDS), Seconds, [],
         "Time from the start of a run to its first text that readers may see.";
     TOKEN_GAP = "kronos_token_gap_seconds", Histogram(SECONDS), Seconds, [],
-        "Time between two texts of a run that readers may see.";
+        "Time between two texts of one answer that readers may see, of some of them.";
     QUESTIONS_WAITING = "kronos_questions_waiting", Gauge, Count, [],
         "Questions to people (approvals, missing accounts, unknown outcomes, client tools) that wait for their answer.";
     QUESTION_OLDEST = "kronos_question_oldest_seconds", Gauge, Seconds, [],

@@ -26,17 +26,20 @@ use kronos_protocol::{
 use crate::{
     clock::Clock,
     config::{Durability, SessionConfig},
-    directory::Directory,
+    directory::{Directory, questions::Questions},
     gemini::{Function, GeminiRef, GenerationEvent, GenerationHandle, Progress},
     ids,
+    mailbox::Queued,
     store::{Refusal, SessionMeta, StoreError, StoredSession, service::StoreRef},
     tools::ToolsRef,
 };
 
+mod asked;
 pub mod context;
 pub mod core;
 pub(crate) mod life;
 pub mod log;
+pub(crate) mod marks;
 pub mod message;
 pub(crate) mod metrics;
 pub(crate) mod pulse;
@@ -46,15 +49,18 @@ mod removal;
 mod serve;
 pub mod state;
 pub mod view;
+mod watch;
 mod work;
 
 use self::{
+    asked::Asked,
     core::{Answer, Decision, Effect, Env, Generate, Input, Running},
     log::Log,
-    message::{Payload, ReplyTo, SessionCall, SessionCommand, SessionError, SessionReply, Sleeper},
+    message::{Payload, Posted, ReplyTo, SessionCall, SessionCommand, SessionError, SessionReply, Sleeper},
     pulse::Pulse,
     readers::Readers,
     state::State,
+    watch::Watch,
     work::{Deferred, Work},
 };
 
@@ -94,6 +100,8 @@ pub struct SessionDeps {
     pub directory: Addr<Directory>,
     /// The process drains: no new runs.
     pub draining: Arc<AtomicBool>,
+    /// What waits for people, of all sessions.
+    pub(crate) questions: Questions,
 }
 
 /// How a session comes to life.
@@ -179,6 +187,9 @@ pub struct Session {
     panics: u32,
     /// Shows the directory that it gets on.
     pulse: Rc<Pulse>,
+    watch: Watch,
+    /// What waits for people.
+    asked: Asked,
     /// Readers that stayed attached while it was not in memory: woken once the log is folded.
     sleepers: Vec<Sleeper>,
     on_idle: Vec<tokio::sync::oneshot::Sender<()>>,
@@ -226,6 +237,8 @@ impl Session {
             commit_failures: 0,
             panics: 0,
             pulse,
+            watch: Watch::default(),
+            asked: Asked::default(),
             sleepers,
             on_idle: Vec::new(),
             finishing: false,
@@ -238,7 +251,7 @@ impl Session {
 
     /// Shows that something was done, and whether there is more that must get on by itself.
     fn beat(&self) {
-        let now = self.deps.clock.instant();
+        let now = self.time();
         let (working, run_ends) = match self.life {
             Life::Loading => (true, None),
             Life::Missing | Life::Unavailable(_) => (false, None),
@@ -276,10 +289,11 @@ impl Session {
             let starts_run = matches!(stored.event, Event::RunStarted(_));
             let seq = self.log.seq_for(&stored);
             let outside_run = stored.run.is_none();
+            self.asked.due |= ends_run || starts_run || outside_run;
             if let Err(error) = self.state.apply(seq, &stored) {
                 return self.broken_order(&error, reply, ctx);
             }
-            self.log.push(stored);
+            self.push(seq, stored);
             if ends_run {
                 self.run_ended(ctx);
             } else if starts_run {
@@ -293,7 +307,6 @@ impl Session {
         for bound in reached {
             crate::metrics::refused(bound);
         }
-        metrics::handles().events_appended.increment(seqs.len() as u64);
         // The listing changes in the commit of the event that changes it.
         self.meta_due |=
             listed.is_some_and(|(title, settings)| self.state.title != title || self.state.settings != settings);
@@ -495,10 +508,12 @@ impl Supervised for Session {
     }
 }
 
-impl Handler<SessionCall> for Session {
+impl Handler<Posted> for Session {
     type Result = ();
 
-    fn handle(&mut self, call: SessionCall, ctx: &mut Self::Context) {
+    fn handle(&mut self, posted: Posted, ctx: &mut Self::Context) {
+        let Posted { call, queued } = posted;
+        queued.taken();
         self.last_input = self.deps.clock.instant();
         let SessionCall { caller, command, reply } = call;
         match &self.life {
@@ -560,20 +575,24 @@ impl Handler<SessionCall> for Session {
 struct Settled {
     incarnation: u64,
     result: Result<(), StoreError>,
+    queued: Queued,
 }
 
 impl Handler<Settled> for Session {
     type Result = ();
 
     fn handle(&mut self, settled: Settled, ctx: &mut Self::Context) {
+        settled.queued.taken();
         if settled.incarnation != self.incarnation {
             return;
         }
         let Some(flight) = self.in_flight.take() else { return };
+        self.watch.now = Some(self.deps.clock.instant());
         match settled.result {
             Ok(()) => self.committed(flight, ctx),
             Err(error) => self.commit_failed(&error, ctx),
         }
+        self.watch.now = None;
     }
 }
 

@@ -20,7 +20,7 @@ use actix_web::{
 use bytes::Bytes;
 use futures_util::FutureExt;
 use kronos_actors::{clock::Clock, ids, metrics as names};
-use tracing::{Instrument, Span};
+use tracing::{Instrument, Span, field::Empty};
 
 use super::{
     EdgeState,
@@ -140,7 +140,9 @@ impl Call {
     fn begin(request: &mut ServiceRequest, state: Option<&EdgeState>) -> (Self, Option<HttpResponse>) {
         let id = request_id(request.headers());
         let method = counts::method(request.method());
-        let span = tracing::error_span!("request", id = %id, method, path = request.path());
+        let span = tracing::error_span!(
+            "request", request.id = %id, http.request.method = method, url.path = request.path(), user.id = Empty,
+        );
         let trusted = state.map_or(&[][..], |state| &state.trusted_proxies);
         let peer = Peer::note(request, trusted);
         let head_only = request.method() == Method::HEAD;
@@ -229,7 +231,8 @@ impl Call {
         self.cors.apply(headers);
         identify(headers, &self.id, taken);
         headers::secure(headers, self.hsts);
-        let made_by = Some((&self.span, self.id.as_str()));
+        // A websocket says by itself in each line what it is; entering its span for every frame would cost too much.
+        let made_by = (response.status() != StatusCode::SWITCHING_PROTOCOLS).then_some((&self.span, self.id.as_str()));
         response.map_body(|head, body| {
             let body = if self.head_only {
                 without_body(head, &body)

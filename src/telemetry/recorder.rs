@@ -3,8 +3,10 @@
 use std::{sync::OnceLock, time::Duration};
 
 use kronos_actors::{
+    directory::questions,
     mailbox,
     metrics::{self, ALL, FRACTIONS, Kind},
+    tally,
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_process::collector;
@@ -52,6 +54,9 @@ pub(crate) fn upkeep() {
 pub(crate) fn render() -> Option<String> {
     let handle = RECORDER.get().and_then(Option::as_ref)?;
     mailbox::report();
+    tally::report();
+    questions::report();
+    super::logs::report();
     process();
     Some(as_counters(handle.render()))
 }

@@ -29,6 +29,8 @@ mod inbox;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod measures;
+#[cfg(test)]
 mod observe;
 #[cfg(test)]
 mod parking;

@@ -135,10 +135,7 @@ impl Session {
         };
         match self.deps.gemini.generate(request, ctx.address().recipient()) {
             Ok(handle) => self.work_of(&run, ctx).generation = Some(handle),
-            Err(failed) => ctx.notify(GenerationEvent {
-                run,
-                progress: Progress::Failed(failed),
-            }),
+            Err(failed) => ctx.notify(GenerationEvent::new(run, Progress::Failed(failed))),
         }
     }
 
@@ -277,13 +274,23 @@ impl Handler<GenerationEvent> for Session {
     type Result = ();
 
     fn handle(&mut self, event: GenerationEvent, ctx: &mut Self::Context) {
-        let GenerationEvent { run, progress } = event;
+        let GenerationEvent {
+            run,
+            progress,
+            read,
+            queued,
+        } = event;
+        queued.taken();
+        self.watch.now = Some(self.deps.clock.instant());
+        self.watch.read = read;
         if matches!(progress, Progress::Finished(_) | Progress::Failed(_))
             && let Some(work) = self.work.as_mut().filter(|work| work.run == run)
         {
             work.generation = None;
         }
         self.drive(Input::Progress(run, progress), ReplyTo::NONE, ctx);
+        self.watch.now = None;
+        self.watch.read = None;
     }
 }
 
@@ -291,7 +298,8 @@ impl Handler<ToolEvent> for Session {
     type Result = ();
 
     fn handle(&mut self, event: ToolEvent, ctx: &mut Self::Context) {
-        let ToolEvent { run, answer } = event;
+        let ToolEvent { run, answer, queued } = event;
+        queued.taken();
         let (of, input) = match answer {
             ToolAnswer::Offered(offer) => ("offer".to_owned(), Input::Offered(run.clone(), offer)),
             ToolAnswer::Finished { call, outcome } => (call.clone(), Input::Called(run.clone(), call, outcome)),
