@@ -45,7 +45,7 @@ pub mod erasure;
 pub mod gemini;
 pub mod http;
 pub mod ids;
-pub mod lag;
+mod lag;
 pub mod mailbox;
 pub mod metrics;
 pub mod principal;

@@ -45,6 +45,8 @@ mod restart;
 #[cfg(test)]
 mod rfc6455;
 #[cfg(test)]
+mod series;
+#[cfg(test)]
 mod slow_readers;
 #[cfg(test)]
 mod storage;
