@@ -13,6 +13,7 @@ use crate::{
 mod password;
 mod remote;
 mod sessions;
+mod turns;
 mod users;
 
 const EXAMPLES: &str = "\
@@ -25,6 +26,8 @@ Examples:
   kronos config --reference > kronos.toml a file with every setting and its default
   kronos sessions list                    the conversations of a running server, or of ./data
   kronos sessions unpark ID               open one again that was closed because it failed repeatedly
+  kronos turns slow                       the slowest of the last turns of a running server
+  kronos turns show RUN                   where the time of one went
   kronos users create ada --email ada@example.com --superuser
                                           make a user; the password is asked for
 
@@ -64,6 +67,8 @@ enum Command {
     AsyncApi,
     /// Look at conversations.
     Sessions(sessions::SessionsArgs),
+    /// See where the time of turns went.
+    Turns(turns::TurnsArgs),
     /// Make and change users.
     Users(users::UsersArgs),
 }
@@ -118,6 +123,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::OpenApi => print_openapi(cli.settings),
         Command::AsyncApi => print_asyncapi(cli.settings),
         Command::Sessions(arguments) => Box::pin(sessions::run(arguments, || cli.settings.load())).await,
+        Command::Turns(arguments) => Box::pin(turns::run(arguments, || cli.settings.load())).await,
         Command::Users(arguments) => Box::pin(users::run(arguments, || cli.settings.load())).await,
     };
     result.unwrap_or_else(|error| {

@@ -33,6 +33,7 @@ mod probe;
 mod schema;
 mod shared;
 mod stream;
+mod timing;
 mod typed;
 mod wire;
 
@@ -47,6 +48,7 @@ use generation::Generation;
 use metrics::handles;
 use outlet::Outlet;
 
+use crate::flight::Timeline;
 use crate::mailbox::{Mailbox, Queued};
 use crate::supervisor::{RestartPolicy, start_guarded};
 
@@ -79,6 +81,8 @@ pub struct GenerateRequest {
     pub functions: Arc<[Function]>,
     /// Whether it may or must call.
     pub calling: Calling,
+    /// Where the flight recorder notes what it does.
+    pub timeline: Option<Arc<Timeline>>,
 }
 
 /// One turn as Gemini reads it.
@@ -125,6 +129,8 @@ pub struct GenerationEvent {
     pub progress: Progress,
     /// When the oldest chunk of the answer that is in it was read, if that is measured.
     pub read: Option<Instant>,
+    /// When it was sent, if that is recorded.
+    pub(crate) sent: Option<Instant>,
     /// Its place in the mailbox.
     pub(crate) queued: Queued,
 }
@@ -136,6 +142,7 @@ impl GenerationEvent {
             run,
             progress,
             read: None,
+            sent: None,
             queued: Queued::new(Mailbox::Session),
         }
     }

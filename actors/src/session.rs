@@ -27,9 +27,11 @@ use crate::{
     clock::Clock,
     config::{Durability, SessionConfig},
     directory::{Directory, questions::Questions},
+    flight::Flight,
     gemini::{Function, GeminiRef, GenerationEvent, GenerationHandle, Progress},
     ids,
     mailbox::Queued,
+    metrics::is_measured,
     store::{Refusal, SessionMeta, StoreError, StoredSession, service::StoreRef},
     tools::ToolsRef,
 };
@@ -102,6 +104,8 @@ pub struct SessionDeps {
     pub draining: Arc<AtomicBool>,
     /// What waits for people, of all sessions.
     pub(crate) questions: Questions,
+    /// Where the time of runs goes.
+    pub(crate) flight: Flight,
 }
 
 /// How a session comes to life.
@@ -134,6 +138,7 @@ struct InFlight {
     upto: Seq,
     packed: Option<Seq>,
     unfinished: bool,
+    since: Instant,
 }
 
 /// An answer that waits for its events to become durable.
@@ -237,7 +242,7 @@ impl Session {
             commit_failures: 0,
             panics: 0,
             pulse,
-            watch: Watch::default(),
+            watch: Watch::new(is_measured() || deps.flight.is_on()),
             asked: Asked::default(),
             sleepers,
             on_idle: Vec::new(),
@@ -271,6 +276,7 @@ impl Session {
 
     /// Decides, appends, performs; the answer is given when its events are durable.
     fn drive(&mut self, input: Input, reply: ReplyTo, ctx: &mut Context<Self>) {
+        let begun = self.begin_deciding();
         let decision = self.decide(input);
         let Decision {
             events,
@@ -303,6 +309,7 @@ impl Session {
             }
             seqs.push(seq);
         }
+        self.end_deciding(begun);
         self.documents.extend(documents);
         for bound in reached {
             crate::metrics::refused(bound);
@@ -328,6 +335,7 @@ impl Session {
         if self.state.run.is_none() && !self.state.queue.is_empty() && !self.draining() {
             self.start_next(ctx);
         }
+        self.note_doing();
         self.flush(ctx);
         if self.deps.config.durability == Durability::Relaxed {
             self.serve_all(ctx);
@@ -513,7 +521,7 @@ impl Handler<Posted> for Session {
 
     fn handle(&mut self, posted: Posted, ctx: &mut Self::Context) {
         let Posted { call, queued } = posted;
-        queued.taken();
+        self.watch.waited = queued.taken();
         self.last_input = self.deps.clock.instant();
         let SessionCall { caller, command, reply } = call;
         match &self.life {
@@ -587,7 +595,9 @@ impl Handler<Settled> for Session {
             return;
         }
         let Some(flight) = self.in_flight.take() else { return };
-        self.watch.now = Some(self.deps.clock.instant());
+        let now = self.deps.clock.instant();
+        (self.watch.now, self.watch.waited) = (Some(now), None);
+        self.watch.committed(now.saturating_duration_since(flight.since));
         match settled.result {
             Ok(()) => self.committed(flight, ctx),
             Err(error) => self.commit_failed(&error, ctx),

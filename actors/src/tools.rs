@@ -121,6 +121,18 @@ pub enum Outcome {
     Unknown(String),
 }
 
+impl Outcome {
+    /// Its word in metrics.
+    pub(crate) const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Done(_) => "done",
+            Self::Failed(_) => "failed",
+            Self::NotConnected { .. } => "not_connected",
+            Self::Unknown(_) => "unknown",
+        }
+    }
+}
+
 /// Asks for a link with which the user connects an account. The session is told when an account of that toolkit is there
 /// ([`SessionCommand::Connected`](crate::session::message::SessionCommand)).
 #[derive(Debug, Clone)]

@@ -25,6 +25,7 @@ use super::{DIRECTORY_MAILBOX, Directory, Locate, Located, Phase, TellAll, parke
 use crate::{
     clock::Clock,
     config::SessionConfig,
+    flight::Flight,
     gemini::{GeminiRef, GeminiShared},
     ids, lag,
     mailbox::{Mailbox, Queued},
@@ -73,6 +74,7 @@ pub(super) struct Node {
     pub(super) draining: Arc<AtomicBool>,
     pub(super) parked: Mutex<HashSet<SessionId>>,
     pub(super) questions: Questions,
+    pub(super) flight: Flight,
 }
 
 impl Node {
@@ -164,7 +166,11 @@ impl SessionRef {
     /// Gives the call back with an error that is `closed` (ask the directory again and resend, once) or `overloaded` (the
     /// mailbox is full).
     pub fn call(&self, call: SessionCall) -> Result<(), Box<(SessionCall, SessionError)>> {
-        let queued = Queued::new(Mailbox::Session);
+        let queued = match call.command {
+            // One for each batch.
+            SessionCommand::Pull { .. } => Queued::new(Mailbox::Session),
+            _ => Queued::timed(Mailbox::Session),
+        };
         self.addr.try_send(Posted { call, queued }).map_err(|error| {
             Box::new(match error {
                 SendError::Full(posted) => {
@@ -192,6 +198,7 @@ impl DirectoryRef {
         tools: ToolsRef,
         clock: Clock,
     ) -> Self {
+        let flight = Flight::new(config.recorder_turns);
         Self {
             node: Arc::new(Node {
                 clock,
@@ -206,6 +213,7 @@ impl DirectoryRef {
                 draining: Arc::default(),
                 parked: Mutex::default(),
                 questions: Questions::default(),
+                flight,
             }),
         }
     }
@@ -261,6 +269,12 @@ impl DirectoryRef {
         let mut joined = self.node.joined.subscribe();
         // The sender lives in the node that this holds.
         drop(joined.wait_for(|count| *count >= cores).await);
+    }
+
+    /// The flight recorder.
+    #[must_use]
+    pub fn flight(&self) -> &Flight {
+        &self.node.flight
     }
 
     /// How many cores have joined.

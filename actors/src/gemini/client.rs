@@ -272,6 +272,7 @@ mod tests {
             response_schema: None,
             functions: Arc::default(),
             calling: super::super::Calling::Auto,
+            timeline: None,
         }
     }
 

@@ -13,7 +13,9 @@ use super::failure::{self, Failure, Retry};
 use super::metrics::{ended, used};
 use super::outlet::Outlet;
 use super::shared::GeminiShared;
+use super::timing::Timing;
 use super::{Finished, GenerateRequest, Progress, Usage};
+use crate::flight::Phase;
 use crate::metrics::{GEMINI_FUNCTIONS_LEFT_OUT, GEMINI_RETRIES, refused};
 use crate::upstream::{Permit, Refused, Reserved};
 
@@ -54,6 +56,8 @@ pub(super) struct Generation {
     pub(super) shown: bool,
     /// The session knows that the upstream accepted.
     pub(super) announced: bool,
+    /// Where its time goes.
+    pub(super) timing: Timing,
     request: GenerateRequest,
     /// One attempt may be repeated for a failure that may have been chance.
     second_chance: bool,
@@ -69,7 +73,9 @@ impl Generation {
         outlet: Outlet,
     ) -> Self {
         let model = request.model.take().unwrap_or_else(|| shared.config.model.clone());
+        let timing = Timing::new(request.timeline.take(), &model);
         Self {
+            timing,
             shared,
             client,
             outlet,
@@ -150,7 +156,9 @@ impl Generation {
         let mut body = client::body(&self.request, &declared, &offered, &self.shared.config)?;
         // The conversation is in the body now: waiting generations should not hold it twice.
         self.request.contents = Vec::new();
+        self.timing.enter(Some(Phase::Permit));
         let _permit = self.permit().await?;
+        self.timing.enter(None);
         let mut paid = None;
         loop {
             let mut failure = match self.attempt(&path, body.clone(), paid.take()).await {
@@ -177,6 +185,7 @@ impl Generation {
                 code: failure.code,
                 after_ms: failure::millis(pause),
             };
+            self.timing.retry();
             self.outlet.emit(retrying).await?;
             tokio::time::sleep(pause).await;
         }
@@ -213,7 +222,9 @@ impl Generation {
         }
         self.count_tokens();
         self.attempts += 1;
+        self.timing.attempt();
         let result = self.exchange(path, body, &mut pass).await;
+        self.timing.enter(None);
         match &result {
             Ok(_) => self.shared.note_end(None),
             Err(Stop::Failed(failure)) => {

@@ -7,13 +7,16 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::*;
 use crate::{
+    flight::Phase,
     gemini::{GenerateRequest, TypedRequest},
     session::core::Execute,
-    tools::{Execution, LinkRequest, Offer, OfferRequest, ToolAnswer, ToolEvent, ToolHandle},
+    tools::{Execution, LinkRequest, Offer, OfferRequest, Outcome, ToolAnswer, ToolEvent, ToolHandle},
 };
 
 /// Words of a summary that is asked for, about.
 const SUMMARY_WORDS: usize = 400;
+/// What the tools of a run are asked for as.
+const OFFER: &str = "offer";
 
 /// What is on its way for the active run.
 pub(super) struct Work {
@@ -39,6 +42,18 @@ impl Session {
     pub(super) fn is_busy(&self) -> bool {
         let busy = |work: &Work| work.generation.is_some() || !work.tools.is_empty() || work.summary.is_some();
         !self.deferred.is_empty() || self.work.as_ref().is_some_and(busy)
+    }
+
+    /// What is on its way for the active run, apart from the model's answer.
+    pub(super) fn doing(&self) -> Option<Phase> {
+        let work = self.work.as_ref();
+        match work {
+            Some(work) if work.tools.keys().any(|of| of != OFFER) => Some(Phase::Tools),
+            Some(work) if !work.tools.is_empty() => Some(Phase::Offer),
+            _ if !self.deferred.is_empty() => Some(Phase::Intents),
+            Some(work) if work.summary.is_some() => Some(Phase::Summary),
+            _ => None,
+        }
     }
 
     /// Does what the core asks for; `upto` is the last event that was decided with it.
@@ -98,7 +113,7 @@ impl Session {
             hint,
         };
         let handle = self.deps.tools.offer(request, ctx.address().recipient());
-        self.work_of(&run, ctx).tools.insert("offer".to_owned(), handle);
+        self.work_of(&run, ctx).tools.insert(OFFER.to_owned(), handle);
     }
 
     fn generate(&mut self, generate: Generate, ctx: &mut Context<Self>) {
@@ -132,6 +147,7 @@ impl Session {
             response_schema: None,
             functions,
             calling,
+            timeline: self.watch.timeline().cloned(),
         };
         match self.deps.gemini.generate(request, ctx.address().recipient()) {
             Ok(handle) => self.work_of(&run, ctx).generation = Some(handle),
@@ -168,6 +184,7 @@ impl Session {
                 self.execute(deferred.execute, ctx);
             }
         }
+        self.note_doing();
     }
 
     fn execute(&mut self, execute: Execute, ctx: &mut Context<Self>) {
@@ -181,6 +198,9 @@ impl Session {
         let (true, Some(meta)) = (active, &self.meta) else {
             return;
         };
+        if let Some(timeline) = self.watch.timeline() {
+            timeline.call_began(&intent.call, &tool, self.time());
+        }
         let (session, user) = (self.id.clone(), meta.owner.clone());
         let deadline = self.work_of(&run, ctx).ends;
         let execution = Execution {
@@ -278,11 +298,13 @@ impl Handler<GenerationEvent> for Session {
             run,
             progress,
             read,
+            sent,
             queued,
         } = event;
         queued.taken();
         self.watch.now = Some(self.deps.clock.instant());
-        self.watch.read = read;
+        (self.watch.read, self.watch.waited) = (read, None);
+        self.note_wait(sent);
         if matches!(progress, Progress::Finished(_) | Progress::Failed(_))
             && let Some(work) = self.work.as_mut().filter(|work| work.run == run)
         {
@@ -294,15 +316,29 @@ impl Handler<GenerationEvent> for Session {
     }
 }
 
+impl Session {
+    /// A call of the active run is over.
+    fn note_call(&self, run: &RunId, call: &str, outcome: &Outcome) {
+        let active = self.state.run.as_ref().is_some_and(|active| active.id == *run);
+        if let Some(timeline) = self.watch.timeline().filter(|_| active) {
+            timeline.call_ended(call, outcome.as_str(), self.time());
+        }
+    }
+}
+
 impl Handler<ToolEvent> for Session {
     type Result = ();
 
     fn handle(&mut self, event: ToolEvent, ctx: &mut Self::Context) {
         let ToolEvent { run, answer, queued } = event;
         queued.taken();
+        self.watch.waited = None;
         let (of, input) = match answer {
-            ToolAnswer::Offered(offer) => ("offer".to_owned(), Input::Offered(run.clone(), offer)),
-            ToolAnswer::Finished { call, outcome } => (call.clone(), Input::Called(run.clone(), call, outcome)),
+            ToolAnswer::Offered(offer) => (OFFER.to_owned(), Input::Offered(run.clone(), offer)),
+            ToolAnswer::Finished { call, outcome } => {
+                self.note_call(&run, &call, &outcome);
+                (call.clone(), Input::Called(run.clone(), call, outcome))
+            }
             ToolAnswer::Linked { toolkit, link } => {
                 (format!("link {toolkit}"), Input::Linked(run.clone(), toolkit, link))
             }

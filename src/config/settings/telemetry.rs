@@ -1,6 +1,10 @@
-//! The rows of `[log]` and `[metrics]`: what operators see.
+//! The rows of `[log]`, `[metrics]` and `[recorder]`: what operators see.
 
-use super::{Setting, rows::word};
+use super::{
+    Setting,
+    rows::{integer, word},
+    size,
+};
 use crate::config::{LogFormat, value::Kind};
 
 pub(super) static SETTINGS: &[Setting] = &[
@@ -32,5 +36,12 @@ pub(super) static SETTINGS: &[Setting] = &[
         "true",
         Kind::Bool(|c, v| c.metrics.enabled = v),
         "Measure, and answer `/metrics`. Without it the server does a few percent less work.",
+    ),
+    Setting::new(
+        "recorder.turns",
+        "RECORDER_TURNS",
+        "1000",
+        integer(0, 100_000, |c, v| c.session.recorder_turns = size(v)),
+        "Runs of which the flight recorder holds where their time went: the newest, with at most 4 KiB of memory each; 0 records nothing.",
     ),
 ];
