@@ -32,7 +32,6 @@ const UNTOUCHED: &[&str] = &[
     "kronos_log_lines_total",
     "kronos_log_lines_dropped_total",
     "kronos_trace_spans_total",
-    "kronos_turns_recorded",
     "process_cpu_seconds_total",
     "process_resident_memory_bytes",
     "process_virtual_memory_bytes",
