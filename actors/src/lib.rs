@@ -42,6 +42,7 @@ pub mod config;
 pub mod connection;
 pub mod directory;
 pub mod erasure;
+pub mod flight;
 pub mod gemini;
 pub mod http;
 pub mod ids;

@@ -23,6 +23,8 @@ mod fairness;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod flight;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod health;
