@@ -139,7 +139,13 @@ pub async fn run(cli: Cli) -> ExitCode {
 
 async fn serve(settings: SettingFlags) -> anyhow::Result<ExitCode> {
     let config = settings.load()?;
-    telemetry::logs::start(&config.log);
+    telemetry::start(&config)?;
+    let served = serve_with(config).await;
+    telemetry::finish();
+    served
+}
+
+async fn serve_with(config: Config) -> anyhow::Result<ExitCode> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }

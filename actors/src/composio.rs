@@ -19,6 +19,7 @@ use futures_util::future::{BoxFuture, LocalBoxFuture};
 use kronos_protocol::ids::{SessionId, UserId};
 use serde_json::{Map, Value};
 use tokio::{sync::oneshot, time::timeout_at};
+use tracing::{Instrument as _, Span};
 
 pub use self::{
     client::ComposioConfigError,
@@ -38,9 +39,12 @@ use crate::{
     clock::Clock,
     config::ComposioConfig,
     directory::DirectoryRef,
+    lag,
+    mailbox::{Mailbox, Queued},
     store::service::StoreRef,
     supervisor::{RestartPolicy, start_guarded},
     tools::{Execution, Link, Outcome, Tool},
+    trace::Scope,
 };
 
 mod accounts;
@@ -174,12 +178,13 @@ type Job = Box<dyn FnOnce(Rc<Service>) -> LocalBoxFuture<'static, ()> + Send>;
 /// Something to do on the service's thread.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Work(Job);
+struct Work(Queued, Job);
 
 impl Handler<Work> for Composio {
     type Result = ();
 
-    fn handle(&mut self, Work(job): Work, _: &mut Self::Context) {
+    fn handle(&mut self, Work(queued, job): Work, _: &mut Self::Context) {
+        queued.taken();
         actix::spawn(job(Rc::clone(&self.service)));
     }
 }
@@ -219,6 +224,8 @@ impl ComposioRef {
     pub async fn start(deps: ComposioDeps) -> Result<Self, ComposioConfigError> {
         let shared = ComposioShared::new(deps.config, deps.clock)?;
         let client = shared.endpoint.client()?;
+        // Before there are changes, which it would miss or count twice.
+        let counted = accounts::count(&deps.store).await;
         let arbiter = Arbiter::new();
         let (tell, told) = oneshot::channel();
         let service = ServiceDeps {
@@ -230,9 +237,10 @@ impl ComposioRef {
         };
         let clock = shared.clock.clone();
         let spawned = arbiter.spawn(async move {
-            let actor = Composio {
-                service: Service::new(service),
-            };
+            lag::watch(lag::Arbiter::Composio);
+            let service = Service::new(service);
+            service.counted.set(counted);
+            let actor = Composio { service };
             let on_panic = || tracing::error!("composio service panicked and goes on");
             let (address, _) = start_guarded(actor, MAILBOX, NEVER_GIVE_UP, clock, on_panic, |exit| {
                 tracing::debug!(?exit, "composio service ended");
@@ -261,6 +269,11 @@ impl ComposioRef {
     #[must_use]
     pub fn health(&self) -> ComposioHealth {
         self.shared.health()
+    }
+
+    /// Shows in the metrics what time alone has changed: before each scrape.
+    pub fn report(&self) {
+        self.shared.report();
     }
 
     /// Whether requests can be made.
@@ -429,8 +442,9 @@ impl ComposioRef {
         Fut: Future<Output = ()> + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let job: Job = Box::new(move |service| Box::pin(job(service, reply)));
-        match self.address.try_send(Work(job)) {
+        let (span, scope) = (Span::current(), Scope::current());
+        let job: Job = Box::new(move |service| Box::pin(scope.around(job(service, reply)).instrument(span)));
+        match self.address.try_send(Work(Queued::new(Mailbox::Composio), job)) {
             Ok(()) => answer.await.unwrap_or_else(|_gone| Err(ComposioError::cut_off())),
             Err(SendError::Full(_)) => Err(ComposioError::overloaded(Duration::from_secs(1))),
             Err(SendError::Closed(_)) => Err(ComposioError::internal()),

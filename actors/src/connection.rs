@@ -33,7 +33,7 @@ use kronos_protocol::{
     ids::{ConnectionId, SessionId},
     server::{Goaway, Limits, ServerFrame, ServerInfo},
 };
-use tracing::debug;
+use tracing::{Span, debug};
 
 use crate::{
     clock::Clock,
@@ -41,6 +41,7 @@ use crate::{
     directory::{DirectoryRef, SessionRef},
     ids,
     principal::{AuthError, Authenticator, Principal},
+    trace::{self, TraceContext},
 };
 
 mod assembly;
@@ -146,6 +147,8 @@ where
         .saturating_add(1);
     let connection = Connection::new(deps, upgrade, link.clone());
     let id = connection.id.clone();
+    // Here, within the span of the request, so that the line says which it was.
+    debug!(connection.id = %id, user.id = connection.user(), codec = connection.codec.as_str(), "connection opened");
     let guard = Guard::new(payload, link.clone());
     let frames = actix_http::ws::Codec::new().max_size(largest);
     Body::new(WebsocketContext::with_codec(connection, guard, frames), link, id)
@@ -163,6 +166,8 @@ enum Standing {
 pub(crate) struct Connection {
     deps: Arc<ConnectionDeps>,
     id: ConnectionId,
+    /// The upgrade's place in a trace.
+    trace: Option<Arc<TraceContext>>,
     codec: Codec,
     link: Rc<Link>,
     permit: Permit,
@@ -202,6 +207,7 @@ impl Connection {
         Self {
             deps,
             id: ids::connection(),
+            trace: trace::outgoing(&Span::current()),
             codec: upgrade.codec,
             link,
             permit: upgrade.permit,
@@ -221,6 +227,14 @@ impl Connection {
             pending: 0,
             creating: 0,
             feed: SessionId::from_trusted(SessionId::FEED.to_owned()),
+        }
+    }
+
+    /// Who is on the other end, as far as that is proven, for logs.
+    fn user(&self) -> Option<&str> {
+        match &self.standing {
+            Standing::Known(principal) => Some(principal.user.as_str()),
+            Standing::Stranger { proven } => proven.as_ref().map(|principal| principal.user.as_str()),
         }
     }
 
@@ -288,7 +302,6 @@ impl Actor for Connection {
             config.write_timeout,
             watch::Watched::new(self.id.clone(), &self.link, ctx.address().recipient()),
         );
-        debug!(connection.id = %self.id, codec = self.codec.as_str(), "connection opened");
         if let Some(error) = self.rejected.take() {
             return self.turn_away(&error, ctx);
         }
@@ -306,7 +319,7 @@ impl Drop for Connection {
         // Not in `stopped`: this also runs when the context never started.
         self.leave();
         self.deps.metrics.connections.decrement(1);
-        debug!(connection.id = %self.id, "connection ended");
+        debug!(connection.id = %self.id, user.id = self.user(), "connection ended");
     }
 }
 

@@ -25,6 +25,7 @@ use self::{
 };
 use crate::{
     gemini::GeminiRef,
+    mailbox::Queued,
     session::{
         Origin, Session, SessionDeps,
         life::{Drain, Finish, StopIfIdle},
@@ -39,6 +40,7 @@ pub mod evict;
 mod node;
 pub mod observe;
 pub mod parked;
+pub mod questions;
 pub(crate) mod sleep;
 mod watch;
 
@@ -103,6 +105,7 @@ impl Directory {
             tools: self.node.tools.clone(),
             directory: directory.clone(),
             draining: Arc::clone(&self.node.draining),
+            questions: self.node.questions.clone(),
         };
         let sleepers = self.take_sleepers(id);
         let pulse = Pulse::new(self.node.clock.instant());
@@ -159,6 +162,7 @@ struct Locate {
     wire: SessionId,
     origin: Origin,
     core: usize,
+    queued: Queued,
 }
 
 #[derive(Debug)]
@@ -177,7 +181,9 @@ impl Handler<Locate> for Directory {
             wire,
             origin,
             core,
+            queued,
         } = locate;
+        queued.taken();
         match self.live.get_mut(&session) {
             Some(Live {
                 stopping: Some(waiters),
@@ -208,12 +214,14 @@ impl Handler<Locate> for Directory {
 pub(crate) struct MayStop {
     pub(crate) session: SessionId,
     pub(crate) addr: Addr<Session>,
+    pub(crate) queued: Queued,
 }
 
 impl Handler<MayStop> for Directory {
     type Result = ();
 
     fn handle(&mut self, ask: MayStop, _: &mut Self::Context) {
+        ask.queued.taken();
         let Some(live) = self.live.get_mut(&ask.session) else {
             return;
         };

@@ -4,7 +4,11 @@
 //! Knows nothing of sessions' state and nothing of websockets. When its actor panics it starts again with a new client, and
 //! whoever waited for it is told: a generation ends with a last event, is cancelled, or was never accepted.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use actix::{dev::SendError, prelude::*};
 use kronos_protocol::{
@@ -13,6 +17,7 @@ use kronos_protocol::{
 };
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 mod answer;
 mod client;
@@ -43,7 +48,11 @@ use generation::Generation;
 use metrics::handles;
 use outlet::Outlet;
 
-use crate::supervisor::{RestartPolicy, start_guarded};
+use crate::{
+    mailbox::{Mailbox, Queued},
+    supervisor::{RestartPolicy, start_guarded},
+    trace::Scope,
+};
 
 /// One answer to generate.
 #[derive(Debug, Clone)]
@@ -118,6 +127,22 @@ pub struct GenerationEvent {
     pub run: RunId,
     /// What happened.
     pub progress: Progress,
+    /// When the oldest chunk of the answer that is in it was read, if that is measured.
+    pub read: Option<Instant>,
+    /// Its place in the mailbox.
+    pub(crate) queued: Queued,
+}
+
+impl GenerationEvent {
+    /// An event on its way.
+    pub(crate) fn new(run: RunId, progress: Progress) -> Self {
+        Self {
+            run,
+            progress,
+            read: None,
+            queued: Queued::new(Mailbox::Session),
+        }
+    }
 }
 
 /// The steps of a generation. After `Finished` or `Failed` nothing more comes.
@@ -247,19 +272,30 @@ impl Supervised for Gemini {
 struct Start {
     request: GenerateRequest,
     outlet: Outlet,
+    caller: Caller,
+}
+
+/// Where whoever asks is.
+struct Caller {
+    span: Span,
+    scope: Scope,
 }
 
 impl Handler<Start> for Gemini {
     type Result = ();
 
     fn handle(&mut self, msg: Start, _: &mut Self::Context) {
-        let Start { request, mut outlet } = msg;
+        let Start {
+            request,
+            mut outlet,
+            caller,
+        } = msg;
         #[cfg(test)]
         assert!(request.model.as_deref() != Some(tests::POISON_OF_THE_SERVICE), "a bomb");
         let Some(client) = self.client.clone() else {
             return outlet.end(Progress::Failed(Failure::internal().into_failed(Usage::default(), 0)));
         };
-        let generation = Generation::new(Arc::clone(&self.shared), client, request, outlet);
+        let generation = Generation::new(Arc::clone(&self.shared), client, request, outlet, caller);
         actix::spawn(generation.run());
     }
 }
@@ -319,7 +355,16 @@ impl GeminiRef {
             cancel: CancellationToken::new(),
         };
         let outlet = Outlet::new(request.run.clone(), sink, handle.cancel.clone());
-        let failure = match self.address.try_send(Start { request, outlet }) {
+        let caller = Caller {
+            span: Span::current(),
+            scope: Scope::current(),
+        };
+        let start = Start {
+            request,
+            outlet,
+            caller,
+        };
+        let failure = match self.address.try_send(start) {
             Ok(()) => return Ok(handle),
             Err(SendError::Full(mut start)) => {
                 start.outlet.abandon();

@@ -26,18 +26,22 @@ use kronos_protocol::{
 use crate::{
     clock::Clock,
     config::{Durability, SessionConfig},
-    directory::Directory,
+    directory::{Directory, questions::Questions},
     gemini::{Function, GeminiRef, GenerationEvent, GenerationHandle, Progress},
     ids,
+    mailbox::Queued,
     store::{Refusal, SessionMeta, StoreError, StoredSession, service::StoreRef},
     tools::ToolsRef,
+    trace::Cause,
 };
 
+mod asked;
 pub mod context;
 pub mod core;
 pub(crate) mod evict;
 pub(crate) mod life;
 pub mod log;
+pub(crate) mod marks;
 pub mod message;
 pub(crate) mod metrics;
 mod observe;
@@ -48,17 +52,20 @@ mod removal;
 mod serve;
 pub mod state;
 pub mod view;
+mod watch;
 mod work;
 
 pub use self::observe::{Observe, Observed, ObservedReader, ObservedRun, Phase};
 use self::{
+    asked::Asked,
     core::{Answer, Decision, Effect, Env, Generate, Input, Running},
     evict::Leaving,
     log::Log,
-    message::{Payload, ReplyTo, SessionCall, SessionCommand, SessionError, SessionReply, Sleeper},
+    message::{Payload, Posted, ReplyTo, SessionCall, SessionCommand, SessionError, SessionReply, Sleeper},
     pulse::Pulse,
     readers::Readers,
     state::State,
+    watch::Watch,
     work::{Deferred, Work},
 };
 
@@ -100,6 +107,8 @@ pub struct SessionDeps {
     pub directory: Addr<Directory>,
     /// The process drains: no new runs.
     pub draining: Arc<AtomicBool>,
+    /// What waits for people, of all sessions.
+    pub(crate) questions: Questions,
 }
 
 /// How a session comes to life.
@@ -163,6 +172,8 @@ pub struct Session {
     running: Running,
     /// What is on its way for the active run.
     work: Option<Work>,
+    /// What began the active run, until its work begins.
+    cause: Option<Box<Cause>>,
     /// Calls that leave when their intents are durable.
     deferred: Vec<Deferred>,
     /// What the model was told last that it may call.
@@ -185,6 +196,9 @@ pub struct Session {
     panics: u32,
     /// Shows the directory that it gets on.
     pulse: Rc<Pulse>,
+    watch: Watch,
+    /// What waits for people.
+    asked: Asked,
     /// Readers that stayed attached while it was not in memory: woken once the log is folded.
     sleepers: Vec<Sleeper>,
     on_idle: Vec<tokio::sync::oneshot::Sender<()>>,
@@ -219,6 +233,7 @@ impl Session {
             log: Log::new(deps.config.tail_bytes, deps.config.durability),
             running: Running::default(),
             work: None,
+            cause: None,
             deferred: Vec::new(),
             functions: Arc::default(),
             documents: Vec::new(),
@@ -234,6 +249,8 @@ impl Session {
             commit_failures: 0,
             panics: 0,
             pulse,
+            watch: Watch::default(),
+            asked: Asked::default(),
             sleepers,
             on_idle: Vec::new(),
             finishing: false,
@@ -247,7 +264,7 @@ impl Session {
 
     /// Shows that something was done, and whether there is more that must get on by itself.
     fn beat(&self) {
-        let now = self.deps.clock.instant();
+        let now = self.time();
         let (working, run_ends) = match self.life {
             Life::Loading => (true, None),
             Life::Missing | Life::Unavailable(_) => (false, None),
@@ -267,7 +284,7 @@ impl Session {
     }
 
     /// Decides, appends, performs; the answer is given when its events are durable.
-    fn drive(&mut self, input: Input, reply: ReplyTo, ctx: &mut Context<Self>) {
+    fn drive(&mut self, input: Input, mut reply: ReplyTo, ctx: &mut Context<Self>) {
         let decision = self.decide(input);
         let Decision {
             events,
@@ -278,18 +295,25 @@ impl Session {
         } = decision;
         let mut seqs = Vec::with_capacity(events.len());
         let started = events.iter().any(|stored| matches!(stored.event, Event::RunStarted(_)));
+        if started {
+            self.cause = reply.take_cause();
+        }
         // Only what is of no run changes the listing: a delta copies nothing.
         let outside = events.iter().any(|stored| stored.run.is_none());
         let listed = outside.then(|| (self.state.title.clone(), self.state.settings.clone()));
         for stored in events {
+            if let Event::RunError(failure) = &stored.event {
+                self.tell_failure(failure);
+            }
             let ends_run = matches!(stored.event, Event::RunFinished(_) | Event::RunError(_));
             let starts_run = matches!(stored.event, Event::RunStarted(_));
             let seq = self.log.seq_for(&stored);
             let outside_run = stored.run.is_none();
+            self.asked.due |= ends_run || starts_run || outside_run;
             if let Err(error) = self.state.apply(seq, &stored) {
                 return self.broken_order(&error, reply, ctx);
             }
-            self.log.push(stored);
+            self.push(seq, stored);
             if ends_run {
                 self.run_ended(ctx);
             } else if starts_run {
@@ -303,7 +327,6 @@ impl Session {
         for bound in reached {
             crate::metrics::refused(bound);
         }
-        metrics::handles().events_appended.increment(seqs.len() as u64);
         // The listing changes in the commit of the event that changes it.
         self.meta_due |=
             listed.is_some_and(|(title, settings)| self.state.title != title || self.state.settings != settings);
@@ -519,10 +542,12 @@ impl Supervised for Session {
     }
 }
 
-impl Handler<SessionCall> for Session {
+impl Handler<Posted> for Session {
     type Result = ();
 
-    fn handle(&mut self, call: SessionCall, ctx: &mut Self::Context) {
+    fn handle(&mut self, posted: Posted, ctx: &mut Self::Context) {
+        let Posted { call, queued } = posted;
+        queued.taken();
         let SessionCall { caller, command, reply } = call;
         if self.leaving.is_some() && self.is_leaving(ctx) {
             return reply.send(Err(SessionError::closed()));
@@ -587,20 +612,24 @@ impl Handler<SessionCall> for Session {
 struct Settled {
     incarnation: u64,
     result: Result<(), StoreError>,
+    queued: Queued,
 }
 
 impl Handler<Settled> for Session {
     type Result = ();
 
     fn handle(&mut self, settled: Settled, ctx: &mut Self::Context) {
+        settled.queued.taken();
         if settled.incarnation != self.incarnation {
             return;
         }
         let Some(flight) = self.in_flight.take() else { return };
+        self.watch.now = Some(self.deps.clock.instant());
         match settled.result {
             Ok(()) => self.committed(flight, ctx),
             Err(error) => self.commit_failed(&error, ctx),
         }
+        self.watch.now = None;
     }
 }
 

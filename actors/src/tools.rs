@@ -9,6 +9,8 @@ use actix::prelude::*;
 use kronos_protocol::ids::{RunId, SessionId, UserId};
 use serde_json::{Map, Value};
 
+use crate::mailbox::Queued;
+
 mod arguments;
 mod builtin;
 mod calculate;
@@ -119,6 +121,19 @@ pub enum Outcome {
     Unknown(String),
 }
 
+impl Outcome {
+    /// Why it is no success, in a word; the values of a metric's label.
+    #[must_use]
+    pub const fn failure(&self) -> Option<&'static str> {
+        match self {
+            Self::Done(_) => None,
+            Self::Failed(_) => Some("failed"),
+            Self::NotConnected { .. } => Some("not_connected"),
+            Self::Unknown(_) => Some("unknown"),
+        }
+    }
+}
+
 /// Asks for a link with which the user connects an account. The session is told when an account of that toolkit is there
 /// ([`SessionCommand::Connected`](crate::session::message::SessionCommand)).
 #[derive(Debug, Clone)]
@@ -152,6 +167,8 @@ pub struct ToolEvent {
     pub run: RunId,
     /// What it is told.
     pub answer: ToolAnswer,
+    /// Its place in the mailbox.
+    pub(crate) queued: Queued,
 }
 
 /// The answers to [`OfferRequest`], [`Execution`] and [`LinkRequest`]: one each.

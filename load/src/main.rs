@@ -6,6 +6,7 @@ mod clock;
 mod follow;
 mod http;
 mod idle;
+mod instruments;
 mod panics;
 mod peer;
 mod process;
@@ -30,6 +31,8 @@ struct Cli {
 enum Command {
     /// Measure everything and print one table
     Bench(bench::BenchArgs),
+    /// Measure what metrics and the flight recorder cost; exit code 1 when it is more than it may be
+    Instruments(instruments::InstrumentsArgs),
     /// Attach many sockets to sessions that sleep; exit code 1 when one does not wake
     Idle(idle::IdleArgs),
     /// Cut many sockets in mid-reply and let them come back; exit code 1 when anything is lost or comes twice
@@ -43,6 +46,7 @@ enum Command {
 fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Command::Bench(args) => bench::run(&args),
+        Command::Instruments(args) => instruments::run(&args),
         Command::Idle(args) => idle::run(&args),
         Command::Storm(args) => storm::run(&args),
         Command::Panics(args) => panics::run(&args),

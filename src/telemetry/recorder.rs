@@ -3,10 +3,13 @@
 use std::{sync::OnceLock, time::Duration};
 
 use kronos_actors::{
-    mailbox,
-    metrics::{self, ALL, Kind},
+    directory::questions,
+    lag, mailbox,
+    metrics::{self, ALL, FRACTIONS, Kind},
+    tally,
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_process::Collector;
 
 /// How often drained samples are folded into histograms; nobody else does it, and they pile up otherwise.
 pub(crate) const UPKEEP: Duration = Duration::from_secs(5);
@@ -33,6 +36,9 @@ pub(crate) fn install(enabled: bool) {
             .inspect_err(|error| tracing::error!(%error, "metrics are off"))
             .ok();
         metrics::describe();
+        metrics::touch();
+        let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
+        ::metrics::gauge!(metrics::BUILD_INFO, "version" => env!("CARGO_PKG_VERSION"), "profile" => profile).set(1.0);
         handle
     });
 }
@@ -48,5 +54,35 @@ pub(crate) fn upkeep() {
 pub(crate) fn render() -> Option<String> {
     let handle = RECORDER.get().and_then(Option::as_ref)?;
     mailbox::report();
-    Some(handle.render())
+    tally::report();
+    questions::report();
+    lag::report();
+    super::report();
+    Collector::default().collect();
+    Some(as_counters(handle.render()))
+}
+
+/// Gives the counters that are held as gauges their type.
+fn as_counters(mut text: String) -> String {
+    const HELD_AS: &str = "gauge";
+    for name in FRACTIONS {
+        let start = format!("# TYPE {name} ");
+        let at = text.find(&format!("{start}{HELD_AS}\n")).map(|at| at + start.len());
+        if let Some(at) = at {
+            text.replace_range(at..at + HELD_AS.len(), "counter");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_grows_by_fractions_is_shown_as_a_counter() {
+        let text = "# TYPE kronos_ready gauge\nkronos_ready 1\n# TYPE process_cpu_seconds_total gauge\n";
+        let shown = "# TYPE kronos_ready gauge\nkronos_ready 1\n# TYPE process_cpu_seconds_total counter\n";
+        assert_eq!(as_counters(text.to_owned()), shown);
+    }
 }

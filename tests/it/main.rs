@@ -31,9 +31,15 @@ mod inbox;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod logs;
+#[cfg(test)]
+mod measures;
+#[cfg(test)]
 mod observe;
 #[cfg(test)]
 mod parking;
+#[cfg(test)]
+mod prometheus;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]

@@ -21,16 +21,18 @@ use kronos_protocol::{
 };
 use tokio::sync::oneshot;
 
-use super::{DIRECTORY_MAILBOX, Directory, Locate, Located, Phase, TellAll, parked};
+use super::{DIRECTORY_MAILBOX, Directory, Locate, Located, Phase, TellAll, parked, questions::Questions};
 use crate::{
     clock::Clock,
     config::SessionConfig,
     gemini::{GeminiRef, GeminiShared},
-    ids, metrics,
+    ids, lag,
+    mailbox::{Mailbox, Queued},
+    metrics,
     principal::Principal,
     session::{
         Origin, Session,
-        message::{ReplyTo, SessionCall, SessionCommand, SessionError},
+        message::{Posted, ReplyTo, SessionCall, SessionCommand, SessionError},
     },
     store::{SessionMeta, StoreError, service::StoreRef},
     supervisor::{RestartPolicy, start_guarded},
@@ -70,6 +72,7 @@ pub(super) struct Node {
     joined: tokio::sync::watch::Sender<usize>,
     pub(super) draining: Arc<AtomicBool>,
     pub(super) parked: Mutex<HashMap<SessionId, parked::Parking>>,
+    pub(super) questions: Questions,
 }
 
 impl Node {
@@ -173,14 +176,15 @@ impl SessionRef {
     /// Gives the call back with an error that is `closed` (ask the directory again and resend, once) or `overloaded` (the
     /// mailbox is full).
     pub fn call(&self, call: SessionCall) -> Result<(), Box<(SessionCall, SessionError)>> {
-        self.addr.try_send(call).map_err(|error| {
+        let queued = Queued::new(Mailbox::Session);
+        self.addr.try_send(Posted { call, queued }).map_err(|error| {
             Box::new(match error {
-                SendError::Full(call) => {
+                SendError::Full(posted) => {
                     metrics::refused("session_mailbox");
                     let error = SessionError::new(ErrorCode::Overloaded, "the conversation has too much to do");
-                    (call, error.after_ms(500))
+                    (posted.call, error.after_ms(500))
                 }
-                SendError::Closed(call) => (call, SessionError::closed()),
+                SendError::Closed(posted) => (posted.call, SessionError::closed()),
             })
         })
     }
@@ -213,6 +217,7 @@ impl DirectoryRef {
                 joined: tokio::sync::watch::Sender::new(0),
                 draining: Arc::default(),
                 parked: Mutex::default(),
+                questions: Questions::default(),
             }),
         }
     }
@@ -222,6 +227,7 @@ impl DirectoryRef {
         if CORE.get().is_some() {
             return;
         }
+        lag::watch(lag::Arbiter::Core);
         let gemini = GeminiRef::start(Arc::clone(&self.node.gemini));
         let sessions = Arc::new(AtomicUsize::new(0));
         let directory = Directory {
@@ -499,6 +505,7 @@ impl DirectoryRef {
                 wire: wire.clone(),
                 origin: origin.clone(),
                 core,
+                queued: Queued::new(Mailbox::Directory),
             };
             match directory.send(locate).await {
                 Ok(Located::Here(session)) => return Ok(session),

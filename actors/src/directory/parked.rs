@@ -9,7 +9,7 @@ use bytes::Bytes;
 use kronos_protocol::{error::ErrorCode, ids::SessionId};
 use serde::{Deserialize, Serialize};
 
-use super::DirectoryRef;
+use super::{DirectoryRef, questions};
 use crate::{
     clock::Millis,
     session::{message::SessionError, metrics},
@@ -184,15 +184,17 @@ impl DirectoryRef {
 impl DirectoryRef {
     /// Deletes a parked session, which no actor holds.
     pub(crate) async fn discard_parked(&self, session: &SessionId) -> Result<(), SessionError> {
-        let request = Request {
+        let mut request = Request {
             delete: Some(session.clone()),
             ..write(session, None)
         };
+        request.documents.push(questions::write(session, None));
         self.node.store.commit(request).await.map_err(|error| {
             tracing::warn!(session.id = %session, %error, "a parked session was not deleted");
             SessionError::new(ErrorCode::Storage, "the conversation's storage does not work now").after_ms(1000)
         })?;
         self.node.parked(|parked| parked.remove(session));
+        self.node.questions.set(session, None);
         Ok(())
     }
 }

@@ -4,10 +4,13 @@ use actix::prelude::*;
 use kronos_protocol::ids::{SessionId, UserId};
 
 use super::{Directory, DirectoryRef};
-use crate::session::{
-    Origin,
-    message::{AttachmentId, Payload, Sleeper},
-    metrics,
+use crate::{
+    session::{
+        Origin,
+        message::{AttachmentId, Payload, Sleeper},
+        metrics,
+    },
+    tally::{self, Tally},
 };
 
 /// A session leaves memory; its readers stay attached.
@@ -31,6 +34,7 @@ impl Handler<FallAsleep> for Directory {
         metrics::handles()
             .asleep
             .decrement(replaced.map_or(0.0, |sleepers| count(&sleepers)));
+        self.note_hibernated();
     }
 }
 
@@ -56,12 +60,13 @@ impl Handler<Forget> for Directory {
             // It was woken meanwhile, and notices at its next delivery.
             return;
         };
+        self.note_hibernated();
         let before = sleepers.len();
         let mut left = sleepers.into_vec();
         left.retain(|sleeper| sleeper.attachment != attachment);
         if left.len() == before {
             self.asleep.insert(session, left.into_boxed_slice());
-            return;
+            return self.note_hibernated();
         }
         metrics::handles().asleep.decrement(1.0);
         if left.is_empty() {
@@ -71,6 +76,7 @@ impl Handler<Forget> for Directory {
             return;
         }
         self.asleep.insert(session.clone(), left.into_boxed_slice());
+        self.note_hibernated();
         // The others are told that a device has left; whoever stops just now is woken by the next input.
         if !self.live.contains_key(&session) {
             self.activate(&session, wire, Origin::Stored, ctx.address());
@@ -83,7 +89,13 @@ impl Directory {
     pub(super) fn take_sleepers(&mut self, session: &SessionId) -> Vec<Sleeper> {
         let sleepers = self.asleep.remove(session).unwrap_or_default().into_vec();
         metrics::handles().asleep.decrement(count(&sleepers));
+        self.note_hibernated();
         sleepers
+    }
+
+    /// Says how many sessions sleep under their sockets on this core.
+    fn note_hibernated(&self) {
+        tally::set(Tally::Hibernated, i64::try_from(self.asleep.len()).unwrap_or(i64::MAX));
     }
 }
 

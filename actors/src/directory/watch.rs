@@ -6,16 +6,38 @@ use actix::prelude::*;
 use kronos_protocol::ids::SessionId;
 
 use super::{Directory, parked::Reason};
-use crate::session::{Origin, metrics};
+use crate::{
+    metrics::is_measured,
+    session::{Origin, metrics},
+    tally::{self, Tally},
+};
 
 /// How often a directory looks within the time after which a session hangs.
 const LOOKS: u32 = 4;
+/// How often it looks at the cursors.
+const LAG_EVERY: Duration = Duration::from_secs(1);
 
 impl Directory {
     /// Looks at all sessions of this core now and then.
     pub(super) fn watch(&self, ctx: &mut Context<Self>) {
         let every = (self.node.config.hang_timeout / LOOKS).max(Duration::from_millis(10));
         ctx.run_interval(every, |act, ctx| act.end_hanging(ctx));
+        if is_measured() {
+            ctx.run_interval(LAG_EVERY, |act, _| act.note_lag());
+        }
+    }
+
+    /// Says how far the cursors of this core are behind.
+    fn note_lag(&self) {
+        let now = self.node.clock.instant();
+        let (mut lag, mut lagging) = (0, 0);
+        for live in self.live.values() {
+            let (slowest, slow) = live.pulse.lag(now);
+            lag = lag.max(slowest);
+            lagging += slow;
+        }
+        tally::set(Tally::Lag, i64::try_from(lag).unwrap_or(i64::MAX));
+        tally::set(Tally::Lagging, i64::try_from(lagging).unwrap_or(i64::MAX));
     }
 
     fn end_hanging(&mut self, ctx: &mut Context<Self>) {

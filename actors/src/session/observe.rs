@@ -95,7 +95,7 @@ pub struct ObservedReader {
     pub lag: u64,
     /// It has asked for more and waits for news; false: it is busy with what it got.
     pub waits: bool,
-    /// Time since it last asked.
+    /// For how long it has been busy with what it got.
     pub quiet: Duration,
 }
 
@@ -110,7 +110,7 @@ impl Handler<Observe> for Session {
             seq: reader.seen,
             lag: visible.saturating_sub(reader.seen),
             waits: reader.pull.is_some(),
-            quiet: now.saturating_duration_since(reader.last_pull),
+            quiet: reader.place.rests_for(now),
         });
         let mut readers: Vec<_> = readers.collect();
         readers.sort_by(|a, b| a.connection.cmp(&b.connection));

@@ -327,6 +327,10 @@ const CASES: &[Case] = &[
     }),
     ("auth_me", 200, |w| by(&w.ada)),
     ("auth_ticket", 200, |w| by(&w.ada)),
+    ("log_level_show", 200, |w| by(&w.root)),
+    ("log_level_update", 200, |w| {
+        by(&w.root).body(json!({"level": "debug", "for_seconds": 1}))
+    }),
     ("users_list", 200, |w| by(&w.root).query("?skip=1&limit=2")),
     ("users_create", 201, |w| by(&w.root).body(account("made"))),
     ("users_create", 409, |w| by(&w.root).body(account("Ada"))),

@@ -101,6 +101,7 @@ struct CommitMetrics {
     pending_bytes: metrics::Gauge,
     duration: metrics::Histogram,
     requests: metrics::Histogram,
+    bytes: metrics::Histogram,
 }
 
 /// The handles; the recorder is installed before a store is started.
@@ -109,6 +110,7 @@ fn handles() -> &'static CommitMetrics {
         pending_bytes: metrics::gauge!(crate::metrics::STORE_PENDING_BYTES),
         duration: metrics::histogram!(crate::metrics::STORE_COMMIT_DURATION),
         requests: metrics::histogram!(crate::metrics::STORE_COMMIT_REQUESTS),
+        bytes: metrics::histogram!(crate::metrics::STORE_COMMIT_BYTES),
     });
     &HANDLES
 }
@@ -195,6 +197,8 @@ impl Committer {
 
     fn settle(&self, group: Vec<Pending>) {
         let group = Group::new(&self.queue, group);
+        #[expect(clippy::cast_precision_loss, reason = "a histogram of a few MB")]
+        handles().bytes.record(group.bytes() as f64);
         self.gauge();
         let results = self.commit_all(&group.requests);
         group.answer(results);
