@@ -84,11 +84,13 @@ impl Board {
             targets.map(asked).collect()
         };
         let notes = self.json["annotations"]["list"].as_array().expect("annotations").iter();
-        let of_notes = notes.filter(|note| note["target"]["expr"].is_string()).map(|note| Asked {
-            place: format!("{} / annotation {}", self.title(), note["name"]),
-            expression: text(&note["target"]["expr"]),
-            legend: String::new(),
-        });
+        let of_notes = notes
+            .filter(|note| note["target"]["expr"].is_string())
+            .map(|note| Asked {
+                place: format!("{} / annotation {}", self.title(), note["name"]),
+                expression: text(&note["target"]["expr"]),
+                legend: String::new(),
+            });
         self.panels().into_iter().flat_map(of_panel).chain(of_notes).collect()
     }
 }
