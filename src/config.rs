@@ -33,6 +33,8 @@ pub struct Config {
     pub log: LogConfig,
     /// What is measured.
     pub metrics: MetricsConfig,
+    /// Where traces go.
+    pub traces: TracesConfig,
     /// Who may call.
     pub auth: AuthConfig,
     /// Where the log is kept.
@@ -130,6 +132,8 @@ pub struct ServerConfig {
     pub drain_deadline: Duration,
     /// Pause between the probes of what the server needs; zero for none. Default 60 s.
     pub health_probe_interval: Duration,
+    /// Time in which actors must answer what an operator asks. Default 1 s.
+    pub admin_timeout: Duration,
     /// Taken for compatibility; does nothing.
     pub reload: bool,
 }
@@ -159,6 +163,7 @@ impl Default for ServerConfig {
             backlog: 8192,
             drain_deadline: Duration::from_secs(10),
             health_probe_interval: Duration::from_secs(60),
+            admin_timeout: Duration::from_secs(1),
             reload: false,
         }
     }
@@ -289,6 +294,33 @@ pub struct LogConfig {
     pub burst: u32,
     /// Write to stderr. Default true; no setting: tests keep their lines in files.
     pub stderr: bool,
+}
+
+/// Where traces go.
+#[derive(Debug, Clone)]
+pub struct TracesConfig {
+    /// Address of an OTLP collector, without the path; `None`: traces are not made.
+    pub endpoint: Option<String>,
+    /// Headers for it: `NAME=VALUE,NAME=VALUE`.
+    pub headers: Option<SecretString>,
+    /// What this server is called in them. Default `kronos`.
+    pub service_name: String,
+    /// The share of traces that begin here and are exported, 0..1. Default 1.
+    pub sample_ratio: f64,
+    /// Spans that wait for the collector. Default 2048.
+    pub queue_spans: usize,
+}
+
+impl Default for TracesConfig {
+    fn default() -> Self {
+        Self {
+            endpoint: None,
+            headers: None,
+            service_name: "kronos".to_owned(),
+            sample_ratio: 1.0,
+            queue_spans: 2048,
+        }
+    }
 }
 
 /// What is measured.

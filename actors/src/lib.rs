@@ -55,4 +55,5 @@ pub mod store;
 pub mod supervisor;
 pub mod tally;
 pub mod tools;
+pub mod trace;
 pub mod upstream;

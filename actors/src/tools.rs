@@ -121,6 +121,19 @@ pub enum Outcome {
     Unknown(String),
 }
 
+impl Outcome {
+    /// Why it is no success, in a word; the values of a metric's label.
+    #[must_use]
+    pub const fn failure(&self) -> Option<&'static str> {
+        match self {
+            Self::Done(_) => None,
+            Self::Failed(_) => Some("failed"),
+            Self::NotConnected { .. } => Some("not_connected"),
+            Self::Unknown(_) => Some("unknown"),
+        }
+    }
+}
+
 /// Asks for a link with which the user connects an account. The session is told when an account of that toolkit is there
 /// ([`SessionCommand::Connected`](crate::session::message::SessionCommand)).
 #[derive(Debug, Clone)]

@@ -16,7 +16,10 @@ use std::{
     time::Duration,
 };
 
-use kronos_actors::metrics::{LOG_LINES, LOG_LINES_DROPPED};
+use kronos_actors::{
+    metrics::{LOG_LINES, LOG_LINES_DROPPED},
+    trace,
+};
 use tracing::{Event, Level, Metadata, Subscriber, level_filters::LevelFilter, span, subscriber::Interest};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
@@ -36,6 +39,7 @@ use burst::Burst;
 use files::Rotating;
 use format::{ForMachines, ForPeople, JsonLines};
 
+use super::{TelemetryError, traces::TracesError};
 use crate::config::{LogConfig, LogFormat};
 
 /// Pause between two looks at what was left out.
@@ -112,9 +116,14 @@ type Teller = (SyncSender<()>, JoinHandle<()>);
 
 /// Starts the log lines of this process, the first time; called again, it changes nothing.
 ///
+/// `spans` makes what hears of spans beside the lines.
+///
 /// # Errors
-/// The folder for the files cannot be written.
-pub(crate) fn start(config: &LogConfig) -> Result<(), LogError> {
+/// The folder for the files cannot be written; what `spans` fails with.
+pub(crate) fn start(
+    config: &LogConfig,
+    spans: impl FnOnce() -> Result<Option<Lines>, TracesError>,
+) -> Result<(), TelemetryError> {
     static STARTING: Mutex<()> = Mutex::new(());
     let _one_at_a_time = lock(&STARTING);
     if LOGS.get().is_some() {
@@ -125,6 +134,7 @@ pub(crate) fn start(config: &LogConfig) -> Result<(), LogError> {
         Some(dir) => Some(outputs.files(dir, config)?),
         None => None,
     };
+    let spans = spans()?;
     let stderr = config.stderr.then(|| outputs.add(io::stderr(), config, "log-stderr"));
     let level = EnvFilter::try_new(filter_for(&config.level)).unwrap_or_else(|_checked_at_load| EnvFilter::new("info"));
     let (level, handle) = reload::Layer::new(level);
@@ -137,7 +147,8 @@ pub(crate) fn start(config: &LogConfig) -> Result<(), LogError> {
     };
     let lines = lines(config, stderr, files).with_filter(which);
     // Where another subscriber was set before (an embedder's), it stays.
-    drop(tracing_subscriber::registry().with(lines).try_init());
+    let layers: Vec<Lines> = [Some(lines.boxed()), spans].into_iter().flatten().collect();
+    drop(tracing_subscriber::registry().with(layers).try_init());
     let teller = tell_now_and_then(&burst);
     LOGS.get_or_init(|| Logs {
         level: control,
@@ -316,10 +327,13 @@ struct Which {
 
 impl Filter<Registry> for Which {
     fn enabled(&self, metadata: &Metadata<'_>, context: &Context<'_, Registry>) -> bool {
-        Filter::enabled(&self.level, metadata, context)
+        metadata.target() != trace::TARGET && Filter::enabled(&self.level, metadata, context)
     }
 
     fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if metadata.target() == trace::TARGET {
+            return Interest::never();
+        }
         Filter::callsite_enabled(&self.level, metadata)
     }
 

@@ -57,7 +57,7 @@ pub(crate) fn render() -> Option<String> {
     tally::report();
     questions::report();
     lag::report();
-    super::logs::report();
+    super::report();
     Collector::default().collect();
     Some(as_counters(handle.render()))
 }

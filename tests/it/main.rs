@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod accounts;
 #[cfg(test)]
+mod admin;
+#[cfg(test)]
 mod agent;
 #[cfg(test)]
 mod auth;
@@ -28,6 +30,8 @@ mod health;
 mod inbox;
 #[cfg(test)]
 mod lifecycle;
+#[cfg(test)]
+mod logs;
 #[cfg(test)]
 mod measures;
 #[cfg(test)]

@@ -143,6 +143,7 @@ impl Session {
     /// Drops everything that is not durable.
     pub(super) fn reset(&mut self, failure: &SessionError, ctx: &mut Context<Self>) {
         self.incarnation += 1;
+        self.stay(failure);
         self.stop_work(ctx);
         self.documents.clear();
         self.watch.clear();
@@ -402,6 +403,8 @@ impl Session {
         }
         if self.finishing {
             ctx.stop();
+        } else {
+            self.leave(ctx);
         }
     }
 
@@ -435,7 +438,7 @@ impl Session {
     }
 
     /// Leaves the readers to the directory, which wakes this session for them.
-    fn fall_asleep(&mut self) {
+    pub(super) fn fall_asleep(&mut self) {
         let mut sleepers = self.readers.put_to_sleep();
         sleepers.append(&mut self.sleepers);
         if sleepers.is_empty() {

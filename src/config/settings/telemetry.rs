@@ -1,4 +1,4 @@
-//! The rows of `[log]` and `[metrics]`: what operators see.
+//! The rows of `[log]`, `[metrics]` and `[traces]`: what operators see.
 
 use super::{
     Setting, narrow,
@@ -71,5 +71,44 @@ pub(super) static SETTINGS: &[Setting] = &[
         "true",
         Kind::Bool(|c, v| c.metrics.enabled = v),
         "Measure, and answer `/metrics`. Without it the server does a few percent less work.",
+    ),
+    Setting::new(
+        "traces.endpoint",
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "",
+        Kind::Url(|c, v| c.traces.endpoint = Some(v)),
+        "Address of an OpenTelemetry collector that takes OTLP over HTTP, such as `http://localhost:4318`. Without it no traces are made.",
+    ),
+    Setting::new(
+        "traces.headers",
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "",
+        Kind::Secret(|c, v| c.traces.headers = Some(v)),
+        "Headers for the collector: `NAME=VALUE,NAME=VALUE`. Without it none.",
+    ),
+    Setting::new(
+        "traces.service_name",
+        "OTEL_SERVICE_NAME",
+        "kronos",
+        Kind::Text(|c, v| c.traces.service_name = v),
+        "What this server is called in traces.",
+    ),
+    Setting::new(
+        "traces.sample_ratio",
+        "OTEL_TRACES_SAMPLER_ARG",
+        "1",
+        Kind::Float {
+            min: 0.0,
+            max: 1.0,
+            set: |c, v| c.traces.sample_ratio = v,
+        },
+        "The share of traces that are exported, of those that begin here; others follow the `traceparent` that they came with.",
+    ),
+    Setting::new(
+        "traces.queue_spans",
+        "OTEL_BSP_MAX_QUEUE_SIZE",
+        "2048",
+        integer(1, 1_000_000, |c, v| c.traces.queue_spans = size(v)),
+        "Spans that wait for the collector; beyond them spans are dropped and counted, and nobody waits.",
     ),
 ];
