@@ -24,6 +24,7 @@ const SOON: &[(&str, &str)] = &[
     ("GEMINI_BREAKER_OPEN", "3s"),
     ("GEMINI_MAX_ATTEMPTS", "3"),
     ("HEALTH_PROBE_INTERVAL", "500ms"),
+    ("LOG_BURST", "1"),
     ("PENDING_COMMANDS", "100"),
     ("RATE_LIMIT_AUTH", "6"),
     ("SESSION_IDLE_TIMEOUT", "2s"),
@@ -37,13 +38,20 @@ const SOON: &[(&str, &str)] = &[
 pub(super) async fn server() -> Agent {
     let agent = agent_with(SOON).await;
     agent.composio.connect("ann", "github").unwrap();
+    agent.composio.script(vec![ComposioScript::fault("503").at("/tools")]);
     agent
 }
 
-/// Everything, one after the other; returns a device whose question waits for its answer.
-pub(super) async fn everything(agent: &Agent) -> Device {
+/// What stays open until the end: a device whose question waits for its answer, and a reader over HTTP.
+pub(super) struct Kept(
+    #[expect(dead_code, reason = "held")] Device,
+    #[expect(dead_code, reason = "held")] SseClient,
+);
+
+/// Everything, one after the other.
+pub(super) async fn everything(agent: &Agent) -> Kept {
     Box::pin(chats(agent)).await;
-    Box::pin(rest(agent)).await;
+    let reader = Box::pin(rest(agent)).await;
     let waiting = Box::pin(tools(agent)).await;
     Box::pin(who_comes_in(agent)).await;
     Box::pin(full_mailbox(agent)).await;
@@ -51,7 +59,7 @@ pub(super) async fn everything(agent: &Agent) -> Device {
     Box::pin(panic_loop(agent)).await;
     // The last: for some seconds nobody is answered.
     Box::pin(model_down(agent)).await;
-    waiting
+    Kept(waiting, reader)
 }
 
 /// Both codecs, a retry, failures, a cancel, a second device, refused commands.
@@ -83,7 +91,7 @@ async fn chats(agent: &Agent) {
 }
 
 /// A turn, a stream and a history over HTTP; routes that are not there.
-async fn rest(agent: &Agent) {
+async fn rest(agent: &Agent) -> SseClient {
     let server = &agent.kronos.server;
     let body = json!({"message": "What is the capital of Italy?", "user_id": "ann"});
     let reply = server.post("/api/v1/chat/message", &[], &body).await.expect(200);
@@ -101,6 +109,10 @@ async fn rest(agent: &Agent) {
     for _ in 0..3 {
         assert!(server.post("/api/v1/chat/message", &[], &failing).await.status >= 500);
     }
+    let events = format!("/api/v1/chat/{id}/events?user_id=ann");
+    SseClient::open(server.address(), "GET", &events, &[], None)
+        .await
+        .unwrap()
 }
 
 /// Calls that work, fail, ask first, and whose outcome nobody knows; an account that is missing, and comes.

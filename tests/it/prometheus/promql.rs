@@ -91,6 +91,7 @@ impl Query {
             } else if word.kind == Kind::Word
                 && !WORDS.contains(&word.text.to_lowercase().as_str())
                 && !self.is(i + 1, "(")
+                && !LISTS.iter().any(|list| self.is(i + 1, list))
             {
                 let selector = self.selector(i);
                 i += if selector.matchers.is_empty() && !self.is(i + 1, "{") {
