@@ -14,6 +14,7 @@ mod admin;
 mod password;
 mod remote;
 mod sessions;
+mod turns;
 mod users;
 
 const EXAMPLES: &str = "\
@@ -27,6 +28,8 @@ Examples:
   kronos sessions list                    the conversations of a running server, or of ./data
   kronos sessions unpark ID               open one again that was closed because it failed repeatedly
   kronos runs list                        what a running server answers now, for superusers
+  kronos turns slow                       the slowest of the last turns of a running server
+  kronos turns show RUN                   where the time of one went
   kronos users create ada --email ada@example.com --superuser
                                           make a user; the password is asked for
 
@@ -72,6 +75,8 @@ enum Command {
     Runs(admin::RunsArgs),
     /// Drain a running server and end it, for superusers.
     Drain(admin::DrainArgs),
+    /// See where the time of turns went.
+    Turns(turns::TurnsArgs),
     /// Make and change users.
     Users(users::UsersArgs),
 }
@@ -129,6 +134,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Connections(arguments) => Box::pin(admin::connections(arguments, || cli.settings.load())).await,
         Command::Runs(arguments) => Box::pin(admin::runs(arguments, || cli.settings.load())).await,
         Command::Drain(arguments) => Box::pin(admin::drain(arguments, || cli.settings.load())).await,
+        Command::Turns(arguments) => Box::pin(turns::run(arguments, || cli.settings.load())).await,
         Command::Users(arguments) => Box::pin(users::run(arguments, || cli.settings.load())).await,
     };
     result.unwrap_or_else(|error| {

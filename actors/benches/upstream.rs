@@ -110,6 +110,7 @@ fn request() -> Option<GenerateRequest> {
         response_schema: None,
         functions: Arc::default(),
         calling: kronos_actors::gemini::Calling::Auto,
+        timeline: None,
     })
 }
 

@@ -120,9 +120,11 @@ pub struct SessionConfig {
     pub hang_timeout: Duration,
     /// Commands that may wait in a session's mailbox. Default 64 (and one for each sender).
     pub mailbox: usize,
+    /// Runs whose timeline the flight recorder holds, with at most 4 KiB each; 0: nothing is recorded. Default 1000.
+    pub recorder_turns: usize,
     /// The process aborts at this place in the log of a conversation: for tests of what a crash leaves. Default nowhere.
     pub abort_at: Option<AbortAt>,
-    /// A message whose text has `[[panic]]` or `[[disorder]]` in it makes its session fail: for tests of the supervision. Default
+    /// A message whose text has `[[panic]]`, `[[disorder]]` or `[[hang]]` in it makes its session fail: for tests of the supervision. Default
     /// off.
     pub fault_injection: bool,
 }
@@ -154,6 +156,7 @@ impl Default for SessionConfig {
             restart_window: Duration::from_secs(60),
             hang_timeout: Duration::from_secs(30),
             mailbox: 64,
+            recorder_turns: 1000,
             abort_at: None,
             fault_injection: false,
         }

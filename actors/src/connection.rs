@@ -39,6 +39,7 @@ use crate::{
     clock::Clock,
     config::{ConnectionConfig, SessionConfig},
     directory::{DirectoryRef, SessionRef},
+    flight::Timeline,
     ids,
     principal::{AuthError, Authenticator, Principal},
     trace::{self, TraceContext},
@@ -194,6 +195,8 @@ pub(crate) struct Connection {
     /// Sessions being made.
     creating: usize,
     feed: SessionId,
+    /// Ends of runs that were written, up to these bytes, and not read yet, oldest first.
+    unread_ends: Vec<(u64, Arc<Timeline>)>,
 }
 
 impl Connection {
@@ -227,6 +230,7 @@ impl Connection {
             pending: 0,
             creating: 0,
             feed: SessionId::from_trusted(SessionId::FEED.to_owned()),
+            unread_ends: Vec::new(),
         }
     }
 
@@ -340,6 +344,7 @@ impl StreamHandler<Result<ws::Message, ws::ProtocolError>> for Connection {
             Ok(ws::Message::Pong(bytes)) => {
                 if self.link.confirm(&bytes, || self.deps.clock.instant()) {
                     self.link.vitals().heard(self.deps.clock.now_ms());
+                    self.note_read();
                     self.pull_starved(ctx);
                 }
             }

@@ -106,6 +106,7 @@ impl Directory {
             directory: directory.clone(),
             draining: Arc::clone(&self.node.draining),
             questions: self.node.questions.clone(),
+            flight: self.node.flight.clone(),
         };
         let sleepers = self.take_sleepers(id);
         let pulse = Pulse::new(self.node.clock.instant());

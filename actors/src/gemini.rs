@@ -34,6 +34,7 @@ mod probe;
 mod schema;
 mod shared;
 mod stream;
+mod timing;
 mod typed;
 mod wire;
 
@@ -49,6 +50,7 @@ use metrics::handles;
 use outlet::Outlet;
 
 use crate::{
+    flight::Timeline,
     mailbox::{Mailbox, Queued},
     supervisor::{RestartPolicy, start_guarded},
     trace::Scope,
@@ -83,6 +85,8 @@ pub struct GenerateRequest {
     pub functions: Arc<[Function]>,
     /// Whether it may or must call.
     pub calling: Calling,
+    /// Where the flight recorder notes what it does.
+    pub timeline: Option<Arc<Timeline>>,
 }
 
 /// One turn as Gemini reads it.
@@ -129,6 +133,8 @@ pub struct GenerationEvent {
     pub progress: Progress,
     /// When the oldest chunk of the answer that is in it was read, if that is measured.
     pub read: Option<Instant>,
+    /// When it was sent, if that is recorded.
+    pub(crate) sent: Option<Instant>,
     /// Its place in the mailbox.
     pub(crate) queued: Queued,
 }
@@ -140,6 +146,7 @@ impl GenerationEvent {
             run,
             progress,
             read: None,
+            sent: None,
             queued: Queued::new(Mailbox::Session),
         }
     }

@@ -3,7 +3,11 @@
 //! A message carries a [`Queued`]; whoever handles it calls [`Queued::taken`]. Counting is two additions to cells of the thread; a
 //! time is taken of one message in [`SAMPLE`], because looking at the clock and recording cost more than most messages do.
 
-use std::{cell::Cell, sync::LazyLock, time::Instant};
+use std::{
+    cell::Cell,
+    sync::LazyLock,
+    time::{Duration, Instant},
+};
 
 use metrics::{Gauge, Histogram, gauge, histogram};
 
@@ -97,13 +101,22 @@ impl Queued {
         }
     }
 
-    /// The message is handled now.
-    pub fn taken(self) {
-        if let Some(since) = self.since {
-            handles()[self.mailbox as usize]
-                .1
-                .record(clock::now().saturating_duration_since(since).as_secs_f64());
+    /// The same, with its time taken in any case.
+    #[must_use]
+    pub fn timed(mailbox: Mailbox) -> Self {
+        let mut queued = Self::new(mailbox);
+        if queued.counted {
+            queued.since.get_or_insert_with(clock::now);
         }
+        queued
+    }
+
+    /// The message is handled now. Returns how long it waited, if that was measured.
+    #[expect(clippy::must_use_candidate, reason = "most callers only say that it is handled")]
+    pub fn taken(self) -> Option<Duration> {
+        let waited = clock::now().saturating_duration_since(self.since?);
+        handles()[self.mailbox as usize].1.record(waited.as_secs_f64());
+        Some(waited)
     }
 }
 

@@ -27,9 +27,11 @@ use crate::{
     clock::Clock,
     config::{Durability, SessionConfig},
     directory::{Directory, questions::Questions},
+    flight::Flight,
     gemini::{Function, GeminiRef, GenerationEvent, GenerationHandle, Progress},
     ids,
     mailbox::Queued,
+    metrics::is_measured,
     store::{Refusal, SessionMeta, StoreError, StoredSession, service::StoreRef},
     tools::ToolsRef,
     trace::Cause,
@@ -109,6 +111,8 @@ pub struct SessionDeps {
     pub draining: Arc<AtomicBool>,
     /// What waits for people, of all sessions.
     pub(crate) questions: Questions,
+    /// Where the time of runs goes.
+    pub(crate) flight: Flight,
 }
 
 /// How a session comes to life.
@@ -141,6 +145,7 @@ struct InFlight {
     upto: Seq,
     packed: Option<Seq>,
     unfinished: bool,
+    since: Instant,
 }
 
 /// An answer that waits for its events to become durable.
@@ -249,7 +254,7 @@ impl Session {
             commit_failures: 0,
             panics: 0,
             pulse,
-            watch: Watch::default(),
+            watch: Watch::new(is_measured() || deps.flight.is_on()),
             asked: Asked::default(),
             sleepers,
             on_idle: Vec::new(),
@@ -285,6 +290,7 @@ impl Session {
 
     /// Decides, appends, performs; the answer is given when its events are durable.
     fn drive(&mut self, input: Input, mut reply: ReplyTo, ctx: &mut Context<Self>) {
+        let begun = self.begin_deciding();
         let decision = self.decide(input);
         let Decision {
             events,
@@ -323,6 +329,7 @@ impl Session {
             }
             seqs.push(seq);
         }
+        self.end_deciding(begun);
         self.documents.extend(documents);
         for bound in reached {
             crate::metrics::refused(bound);
@@ -348,6 +355,7 @@ impl Session {
         if self.state.run.is_none() && !self.state.queue.is_empty() && !self.draining() {
             self.start_next(ctx);
         }
+        self.note_doing();
         self.flush(ctx);
         if self.deps.config.durability == Durability::Relaxed {
             self.serve_all(ctx);
@@ -547,7 +555,7 @@ impl Handler<Posted> for Session {
 
     fn handle(&mut self, posted: Posted, ctx: &mut Self::Context) {
         let Posted { call, queued } = posted;
-        queued.taken();
+        self.watch.waited = queued.taken();
         let SessionCall { caller, command, reply } = call;
         if self.leaving.is_some() && self.is_leaving(ctx) {
             return reply.send(Err(SessionError::closed()));
@@ -624,7 +632,9 @@ impl Handler<Settled> for Session {
             return;
         }
         let Some(flight) = self.in_flight.take() else { return };
-        self.watch.now = Some(self.deps.clock.instant());
+        let now = self.deps.clock.instant();
+        (self.watch.now, self.watch.waited) = (Some(now), None);
+        self.watch.committed(now.saturating_duration_since(flight.since));
         match settled.result {
             Ok(()) => self.committed(flight, ctx),
             Err(error) => self.commit_failed(&error, ctx),

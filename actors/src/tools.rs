@@ -127,9 +127,17 @@ impl Outcome {
     pub const fn failure(&self) -> Option<&'static str> {
         match self {
             Self::Done(_) => None,
-            Self::Failed(_) => Some("failed"),
-            Self::NotConnected { .. } => Some("not_connected"),
-            Self::Unknown(_) => Some("unknown"),
+            Self::Failed(_) | Self::NotConnected { .. } | Self::Unknown(_) => Some(self.as_str()),
+        }
+    }
+
+    /// Its word in metrics.
+    pub(crate) const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Done(_) => "done",
+            Self::Failed(_) => "failed",
+            Self::NotConnected { .. } => "not_connected",
+            Self::Unknown(_) => "unknown",
         }
     }
 }

@@ -23,6 +23,8 @@ mod fairness;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod flight;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod health;
@@ -44,6 +46,8 @@ mod prometheus;
 mod restart;
 #[cfg(test)]
 mod rfc6455;
+#[cfg(test)]
+mod series;
 #[cfg(test)]
 mod slow_readers;
 #[cfg(test)]

@@ -31,6 +31,8 @@ use crate::{
 const RECOVERY_FIRST_MS: u64 = 50;
 /// Longest pause.
 const RECOVERY_LONGEST_MS: u64 = 5_000;
+/// Ends of runs of which it is awaited that the peer reads them.
+const UNREAD_ENDS: usize = 16;
 /// Pause after a session refused a pull because its mailbox was full.
 const PULL_AGAIN: Duration = Duration::from_millis(50);
 
@@ -189,11 +191,45 @@ impl Connection {
     }
 
     /// Notes that a batch was written.
-    fn written(&self, note: &Note) {
+    fn written(&mut self, note: Note, ctx: &mut Ctx) {
+        let now = self.deps.clock.instant();
         if let Some(read) = note.read {
-            let took = self.deps.clock.instant().saturating_duration_since(read);
+            let took = now.saturating_duration_since(read);
             self.deps.metrics.delta_delivery.record(took.as_secs_f64());
         }
+        if let Some((shown, timeline)) = note.shown {
+            timeline.wrote(now.saturating_duration_since(shown));
+        }
+        note.firsts.iter().for_each(|timeline| timeline.wrote_first(now));
+        if note.ends.is_empty() || self.closing {
+            return;
+        }
+        let (place, mark) = self.link.ask();
+        if let Some(mark) = mark {
+            ctx.ping(&mark);
+        }
+        for timeline in note.ends {
+            timeline.wrote_end(now);
+            if self.unread_ends.len() >= UNREAD_ENDS {
+                self.unread_ends.remove(0);
+            }
+            self.unread_ends.push((place, timeline));
+        }
+    }
+
+    /// Notes what the peer has read now.
+    pub(super) fn note_read(&mut self) {
+        if self.unread_ends.is_empty() {
+            return;
+        }
+        let (read, now) = (self.link.confirmed(), self.deps.clock.instant());
+        self.unread_ends.retain(|(place, timeline)| {
+            let unread = *place > read;
+            if !unread {
+                timeline.acked(now);
+            }
+            unread
+        });
     }
 
     /// Takes the news that a cursor has ended: its session is looked for again, or the client is told.
@@ -399,7 +435,7 @@ impl Handler<Delivery> for Connection {
             Payload::Frame { upto, bytes } => {
                 self.delivered(&key, upto, bytes, ctx);
                 if let Some(note) = delivery.note {
-                    self.written(&note);
+                    self.written(*note, ctx);
                 }
             }
             Payload::Presence { bytes } => self.write(bytes, ctx),

@@ -59,6 +59,8 @@ pub(super) struct Link {
     written: Cell<u64>,
     marked: Cell<u64>,
     confirmed: Cell<u64>,
+    /// Where the newest mark stands that is owed no answer.
+    asked: Cell<u64>,
     /// Since when an answer to a mark is owed.
     owed_since: Cell<Option<Instant>>,
     /// A close frame is out, or the socket was cut.
@@ -84,6 +86,7 @@ impl Link {
             written: Cell::new(0),
             marked: Cell::new(0),
             confirmed: Cell::new(0),
+            asked: Cell::new(0),
             owed_since: Cell::new(None),
             closed: Cell::new(false),
             hang_up,
@@ -168,13 +171,26 @@ impl Link {
         let Ok(position) = pong.try_into().map(u64::from_be_bytes) else {
             return false;
         };
-        if position <= self.confirmed.get() || position > self.marked.get() {
+        if position <= self.confirmed.get() || position > self.marked.get().max(self.asked.get()) {
             return false;
         }
         self.confirmed.set(position);
         self.vitals.confirmed(position);
         self.owed_since.set((position < self.marked.get()).then(now));
         true
+    }
+
+    /// A mark behind everything that was written, for whoever wants to know when it was read: nothing follows when it is not
+    /// answered. The mark is `None` where one stands already; its place is what [`Link::confirmed`] will have reached.
+    pub(super) fn ask(&self) -> (u64, Option<[u8; 8]>) {
+        let written = self.written.get();
+        self.asked.set(written);
+        (written, (self.marked.get() != written).then(|| written.to_be_bytes()))
+    }
+
+    /// Bytes that the peer has read, as far as its answers tell.
+    pub(super) fn confirmed(&self) -> u64 {
+        self.confirmed.get()
     }
 
     /// Bytes written since the last mark that was answered.
@@ -304,6 +320,19 @@ mod tests {
         assert!(link.has_room(), "300 of 400");
         assert!(link.confirm(&349_u64.to_be_bytes(), || now));
         assert!(!link.confirm(&349_u64.to_be_bytes(), || now), "once");
+    }
+
+    #[test]
+    fn a_mark_that_is_asked_for_tells_what_was_read_and_is_owed_no_answer() {
+        let (link, now) = (Link::new(1, 400, HangUp::default()), Clock::default().instant());
+        assert_eq!(link.spend(60, || now), None);
+        assert_eq!(link.ask(), (60, Some(60_u64.to_be_bytes())));
+        assert!(!link.reads_nothing(now + Duration::from_secs(3600), Duration::from_secs(30)));
+        assert!(!link.confirm(&61_u64.to_be_bytes(), || now), "nobody was asked there");
+        assert!(link.confirm(&60_u64.to_be_bytes(), || now) && link.confirmed() == 60);
+        assert_eq!(link.spend(40, || now), Some(100_u64.to_be_bytes()));
+        assert_eq!(link.ask(), (100, None), "there is one");
+        assert!(link.confirm(&100_u64.to_be_bytes(), || now) && link.confirmed() == 100);
     }
 
     #[test]

@@ -25,6 +25,7 @@ use super::{DIRECTORY_MAILBOX, Directory, Locate, Located, Phase, TellAll, parke
 use crate::{
     clock::Clock,
     config::SessionConfig,
+    flight::Flight,
     gemini::{GeminiRef, GeminiShared},
     ids, lag,
     mailbox::{Mailbox, Queued},
@@ -73,6 +74,7 @@ pub(super) struct Node {
     pub(super) draining: Arc<AtomicBool>,
     pub(super) parked: Mutex<HashMap<SessionId, parked::Parking>>,
     pub(super) questions: Questions,
+    pub(super) flight: Flight,
 }
 
 impl Node {
@@ -176,7 +178,11 @@ impl SessionRef {
     /// Gives the call back with an error that is `closed` (ask the directory again and resend, once) or `overloaded` (the
     /// mailbox is full).
     pub fn call(&self, call: SessionCall) -> Result<(), Box<(SessionCall, SessionError)>> {
-        let queued = Queued::new(Mailbox::Session);
+        let queued = match call.command {
+            // One for each batch.
+            SessionCommand::Pull { .. } => Queued::new(Mailbox::Session),
+            _ => Queued::timed(Mailbox::Session),
+        };
         self.addr.try_send(Posted { call, queued }).map_err(|error| {
             Box::new(match error {
                 SendError::Full(posted) => {
@@ -204,6 +210,7 @@ impl DirectoryRef {
         tools: ToolsRef,
         clock: Clock,
     ) -> Self {
+        let flight = Flight::new(config.recorder_turns);
         Self {
             node: Arc::new(Node {
                 clock,
@@ -218,6 +225,7 @@ impl DirectoryRef {
                 draining: Arc::default(),
                 parked: Mutex::default(),
                 questions: Questions::default(),
+                flight,
             }),
         }
     }
@@ -280,6 +288,12 @@ impl DirectoryRef {
     pub fn geminis(&self) -> Vec<GeminiRef> {
         let cores = self.node.cores.read().unwrap_or_else(PoisonError::into_inner);
         cores.iter().map(|core| core.gemini.clone()).collect()
+    }
+
+    /// The flight recorder.
+    #[must_use]
+    pub fn flight(&self) -> &Flight {
+        &self.node.flight
     }
 
     /// How many cores have joined.

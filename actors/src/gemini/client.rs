@@ -283,6 +283,7 @@ mod tests {
             response_schema: None,
             functions: Arc::default(),
             calling: super::super::Calling::Auto,
+            timeline: None,
         }
     }
 

@@ -16,6 +16,7 @@ use super::metrics::handles;
 use super::stream::EventReader;
 use super::wire::ErrorStatus;
 use super::{Finished, GenerationEvent, Progress};
+use crate::flight::Phase;
 use crate::metrics::is_measured;
 use crate::upstream::Pass;
 
@@ -56,8 +57,10 @@ impl Generation {
             handled: Box::pin(None),
             asked_at,
             oldest: None,
+            now: None,
         };
         let end = self.read(response, &mut reading, pass).await;
+        self.timing.enter(None);
         // Whatever ended it: what came before is shown.
         while self.show_next(&mut reading) {
             reading.until_handled().await?;
@@ -81,7 +84,8 @@ impl Generation {
                 biased;
                 handled = reading.until_handled(), if reading.handled.is_some() => {
                     handled?;
-                    silence.begin();
+                    let now = silence.begin();
+                    reading.now = self.timing.is_on().then_some(now);
                     continue;
                 }
                 received = response.chunk(), if has_room => Some(received),
@@ -94,19 +98,27 @@ impl Generation {
                 Some(Err(_broken)) => return Err(Failure::broken().into()),
                 None => return Err(Failure::silent().into()),
             };
-            if reading.oldest.is_none() && is_measured() {
-                reading.oldest = Some(self.shared.clock.instant());
-            }
+            let begun = if self.timing.is_on() || reading.oldest.is_none() && is_measured() {
+                let now = self.shared.clock.instant();
+                self.timing.enter_at(Some(Phase::Parse), now);
+                reading.oldest.get_or_insert(now);
+                Some(now)
+            } else {
+                None
+            };
             if std::mem::take(&mut first) {
+                begun.into_iter().for_each(|now| self.timing.first_byte(now));
                 self.shared.note_first_byte(self.since(reading.asked_at));
                 silence.bound(self.shared.config.idle_timeout);
             }
             self.take(&bytes, reading, pass)?;
-            if reading.answer.is_finished() {
-                silence.bound(AFTER_FINISH);
+            let now = if reading.answer.is_finished() {
+                silence.bound(AFTER_FINISH)
             } else {
-                silence.begin();
-            }
+                silence.begin()
+            };
+            self.timing.enter_at(Some(Phase::Upstream), now);
+            reading.now = self.timing.is_on().then_some(now);
         }
         self.take_the_end(reading)
     }
@@ -154,7 +166,9 @@ impl Generation {
             if reading.answer.waiting_bytes() == 0 {
                 reading.oldest = None;
             }
-            reading.handled.set(Some(self.outlet.send_read(progress, read)));
+            reading
+                .handled
+                .set(Some(self.outlet.send_read(progress, read, reading.now)));
         }
         reading.handled.is_some()
     }
@@ -173,6 +187,8 @@ struct Reading {
     asked_at: Instant,
     /// When the oldest chunk of what waits to be shown was read, if that is measured.
     oldest: Option<Instant>,
+    /// What time it is, about, if that is recorded.
+    now: Option<Instant>,
 }
 
 impl Reading {
@@ -206,16 +222,19 @@ impl Silence {
         }
     }
 
-    /// It begins again.
-    fn begin(&mut self) {
-        self.until = tokio::time::Instant::now() + self.bound;
+    /// It begins again, now.
+    fn begin(&mut self) -> Instant {
+        let now = tokio::time::Instant::now();
+        self.until = now + self.bound;
+        now.into_std()
     }
 
     /// It begins again, with another bound.
-    fn bound(&mut self, bound: Duration) {
+    fn bound(&mut self, bound: Duration) -> Instant {
         self.bound = bound;
-        self.begin();
+        let now = self.begin();
         self.timer.as_mut().reset(self.until);
+        now
     }
 
     /// Ends when the bound is reached. May be dropped and asked again.

@@ -14,7 +14,9 @@ use super::failure::{self, Failure, Retry};
 use super::metrics::{ended, used};
 use super::outlet::Outlet;
 use super::shared::GeminiShared;
+use super::timing::Timing;
 use super::{Caller, Finished, GenerateRequest, Progress, Usage};
+use crate::flight::Phase;
 use crate::metrics::{GEMINI_FUNCTIONS_LEFT_OUT, GEMINI_RETRIES, refused};
 use crate::trace::{self, TraceContext};
 use crate::upstream::{Permit, Refused, Reserved};
@@ -56,6 +58,8 @@ pub(super) struct Generation {
     pub(super) shown: bool,
     /// The session knows that the upstream accepted.
     pub(super) announced: bool,
+    /// Where its time goes.
+    pub(super) timing: Timing,
     request: GenerateRequest,
     span: Span,
     /// Its place in a trace, for the upstream.
@@ -79,7 +83,9 @@ impl Generation {
         let named = client::model_path(&model).map_or("", |_path| &model);
         let span = caller.span.in_scope(|| trace::generation(named, &request.session));
         let trace = caller.scope.enter(|| trace::outgoing(&span));
+        let timing = Timing::new(request.timeline.take(), &model);
         Self {
+            timing,
             shared,
             client,
             outlet,
@@ -163,7 +169,9 @@ impl Generation {
         let mut body = client::body(&self.request, &declared, &offered, &self.shared.config)?;
         // The conversation is in the body now: waiting generations should not hold it twice.
         self.request.contents = Vec::new();
+        self.timing.enter(Some(Phase::Permit));
         let _permit = self.permit().await?;
+        self.timing.enter(None);
         let mut paid = None;
         loop {
             let mut failure = match self.attempt(&path, body.clone(), paid.take()).await {
@@ -190,6 +198,7 @@ impl Generation {
                 code: failure.code,
                 after_ms: failure::millis(pause),
             };
+            self.timing.retry();
             self.outlet.emit(retrying).await?;
             tokio::time::sleep(pause).await;
         }
@@ -226,7 +235,9 @@ impl Generation {
         }
         self.count_tokens();
         self.attempts += 1;
+        self.timing.attempt();
         let result = self.exchange(path, body, &mut pass).await;
+        self.timing.enter(None);
         match &result {
             Ok(_) => self.shared.note_end(None),
             Err(Stop::Failed(failure)) => {

@@ -42,10 +42,15 @@ impl Outlet {
         self.sink.send(self.event(progress))
     }
 
-    /// The same with when the oldest chunk in it was read.
-    pub(super) fn send_read(&self, progress: Progress, read: Option<Instant>) -> RecipientRequest<GenerationEvent> {
+    /// The same with when the oldest chunk in it was read, and when it was sent.
+    pub(super) fn send_read(
+        &self,
+        progress: Progress,
+        read: Option<Instant>,
+        sent: Option<Instant>,
+    ) -> RecipientRequest<GenerationEvent> {
         let mut event = self.event(progress);
-        event.read = read;
+        (event.read, event.sent) = (read, sent);
         self.sink.send(event)
     }
 

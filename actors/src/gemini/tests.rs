@@ -85,6 +85,7 @@ fn request(model: Option<&str>) -> GenerateRequest {
         response_schema: None,
         functions: std::sync::Arc::default(),
         calling: crate::gemini::Calling::Auto,
+        timeline: None,
     }
 }
 

@@ -77,6 +77,7 @@ impl GeminiRef {
             response_schema: Some(Arc::clone(&request.schema)),
             functions: Arc::default(),
             calling: Calling::Auto,
+            timeline: None,
         };
         let _going = self.generate(generate, collector.start().recipient())?;
         let internal = || Failure::internal().into_failed(Usage::default(), 0);

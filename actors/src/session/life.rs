@@ -217,6 +217,7 @@ impl Session {
             upto,
             packed: packed_upto,
             unfinished,
+            since: self.time(),
         });
         self.beat();
         let incarnation = self.incarnation;

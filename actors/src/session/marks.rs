@@ -1,12 +1,12 @@
 //! Places in the log of which it is noted when readers get them: text of an answer, and ends of runs. Bounded.
 
-use std::{collections::VecDeque, time::Instant};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use kronos_protocol::position::Seq;
 
-use crate::mailbox::SAMPLE;
+use crate::{flight::Timeline, mailbox::SAMPLE};
 
-/// Marks that are kept; of more the older half of text is thinned out.
+/// Marks that are kept; of more the older half is thinned out.
 const MARKS: usize = 64;
 
 /// What a connection notes when it writes a batch.
@@ -14,14 +14,32 @@ const MARKS: usize = 64;
 pub(crate) struct Note {
     /// When the oldest marked text in it came from the model.
     pub(crate) read: Option<Instant>,
+    /// When readers might see that text, and where that is recorded.
+    pub(crate) shown: Option<(Instant, Arc<Timeline>)>,
+    /// Runs whose first text is in it.
+    pub(crate) firsts: Vec<Arc<Timeline>>,
+    /// Runs whose end is in it.
+    pub(crate) ends: Vec<Arc<Timeline>>,
 }
 
 /// One place.
 #[derive(Debug)]
-pub(super) struct Mark {
+struct Mark {
     seq: Seq,
-    /// When the upstream's chunk was read.
-    read: Instant,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    Text {
+        /// When the upstream's chunk was read.
+        read: Option<Instant>,
+        /// When readers might see it.
+        shown: Instant,
+        first: bool,
+        timeline: Option<Arc<Timeline>>,
+    },
+    End(Arc<Timeline>),
 }
 
 /// The marks of one session, oldest first.
@@ -33,13 +51,31 @@ pub(super) struct Marks {
 }
 
 impl Marks {
-    /// Marks one text in [`SAMPLE`], the first of all among them. `read`: when its chunk came.
-    pub(super) fn text(&mut self, seq: Seq, read: Instant) {
-        let marked = self.skipped == 0;
+    /// Marks one text in [`SAMPLE`], and the `first` of a run. `read`: when its chunk came.
+    pub(super) fn text(
+        &mut self,
+        seq: Seq,
+        (read, shown): (Option<Instant>, Instant),
+        first: bool,
+        timeline: Option<&Arc<Timeline>>,
+    ) {
+        let marked = first || self.skipped == 0;
         self.skipped = (self.skipped + 1) % SAMPLE;
         if marked {
-            self.push(Mark { seq, read });
+            let place = Place::Text {
+                read,
+                shown,
+                first,
+                timeline: timeline.cloned(),
+            };
+            self.push(Mark { seq, place });
         }
+    }
+
+    /// Marks the end of a run.
+    pub(super) fn end(&mut self, seq: Seq, timeline: Arc<Timeline>) {
+        let place = Place::End(timeline);
+        self.push(Mark { seq, place });
     }
 
     fn push(&mut self, mark: Mark) {
@@ -56,8 +92,31 @@ impl Marks {
     /// What is to be noted of a batch of what follows `after`, up to `upto`, for a reader who was there from `since` on.
     pub(super) fn note(&self, after: Seq, upto: Seq, since: Seq) -> Option<Box<Note>> {
         let after = after.max(since);
-        let first = self.all.iter().rev().take_while(|mark| mark.seq > after).last()?;
-        (first.seq <= upto).then(|| Box::new(Note { read: Some(first.read) }))
+        if self.all.back().is_none_or(|newest| newest.seq <= after) {
+            return None;
+        }
+        let mut note: Option<Box<Note>> = None;
+        let from = self.all.partition_point(|mark| mark.seq <= after);
+        for mark in self.all.range(from..).take_while(|mark| mark.seq <= upto) {
+            let oldest = note.is_none();
+            let note = note.get_or_insert_default();
+            match &mark.place {
+                Place::Text {
+                    read,
+                    shown,
+                    first,
+                    timeline,
+                } => {
+                    if oldest {
+                        note.read = *read;
+                        note.shown = timeline.clone().map(|timeline| (*shown, timeline));
+                    }
+                    note.firsts.extend(timeline.clone().filter(|_| *first));
+                }
+                Place::End(timeline) => note.ends.push(Arc::clone(timeline)),
+            }
+        }
+        note
     }
 
     /// The log begins again.
@@ -75,7 +134,8 @@ mod tests {
     fn a_batch_is_noted_with_the_oldest_text_that_its_reader_waited_for() {
         let (mut marks, start) = (Marks::default(), clock::now());
         for seq in 1..=u64::from(SAMPLE) + 1 {
-            marks.text(seq, start + std::time::Duration::from_secs(seq));
+            let read = start + std::time::Duration::from_secs(seq);
+            marks.text(seq, (Some(read), read), false, None);
         }
         let read = |after, upto, since| {
             let note = marks.note(after, upto, since)?;
@@ -92,7 +152,7 @@ mod tests {
     fn marks_have_their_bound() {
         let (mut marks, start) = (Marks::default(), clock::now());
         for seq in 0..10_000 {
-            marks.text(seq, start);
+            marks.text(seq, (None, start), true, None);
             assert!(marks.all.len() <= MARKS);
         }
         assert!(marks.all.iter().is_sorted_by_key(|mark| mark.seq));

@@ -195,8 +195,14 @@ impl Readers {
             id,
             upto,
             events: entries.len(),
-            // How long it took to get there says nothing about how fast it goes.
-            note: None,
+            // How long its text took says nothing about how fast text goes.
+            note: reader
+                .pull
+                .and_then(|after| self.marks.note(after, upto, reader.since))
+                .map(|mut note| {
+                    note.read = None;
+                    note
+                }),
         };
         batch.deliver(&self.wire, epoch, reader, Arc::new(entries), false)
     }

@@ -264,7 +264,7 @@ impl State {
                 if stored.run.is_some() {
                     self.custom_of_run(&event.name, &event.value, beside);
                 } else {
-                    self.custom(seq, &event.name, &event.value, beside);
+                    self.custom((seq, at_ms), &event.name, &event.value, beside);
                 }
             }
             _ => {}
@@ -282,11 +282,11 @@ impl State {
 
     fn run_started(&mut self, seq: Seq, event: &RunStarted, beside: Option<&Value>, at_ms: Millis) {
         let record: RunRecord = private(beside).unwrap_or_default();
-        let mut answers = record.message.clone();
+        let (mut answers, mut queued_ms) = (record.message.clone(), None);
         for message in event.input.iter().flat_map(|input| &input.messages) {
             let Message::User(user) = message else { continue };
             answers = Some(user.id.clone());
-            self.taken_by(&user.id, seq, &event.run_id);
+            queued_ms = self.taken_by(&user.id, seq, &event.run_id);
             match self.messages.iter().position(|said| said.id == user.id) {
                 // The turn is tried again.
                 Some(_) => self.hide_attempts(&user.id),
@@ -347,6 +347,7 @@ impl State {
                 ..record
             },
             started_ms: at_ms,
+            queued_ms,
             answers: 0,
             progressed: false,
             spent: Vec::new(),
@@ -366,9 +367,10 @@ impl State {
         after.for_each(|said| said.hidden_from_model |= matches!(said.body, Body::Assistant { parts: None, .. }));
     }
 
-    /// A message leaves the queue, if it was there: this run answers it.
-    fn taken_by(&mut self, id: &MessageId, seq: Seq, run: &RunId) {
-        self.queue.retain(|queued| queued.id != *id);
+    /// A message leaves the queue, if it was there: this run answers it. Returns when it came.
+    fn taken_by(&mut self, id: &MessageId, seq: Seq, run: &RunId) -> Option<Millis> {
+        let place = self.queue.iter().position(|queued| queued.id == *id);
+        let queued = place.and_then(|place| self.queue.remove(place));
         let sent = self.sends.entry(id.clone()).or_insert(Sent {
             seq,
             run: None,
@@ -377,6 +379,7 @@ impl State {
         if sent.run.is_none() {
             sent.run = Some(run.clone());
         }
+        queued.map(|queued| queued.at_ms)
     }
 
     fn run_over(&mut self, status: RunStatus, usage: Option<&Vec<TokenUsage>>, at_ms: Millis) -> Option<ActiveRun> {
@@ -688,11 +691,11 @@ impl State {
         }
     }
 
-    fn custom(&mut self, seq: Seq, name: &str, value: &Value, beside: Option<&Value>) {
+    fn custom(&mut self, (seq, at_ms): (Seq, Millis), name: &str, value: &Value, beside: Option<&Value>) {
         match name {
             MESSAGE_ACCEPTED => {
                 if let Ok(accepted) = Accepted::deserialize(value) {
-                    self.message_accepted(seq, accepted, beside);
+                    self.message_accepted((seq, at_ms), accepted, beside);
                 }
             }
             MESSAGE_UNQUEUED => {
@@ -738,7 +741,7 @@ impl State {
         }
     }
 
-    fn message_accepted(&mut self, seq: Seq, accepted: Accepted, beside: Option<&Value>) {
+    fn message_accepted(&mut self, (seq, at_ms): (Seq, Millis), accepted: Accepted, beside: Option<&Value>) {
         let Message::User(user) = accepted.message else { return };
         self.sends.insert(
             user.id.clone(),
@@ -750,6 +753,7 @@ impl State {
         );
         self.queue.push_back(Queued {
             id: user.id,
+            at_ms,
             content: user.content,
             mode: accepted.mode,
             record: private(beside).unwrap_or_default(),

@@ -7,14 +7,17 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::*;
 use crate::{
+    flight::Phase,
     gemini::{GenerateRequest, TypedRequest},
     session::core::Execute,
-    tools::{Execution, LinkRequest, Offer, OfferRequest, ToolAnswer, ToolEvent, ToolHandle},
+    tools::{Execution, LinkRequest, Offer, OfferRequest, Outcome, ToolAnswer, ToolEvent, ToolHandle},
     trace::RunTrace,
 };
 
 /// Words of a summary that is asked for, about.
 const SUMMARY_WORDS: usize = 400;
+/// What the tools of a run are asked for as.
+const OFFER: &str = "offer";
 
 /// What is on its way for the active run.
 pub(super) struct Work {
@@ -50,7 +53,7 @@ impl Session {
             waits.extend(work.generation.is_some().then_some("model"));
             waits.extend(work.summary.is_some().then_some("summary"));
             waits.extend(work.tools.keys().map(|what| match what.as_str() {
-                "offer" => "catalogue",
+                OFFER => "catalogue",
                 what if what.starts_with("link ") => "link",
                 _ => "tool",
             }));
@@ -58,6 +61,18 @@ impl Session {
         waits.sort_unstable();
         waits.dedup();
         waits
+    }
+
+    /// What is on its way for the active run, apart from the model's answer.
+    pub(super) fn doing(&self) -> Option<Phase> {
+        let work = self.work.as_ref();
+        match work {
+            Some(work) if work.tools.keys().any(|of| of != OFFER) => Some(Phase::Tools),
+            Some(work) if !work.tools.is_empty() => Some(Phase::Offer),
+            _ if !self.deferred.is_empty() => Some(Phase::Intents),
+            Some(work) if work.summary.is_some() => Some(Phase::Summary),
+            _ => None,
+        }
     }
 
     /// Does what the core asks for; `upto` is the last event that was decided with it.
@@ -124,7 +139,7 @@ impl Session {
         let (tools, sink) = (self.deps.tools.clone(), ctx.address().recipient());
         let work = self.work_of(&run, ctx);
         let handle = work.trace.enter(|| tools.offer(request, sink));
-        work.tools.insert("offer".to_owned(), handle);
+        work.tools.insert(OFFER.to_owned(), handle);
     }
 
     fn generate(&mut self, generate: Generate, ctx: &mut Context<Self>) {
@@ -158,6 +173,7 @@ impl Session {
             response_schema: None,
             functions,
             calling,
+            timeline: self.watch.timeline().cloned(),
         };
         let (gemini, sink) = (self.deps.gemini.clone(), ctx.address().recipient());
         let asked = self.work_of(&run, ctx).trace.enter(|| gemini.generate(request, sink));
@@ -196,6 +212,7 @@ impl Session {
                 self.execute(deferred.execute, ctx);
             }
         }
+        self.note_doing();
     }
 
     fn execute(&mut self, execute: Execute, ctx: &mut Context<Self>) {
@@ -209,6 +226,9 @@ impl Session {
         let (true, Some(meta)) = (active, &self.meta) else {
             return;
         };
+        if let Some(timeline) = self.watch.timeline() {
+            timeline.call_began(&intent.call, &tool, self.time());
+        }
         let (session, user) = (self.id.clone(), meta.owner.clone());
         let deadline = self.work_of(&run, ctx).ends;
         let execution = Execution {
@@ -316,11 +336,13 @@ impl Handler<GenerationEvent> for Session {
             run,
             progress,
             read,
+            sent,
             queued,
         } = event;
         queued.taken();
         self.watch.now = Some(self.deps.clock.instant());
-        self.watch.read = read;
+        (self.watch.read, self.watch.waited) = (read, None);
+        self.note_wait(sent);
         if matches!(progress, Progress::Finished(_) | Progress::Failed(_))
             && let Some(work) = self.work.as_mut().filter(|work| work.run == run)
         {
@@ -332,15 +354,29 @@ impl Handler<GenerationEvent> for Session {
     }
 }
 
+impl Session {
+    /// A call of the active run is over.
+    fn note_call(&self, run: &RunId, call: &str, outcome: &Outcome) {
+        let active = self.state.run.as_ref().is_some_and(|active| active.id == *run);
+        if let Some(timeline) = self.watch.timeline().filter(|_| active) {
+            timeline.call_ended(call, outcome.as_str(), self.time());
+        }
+    }
+}
+
 impl Handler<ToolEvent> for Session {
     type Result = ();
 
     fn handle(&mut self, event: ToolEvent, ctx: &mut Self::Context) {
         let ToolEvent { run, answer, queued } = event;
         queued.taken();
+        self.watch.waited = None;
         let (of, input) = match answer {
-            ToolAnswer::Offered(offer) => ("offer".to_owned(), Input::Offered(run.clone(), offer)),
-            ToolAnswer::Finished { call, outcome } => (call.clone(), Input::Called(run.clone(), call, outcome)),
+            ToolAnswer::Offered(offer) => (OFFER.to_owned(), Input::Offered(run.clone(), offer)),
+            ToolAnswer::Finished { call, outcome } => {
+                self.note_call(&run, &call, &outcome);
+                (call.clone(), Input::Called(run.clone(), call, outcome))
+            }
             ToolAnswer::Linked { toolkit, link } => {
                 (format!("link {toolkit}"), Input::Linked(run.clone(), toolkit, link))
             }

@@ -14,12 +14,7 @@ fn source(toolkit: &str) -> &'static str {
 
 /// A call ended. Calls take milliseconds at least: the handles are looked up each time.
 pub(super) fn ended(toolkit: &str, outcome: &Outcome, took: Duration) {
-    let outcome = match outcome {
-        Outcome::Done(_) => "done",
-        Outcome::Failed(_) => "failed",
-        Outcome::NotConnected { .. } => "not_connected",
-        Outcome::Unknown(_) => "unknown",
-    };
+    let outcome = outcome.as_str();
     counter!(names::TOOL_CALLS, "source" => source(toolkit), "outcome" => outcome).increment(1);
     histogram!(names::TOOL_DURATION, "source" => source(toolkit)).record(took.as_secs_f64());
 }

@@ -112,6 +112,7 @@ pub(crate) fn request(text: &str) -> GenerateRequest {
         response_schema: None,
         functions: Arc::default(),
         calling: kronos_actors::gemini::Calling::Auto,
+        timeline: None,
     }
 }
 

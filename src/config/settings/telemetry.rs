@@ -1,4 +1,4 @@
-//! The rows of `[log]`, `[metrics]` and `[traces]`: what operators see.
+//! The rows of `[log]`, `[metrics]`, `[traces]` and `[recorder]`: what operators see.
 
 use super::{
     Setting, narrow,
@@ -110,5 +110,12 @@ pub(super) static SETTINGS: &[Setting] = &[
         "2048",
         integer(1, 1_000_000, |c, v| c.traces.queue_spans = size(v)),
         "Spans that wait for the collector; beyond them spans are dropped and counted, and nobody waits.",
+    ),
+    Setting::new(
+        "recorder.turns",
+        "RECORDER_TURNS",
+        "1000",
+        integer(0, 100_000, |c, v| c.session.recorder_turns = size(v)),
+        "Runs of which the flight recorder holds where their time went: the newest, with at most 4 KiB of memory each; 0 records nothing.",
     ),
 ];

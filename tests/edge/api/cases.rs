@@ -440,6 +440,9 @@ const CASES: &[Case] = &[
     ("chat_export", 200, |w| {
         by(&w.ada).of(&w.conversation).query("?format=recording")
     }),
+    ("admin_turns", 200, |w| by(&w.root).query("?sort=first_token&limit=5")),
+    ("admin_turn_timeline", 200, |w| by(&w.root).of(&w.done)),
+    ("admin_turn_timeline", 404, |w| by(&w.root).of("r_none")),
     ("chat_unpark", 200, |w| by(&w.ada).of(&w.conversation)),
     ("chat_delete", 204, |w| by(&w.ada).of(&w.doomed)),
     ("chat_delete", 404, |w| by(&w.ada).of(&w.doomed)),

@@ -50,6 +50,8 @@ const fn is_zero(count: &u32) -> bool {
 pub struct Queued {
     /// Its id.
     pub id: MessageId,
+    /// When it came.
+    pub at_ms: Millis,
     /// What it says.
     pub content: UserContent,
     /// How it waits.
@@ -77,6 +79,8 @@ pub struct ActiveRun {
     pub record: RunRecord,
     /// When it started.
     pub started_ms: Millis,
+    /// When the message that it answers came, if that waited.
+    pub queued_ms: Option<Millis>,
     /// Answers of the model that are over: the next one has this number, plus 1.
     pub answers: u32,
     /// Something is done that need not be done again.
