@@ -10,6 +10,7 @@ use crate::{
     edge, telemetry,
 };
 
+mod admin;
 mod password;
 mod remote;
 mod sessions;
@@ -25,6 +26,7 @@ Examples:
   kronos config --reference > kronos.toml a file with every setting and its default
   kronos sessions list                    the conversations of a running server, or of ./data
   kronos sessions unpark ID               open one again that was closed because it failed repeatedly
+  kronos runs list                        what a running server answers now, for superusers
   kronos users create ada --email ada@example.com --superuser
                                           make a user; the password is asked for
 
@@ -64,6 +66,12 @@ enum Command {
     AsyncApi,
     /// Look at conversations.
     Sessions(sessions::SessionsArgs),
+    /// Look at the websockets of a running server and close them, for superusers.
+    Connections(admin::ConnectionsArgs),
+    /// Look at what a running server answers now, for superusers.
+    Runs(admin::RunsArgs),
+    /// Drain a running server and end it, for superusers.
+    Drain(admin::DrainArgs),
     /// Make and change users.
     Users(users::UsersArgs),
 }
@@ -118,6 +126,9 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::OpenApi => print_openapi(cli.settings),
         Command::AsyncApi => print_asyncapi(cli.settings),
         Command::Sessions(arguments) => Box::pin(sessions::run(arguments, || cli.settings.load())).await,
+        Command::Connections(arguments) => Box::pin(admin::connections(arguments, || cli.settings.load())).await,
+        Command::Runs(arguments) => Box::pin(admin::runs(arguments, || cli.settings.load())).await,
+        Command::Drain(arguments) => Box::pin(admin::drain(arguments, || cli.settings.load())).await,
         Command::Users(arguments) => Box::pin(users::run(arguments, || cli.settings.load())).await,
     };
     result.unwrap_or_else(|error| {

@@ -132,6 +132,8 @@ pub struct ServerConfig {
     pub drain_deadline: Duration,
     /// Pause between the probes of what the server needs; zero for none. Default 60 s.
     pub health_probe_interval: Duration,
+    /// Time in which actors must answer what an operator asks. Default 1 s.
+    pub admin_timeout: Duration,
     /// Taken for compatibility; does nothing.
     pub reload: bool,
 }
@@ -161,6 +163,7 @@ impl Default for ServerConfig {
             backlog: 8192,
             drain_deadline: Duration::from_secs(10),
             health_probe_interval: Duration::from_secs(60),
+            admin_timeout: Duration::from_secs(1),
             reload: false,
         }
     }

@@ -153,6 +153,8 @@ impl Server {
             asyncapi: edge::asyncapi(config),
             hsts: config.server.environment == config::Environment::Production,
             environment: config.server.environment,
+            admin_timeout: config.server.admin_timeout,
+            departure: edge::departure(),
         }))
     }
 
@@ -178,6 +180,7 @@ impl Server {
             ..
         } = self;
         let handle = http.handle();
+        state.departure.by(&stop);
         let housekeeping = actix_web::rt::spawn(housekeep(state.clone()));
         let retention = state.wiring.retention(retention, state.clock.clone());
         let retention = actix_web::rt::spawn(retention);

@@ -92,6 +92,7 @@ impl Wiring {
             clock.clone(),
         );
         directory.load_parked().await?;
+        directory.load_questions().await?;
         let connections = ConnectionsRef::new(&config.connection);
         let composio = ComposioRef::start(ComposioDeps {
             config: config.composio.clone(),
@@ -148,6 +149,12 @@ impl Wiring {
     /// Deletes what is to be kept no longer, now and then.
     pub(crate) fn retention(&self, config: RetentionConfig, clock: Clock) -> impl Future<Output = ()> + use<> {
         retention::run(config, self.directory.clone(), self.store.clone(), clock)
+    }
+
+    /// Shows in the metrics what time alone has changed: before each scrape.
+    pub(crate) fn report(&self) {
+        self.gemini.report();
+        self.composio.report();
     }
 
     /// Returns the model's state.

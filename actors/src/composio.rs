@@ -39,6 +39,8 @@ use crate::{
     clock::Clock,
     config::ComposioConfig,
     directory::DirectoryRef,
+    lag,
+    mailbox::{Mailbox, Queued},
     store::service::StoreRef,
     supervisor::{RestartPolicy, start_guarded},
     tools::{Execution, Link, Outcome, Tool},
@@ -144,17 +146,45 @@ impl Actor for Composio {
 /// What it holds is whole after a panic: a handler only starts tasks.
 impl Supervised for Composio {}
 
+/// What the service holds.
+#[derive(Debug, Clone, Copy)]
+pub struct ObservedComposio {
+    /// Connections in the making that are watched.
+    pub watchers: usize,
+    /// Of those, users who have any.
+    pub users_connecting: usize,
+    /// Toolkits whose tools are in memory.
+    pub toolkits: usize,
+    /// Age of the oldest of them.
+    pub catalogue_age: Option<Duration>,
+    /// Attempts after the first that could be paid for.
+    pub retry_budget: u64,
+}
+
+impl Service {
+    fn observe(&self) -> ObservedComposio {
+        ObservedComposio {
+            watchers: self.watchers.borrow().len(),
+            users_connecting: self.pending.borrow().len(),
+            toolkits: self.kits.len(),
+            catalogue_age: self.kits.oldest(),
+            retry_budget: self.shared.retries.left(),
+        }
+    }
+}
+
 type Job = Box<dyn FnOnce(Rc<Service>) -> LocalBoxFuture<'static, ()> + Send>;
 
 /// Something to do on the service's thread.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Work(Job);
+struct Work(Queued, Job);
 
 impl Handler<Work> for Composio {
     type Result = ();
 
-    fn handle(&mut self, Work(job): Work, _: &mut Self::Context) {
+    fn handle(&mut self, Work(queued, job): Work, _: &mut Self::Context) {
+        queued.taken();
         actix::spawn(job(Rc::clone(&self.service)));
     }
 }
@@ -194,6 +224,8 @@ impl ComposioRef {
     pub async fn start(deps: ComposioDeps) -> Result<Self, ComposioConfigError> {
         let shared = ComposioShared::new(deps.config, deps.clock)?;
         let client = shared.endpoint.client()?;
+        // Before there are changes, which it would miss or count twice.
+        let counted = accounts::count(&deps.store).await;
         let arbiter = Arbiter::new();
         let (tell, told) = oneshot::channel();
         let service = ServiceDeps {
@@ -205,9 +237,10 @@ impl ComposioRef {
         };
         let clock = shared.clock.clone();
         let spawned = arbiter.spawn(async move {
-            let actor = Composio {
-                service: Service::new(service),
-            };
+            lag::watch(lag::Arbiter::Composio);
+            let service = Service::new(service);
+            service.counted.set(counted);
+            let actor = Composio { service };
             let on_panic = || tracing::error!("composio service panicked and goes on");
             let (address, _) = start_guarded(actor, MAILBOX, NEVER_GIVE_UP, clock, on_panic, |exit| {
                 tracing::debug!(?exit, "composio service ended");
@@ -236,6 +269,11 @@ impl ComposioRef {
     #[must_use]
     pub fn health(&self) -> ComposioHealth {
         self.shared.health()
+    }
+
+    /// Shows in the metrics what time alone has changed: before each scrape.
+    pub fn report(&self) {
+        self.shared.report();
     }
 
     /// Whether requests can be made.
@@ -354,6 +392,14 @@ impl ComposioRef {
             .unwrap_or(Probed::Failed)
     }
 
+    /// Asks the service what it holds. Costs Composio nothing.
+    ///
+    /// # Errors
+    /// It takes no more, or is gone.
+    pub async fn observe(&self) -> Result<ObservedComposio, ComposioError> {
+        self.read(|service| async move { Ok(service.observe()) }).await
+    }
+
     /// Something that only reads: ends with whoever asked.
     async fn read<T, F, Fut>(&self, work: F) -> Result<T, ComposioError>
     where
@@ -398,7 +444,7 @@ impl ComposioRef {
         let (reply, answer) = oneshot::channel();
         let (span, scope) = (Span::current(), Scope::current());
         let job: Job = Box::new(move |service| Box::pin(scope.around(job(service, reply)).instrument(span)));
-        match self.address.try_send(Work(job)) {
+        match self.address.try_send(Work(Queued::new(Mailbox::Composio), job)) {
             Ok(()) => answer.await.unwrap_or_else(|_gone| Err(ComposioError::cut_off())),
             Err(SendError::Full(_)) => Err(ComposioError::overloaded(Duration::from_secs(1))),
             Err(SendError::Closed(_)) => Err(ComposioError::internal()),

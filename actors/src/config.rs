@@ -7,6 +7,10 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use kronos_protocol::limits;
 use secrecy::SecretString;
 
+mod price;
+
+pub use price::ModelPrice;
+
 /// When a reader may see an event.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Durability {
@@ -260,6 +264,8 @@ pub struct GeminiConfig {
     pub simulated: bool,
     /// Model of a run that names none. Default `gemini-3.8-flash`.
     pub model: String,
+    /// What models cost; of others no cost is estimated. At most 100.
+    pub prices: BTreeMap<String, ModelPrice>,
     /// Sent only when set: Gemini from 3.6 on ignores it. 0..2.
     pub temperature: Option<f64>,
     /// Most tokens of one answer. Default 8192; 1..65 536.
@@ -312,6 +318,7 @@ impl Default for GeminiConfig {
             api_key: None,
             simulated: false,
             model: "gemini-3.8-flash".to_owned(),
+            prices: ModelPrice::listed(),
             temperature: None,
             max_tokens: 8192,
             thinking_level: Some("LOW".to_owned()),

@@ -54,6 +54,7 @@ mod hello;
 mod lane;
 mod link;
 pub mod metrics;
+pub mod observe;
 mod output;
 mod rate;
 pub mod registry;
@@ -68,6 +69,7 @@ use guard::Guard;
 use lane::Lane;
 use link::{Link, Signal, Signals};
 use metrics::ConnectionMetrics;
+use observe::Card;
 use rate::Bucket;
 use registry::{Control, Permit};
 
@@ -239,6 +241,7 @@ impl Connection {
     /// Takes a whole message.
     fn message(&mut self, binary: bool, bytes: &[u8], ctx: &mut Ctx) {
         self.deps.metrics.traffic(self.codec).came(bytes.len());
+        self.link.vitals().came(bytes.len(), self.deps.clock.now_ms());
         if binary != self.codec.is_binary() {
             return self.close(CloseCode::UnsupportedData, ctx);
         }
@@ -285,7 +288,15 @@ impl Actor for Connection {
         let config = &self.deps.config;
         ctx.set_mailbox_capacity(config.attachments * 2 + config.pending_commands + SPARE_MAILBOX);
         ctx.add_stream(Signals(self.link.clone()));
-        self.permit.register(ctx.address().recipient());
+        let now = self.deps.clock.now_ms();
+        self.link.vitals().heard(now);
+        self.permit.register(Card {
+            id: self.id.clone(),
+            codec: self.codec,
+            since_ms: now,
+            vitals: Arc::clone(self.link.vitals()),
+            control: ctx.address().recipient(),
+        });
         watch::watch(
             &self.deps.clock,
             config.write_timeout,
@@ -328,6 +339,7 @@ impl StreamHandler<Result<ws::Message, ws::ProtocolError>> for Connection {
             Ok(ws::Message::Ping(bytes)) => ctx.pong(&bytes),
             Ok(ws::Message::Pong(bytes)) => {
                 if self.link.confirm(&bytes, || self.deps.clock.instant()) {
+                    self.link.vitals().heard(self.deps.clock.now_ms());
                     self.pull_starved(ctx);
                 }
             }
@@ -370,6 +382,8 @@ impl Handler<Control> for Connection {
                     ctx,
                 );
             }
+            // Who asked may not have waited.
+            Control::Observe(answer) => drop(answer.send(self.observe())),
         }
     }
 }

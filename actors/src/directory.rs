@@ -25,6 +25,7 @@ use self::{
 };
 use crate::{
     gemini::GeminiRef,
+    mailbox::Queued,
     session::{
         Origin, Session, SessionDeps,
         life::{Drain, Finish, StopIfIdle},
@@ -35,8 +36,11 @@ use crate::{
     supervisor::{Exit, RestartPolicy, start_guarded},
 };
 
+pub mod evict;
 mod node;
+pub mod observe;
 pub mod parked;
+pub mod questions;
 pub(crate) mod sleep;
 mod watch;
 
@@ -101,6 +105,7 @@ impl Directory {
             tools: self.node.tools.clone(),
             directory: directory.clone(),
             draining: Arc::clone(&self.node.draining),
+            questions: self.node.questions.clone(),
         };
         let sleepers = self.take_sleepers(id);
         let pulse = Pulse::new(self.node.clock.instant());
@@ -157,6 +162,7 @@ struct Locate {
     wire: SessionId,
     origin: Origin,
     core: usize,
+    queued: Queued,
 }
 
 #[derive(Debug)]
@@ -175,7 +181,9 @@ impl Handler<Locate> for Directory {
             wire,
             origin,
             core,
+            queued,
         } = locate;
+        queued.taken();
         match self.live.get_mut(&session) {
             Some(Live {
                 stopping: Some(waiters),
@@ -206,12 +214,14 @@ impl Handler<Locate> for Directory {
 pub(crate) struct MayStop {
     pub(crate) session: SessionId,
     pub(crate) addr: Addr<Session>,
+    pub(crate) queued: Queued,
 }
 
 impl Handler<MayStop> for Directory {
     type Result = ();
 
     fn handle(&mut self, ask: MayStop, _: &mut Self::Context) {
+        ask.queued.taken();
         let Some(live) = self.live.get_mut(&ask.session) else {
             return;
         };
@@ -293,7 +303,11 @@ impl Directory {
         ctx: &Context<Self>,
     ) -> Located {
         let core = CORE.get().unwrap_or(0);
-        if exit == Exit::GaveUp || self.node.draining.load(Ordering::Relaxed) || self.node.route(session, core) != core
+        let parked = self.node.parked(|parked| parked.contains_key(session));
+        if exit == Exit::GaveUp
+            || parked
+            || self.node.draining.load(Ordering::Relaxed)
+            || self.node.route(session, core) != core
         {
             return Located::Moved;
         }

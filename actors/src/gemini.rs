@@ -4,7 +4,11 @@
 //! Knows nothing of sessions' state and nothing of websockets. When its actor panics it starts again with a new client, and
 //! whoever waited for it is told: a generation ends with a last event, is cancelled, or was never accepted.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use actix::{dev::SendError, prelude::*};
 use kronos_protocol::{
@@ -45,6 +49,7 @@ use metrics::handles;
 use outlet::Outlet;
 
 use crate::{
+    mailbox::{Mailbox, Queued},
     supervisor::{RestartPolicy, start_guarded},
     trace::Scope,
 };
@@ -122,6 +127,22 @@ pub struct GenerationEvent {
     pub run: RunId,
     /// What happened.
     pub progress: Progress,
+    /// When the oldest chunk of the answer that is in it was read, if that is measured.
+    pub read: Option<Instant>,
+    /// Its place in the mailbox.
+    pub(crate) queued: Queued,
+}
+
+impl GenerationEvent {
+    /// An event on its way.
+    pub(crate) fn new(run: RunId, progress: Progress) -> Self {
+        Self {
+            run,
+            progress,
+            read: None,
+            queued: Queued::new(Mailbox::Session),
+        }
+    }
 }
 
 /// The steps of a generation. After `Finished` or `Failed` nothing more comes.
@@ -279,6 +300,17 @@ impl Handler<Start> for Gemini {
     }
 }
 
+/// Answered by a service that does what it is told.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Observe;
+
+impl Handler<Observe> for Gemini {
+    type Result = ();
+
+    fn handle(&mut self, _: Observe, _: &mut Self::Context) {}
+}
+
 /// The Gemini service of one core, as others hold it. Each clone has one place in the mailbox for itself: whoever starts
 /// generations keeps one clone, and makes none for each message.
 #[derive(Clone)]
@@ -299,6 +331,11 @@ impl GeminiRef {
             tracing::debug!(?exit, "gemini service ended");
         });
         Self { address }
+    }
+
+    /// Waits until the service takes a message: it does what it is told. False when it is gone.
+    pub async fn answers(&self) -> bool {
+        self.address.send(Observe).await.is_ok()
     }
 
     /// Starts a generation; its events go to `sink` one at a time, the next only when the last was handled. What comes

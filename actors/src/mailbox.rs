@@ -1,22 +1,16 @@
 //! How many messages wait in mailboxes, and how long: actix tells neither.
 //!
-//! A message carries a [`Queued`]; whoever handles it calls [`Queued::taken`]. Counting is two relaxed additions; a time is taken
-//! of one message in [`SAMPLE`], because looking at the clock and recording cost more than most messages do.
+//! A message carries a [`Queued`]; whoever handles it calls [`Queued::taken`]. Counting is two additions to cells of the thread; a
+//! time is taken of one message in [`SAMPLE`], because looking at the clock and recording cost more than most messages do.
 
-use std::{
-    cell::Cell,
-    sync::{
-        LazyLock,
-        atomic::{AtomicI64, Ordering},
-    },
-    time::Instant,
-};
+use std::{cell::Cell, sync::LazyLock, time::Instant};
 
 use metrics::{Gauge, Histogram, gauge, histogram};
 
 use crate::{
     clock,
     metrics::{MAILBOX_MESSAGES, MAILBOX_WAIT, is_measured},
+    tally::{self, Tally},
 };
 
 /// Of so many messages one has its time taken.
@@ -58,9 +52,17 @@ impl Mailbox {
             Self::Store => "store",
         }
     }
-}
 
-static WAITING: [AtomicI64; Mailbox::ALL.len()] = [const { AtomicI64::new(0) }; Mailbox::ALL.len()];
+    const fn tally(self) -> Tally {
+        match self {
+            Self::Session => Tally::SessionMail,
+            Self::Connection => Tally::ConnectionMail,
+            Self::Directory => Tally::DirectoryMail,
+            Self::Composio => Tally::ComposioMail,
+            Self::Store => Tally::StoreMail,
+        }
+    }
+}
 
 thread_local! {
     static TURN: Cell<u32> = const { Cell::new(0) };
@@ -70,6 +72,7 @@ thread_local! {
 #[derive(Debug)]
 pub struct Queued {
     mailbox: Mailbox,
+    counted: bool,
     since: Option<Instant>,
 }
 
@@ -77,13 +80,20 @@ impl Queued {
     /// A message is on its way.
     #[must_use]
     pub fn new(mailbox: Mailbox) -> Self {
-        WAITING[mailbox as usize].fetch_add(1, Ordering::Relaxed);
+        if !is_measured() {
+            return Self {
+                mailbox,
+                counted: false,
+                since: None,
+            };
+        }
+        tally::add(mailbox.tally(), 1);
         let turn = TURN.get().wrapping_add(1);
         TURN.set(turn);
-        let timed = turn.is_multiple_of(SAMPLE) && is_measured();
         Self {
             mailbox,
-            since: timed.then(clock::now),
+            counted: true,
+            since: turn.is_multiple_of(SAMPLE).then(clock::now),
         }
     }
 
@@ -105,7 +115,9 @@ impl Clone for Queued {
 
 impl Drop for Queued {
     fn drop(&mut self) {
-        WAITING[self.mailbox as usize].fetch_sub(1, Ordering::Relaxed);
+        if self.counted {
+            tally::add(self.mailbox.tally(), -1);
+        }
     }
 }
 
@@ -124,9 +136,8 @@ fn handles() -> &'static [(Gauge, Histogram); Mailbox::ALL.len()] {
 
 /// Shows how many wait: called before each scrape.
 pub fn report() {
-    for (waiting, (gauge, _)) in WAITING.iter().zip(handles()) {
-        #[expect(clippy::cast_precision_loss, reason = "a gauge")]
-        gauge.set(waiting.load(Ordering::Relaxed) as f64);
+    for (mailbox, (gauge, _)) in Mailbox::ALL.iter().zip(handles()) {
+        gauge.set(tally::float(tally::sum(mailbox.tally())));
     }
 }
 
@@ -136,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_place_is_given_back_whether_the_message_is_handled_or_lost() {
-        let waiting = || WAITING[Mailbox::Composio as usize].load(Ordering::Relaxed);
+        let waiting = || tally::sum(Tally::ComposioMail);
         let before = waiting();
         let (one, two) = (Queued::new(Mailbox::Composio), Queued::new(Mailbox::Composio));
         let three = two.clone();

@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use metrics::{Label, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 use self::Kind::{Counter, Gauge, Histogram};
 
@@ -15,6 +15,7 @@ pub mod labels;
 
 pub use self::labels::Values;
 use self::{buckets::*, labels::*};
+use crate::principal::AuthError;
 
 /// What a metric is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -232,7 +233,7 @@ metrics! {
     RUN_FIRST_TOKEN = "kronos_run_first_token_seconds", Histogram(UPSTREAM_SECONDS), Seconds, [],
         "Time from the start of a run to its first text that readers may see.";
     TOKEN_GAP = "kronos_token_gap_seconds", Histogram(SECONDS), Seconds, [],
-        "Time between two texts of a run that readers may see.";
+        "Time between two texts of one answer that readers may see, of some of them.";
     QUESTIONS_WAITING = "kronos_questions_waiting", Gauge, Count, [],
         "Questions to people (approvals, missing accounts, unknown outcomes, client tools) that wait for their answer.";
     QUESTION_OLDEST = "kronos_question_oldest_seconds", Gauge, Seconds, [],
@@ -244,9 +245,9 @@ metrics! {
     GEMINI_CIRCUIT = "kronos_gemini_circuit", Gauge, Count, [],
         "What the circuit breaker does: 0 closed, 1 half open, 2 open.";
     GEMINI_COST = "kronos_gemini_cost_dollars_total", Counter, Count, [model: Values::Model],
-        "Estimated cost of all requests in US dollars, by GEMINI_PRICES; a model without a price costs nothing here.";
+        "Estimated cost of all requests in US dollars, by GEMINI_PRICES; a model without a price is not here.";
     COMPOSIO_CONNECTIONS = "kronos_composio_connections", Gauge, Count, [status: ACCOUNT_STATUS],
-        "Connected accounts that this process has seen, by their last known status.";
+        "Connected accounts of this server's users, by their last known status.";
     STORE_READ_DURATION = "kronos_store_read_duration_seconds", Histogram(DISK_SECONDS), Seconds, [],
         "Time of one read of the store, its wait for a reader included.";
     STORE_READ_ERRORS = "kronos_store_read_errors_total", Counter, Count, [],
@@ -255,8 +256,6 @@ metrics! {
         "Bytes of one group commit.";
     ARBITER_LAG = "kronos_arbiter_lag_seconds", Histogram(QUICK_SECONDS), Seconds, [arbiter: one(&["core", "composio"])],
         "How late a timer fires on the threads of the actors: what else wants to run waits as long.";
-    TOKIO_TASKS = "kronos_tokio_tasks", Gauge, Count, [],
-        "Tasks that live on the threads of the actors.";
     READY = "kronos_ready", Gauge, Count, [],
         "1 when requests should come here, else 0.";
     BUILD_INFO = "kronos_build_info", Gauge, Count, [version: Values::Build, profile: one(&["debug", "release"])],
@@ -284,6 +283,26 @@ metrics! {
     PROCESS_START = "process_start_time_seconds", Gauge, Seconds, [],
         "When the process started, in seconds since the Unix epoch.";
 }
+
+/// Counters that grow by fractions. Those of the recorder are whole numbers: these are held as gauges and shown as counters.
+pub const FRACTIONS: &[&str] = &[GEMINI_COST, PROCESS_CPU];
+
+/// Gauges for which 0 would be a lie before they are set.
+const NOT_ZERO: &[&str] = &[
+    STORE_SIZE_BYTES,
+    COMPOSIO_CATALOGUE_AGE,
+    COMPOSIO_CONNECTIONS,
+    PROCESS_CPU,
+    PROCESS_MEMORY,
+    PROCESS_VIRTUAL,
+    PROCESS_FILES,
+    PROCESS_MAX_FILES,
+    PROCESS_THREADS,
+    PROCESS_START,
+];
+
+/// Most series of one metric that are there from the start; each bucket of a histogram is one.
+const TOUCHED: usize = 128;
 
 /// Names of the bounds whose refusals are counted: the values of the label of [`REFUSALS`].
 pub const BOUNDS: &[&str] = &[
@@ -357,6 +376,11 @@ pub fn refused(bound: &str) {
     }
 }
 
+/// Counts a token that was not taken, or could not be checked: on every path once, where the refusal is made.
+pub fn auth_failed(error: &AuthError) {
+    counter!(AUTH_FAILURES, "reason" => error.as_str()).increment(1);
+}
+
 /// Tells the installed recorder what each metric means.
 pub fn describe() {
     for metric in ALL {
@@ -365,6 +389,65 @@ pub fn describe() {
             Gauge => describe_gauge!(metric.name, metric.unit, metric.help),
             Histogram(_) => describe_histogram!(metric.name, metric.unit, metric.help),
         }
+    }
+}
+
+/// Begins every series that is known beforehand, at 0: a rate does not see the first increment of one that was not there.
+///
+/// Left out is what has a label with an open set (route, model, build), or more than a hundred series.
+pub fn touch() {
+    for metric in ALL.iter().filter(|metric| !NOT_ZERO.contains(&metric.name)) {
+        metric.touch(None);
+    }
+}
+
+/// Begins the outcomes of a model.
+pub fn touch_model(model: &str) {
+    let of_models = |metric: &&Metric| metric.labels.iter().any(|(_, values)| *values == Values::Model);
+    // What costs something begins with its price.
+    for metric in ALL.iter().filter(of_models).filter(|metric| metric.name != GEMINI_COST) {
+        metric.touch(Some(model));
+    }
+}
+
+impl Metric {
+    fn touch(&self, model: Option<&str>) {
+        for labels in self.known_series(model) {
+            match self.kind {
+                Counter if FRACTIONS.contains(&self.name) => gauge!(self.name, labels).increment(0.0),
+                Counter => counter!(self.name, labels).increment(0),
+                Gauge => gauge!(self.name, labels).increment(0.0),
+                Histogram(_) => drop(histogram!(self.name, labels)),
+            }
+        }
+    }
+
+    /// The labels of all its series; none when they are not known, or too many.
+    fn known_series(&self, model: Option<&str>) -> Vec<Vec<Label>> {
+        let of_one = match self.kind {
+            Histogram(bounds) => bounds.len(),
+            Counter | Gauge => 1,
+        };
+        let mut series = vec![Vec::new()];
+        for (name, values) in self.labels {
+            let values: Vec<Label> = match (values, model) {
+                (Values::One(values), _) => values
+                    .iter()
+                    .map(|value| Label::from_static_parts(name, value))
+                    .collect(),
+                (Values::Model, Some(model)) => vec![Label::new(*name, model.to_owned())],
+                (Values::Model | Values::Route | Values::Build, _) => return Vec::new(),
+            };
+            if series.len() * values.len() * of_one > TOUCHED {
+                return Vec::new();
+            }
+            let with = |labels: &Vec<Label>, value: &Label| [labels.as_slice(), std::slice::from_ref(value)].concat();
+            series = series
+                .iter()
+                .flat_map(|labels| values.iter().map(move |value| with(labels, value)))
+                .collect();
+        }
+        series
     }
 }
 
@@ -396,9 +479,30 @@ mod tests {
             );
             assert_eq!(unit.ends_with("_bytes"), metric.unit == Unit::Bytes, "{}", metric.name);
             assert!(metric.help.ends_with('.'), "{}", metric.name);
+            assert!(
+                metric.kind == Counter || !FRACTIONS.contains(&metric.name),
+                "{}",
+                metric.name
+            );
             if let Histogram(bounds) = metric.kind {
                 assert!(bounds.is_sorted_by(|a, b| a < b), "{}", metric.name);
             }
+        }
+    }
+    #[test]
+    fn the_series_of_closed_sets_are_known_beforehand() {
+        let series = |name| {
+            let metric = ALL.iter().find(|metric| metric.name == name);
+            metric.expect("declared").known_series(None)
+        };
+        assert_eq!(series(SESSIONS_LIVE), [Vec::new()]);
+        let commands = series(COMMANDS);
+        assert_eq!(commands.len(), 26);
+        let label = |name, value| Label::from_static_parts(name, value);
+        assert!(commands.contains(&vec![label("op", "send"), label("outcome", "error")]));
+        assert_eq!(series(TOOL_DURATION).len(), 2);
+        for open in [HTTP_REQUESTS, GEMINI_REQUESTS, BUILD_INFO, COMPOSIO_REQUESTS] {
+            assert!(series(open).is_empty(), "{open}");
         }
     }
 }

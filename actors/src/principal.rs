@@ -47,6 +47,21 @@ pub enum AuthError {
     NoKey,
 }
 
+impl AuthError {
+    /// Returns the word for metrics.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Invalid => "invalid",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+            Self::Unavailable => "unavailable",
+            Self::NoKey => "no_key",
+        }
+    }
+}
+
 /// Turns a bearer token into a [`Principal`]; the edge implements it.
 pub trait Authenticator: Send + Sync {
     /// Checks `token`; without one, the answer is a guest where guests are allowed, else [`AuthError::Missing`].

@@ -26,20 +26,25 @@ use kronos_protocol::{
 use crate::{
     clock::Clock,
     config::{Durability, SessionConfig},
-    directory::Directory,
+    directory::{Directory, questions::Questions},
     gemini::{Function, GeminiRef, GenerationEvent, GenerationHandle, Progress},
     ids,
+    mailbox::Queued,
     store::{Refusal, SessionMeta, StoreError, StoredSession, service::StoreRef},
     tools::ToolsRef,
     trace::Cause,
 };
 
+mod asked;
 pub mod context;
 pub mod core;
+pub(crate) mod evict;
 pub(crate) mod life;
 pub mod log;
+pub(crate) mod marks;
 pub mod message;
 pub(crate) mod metrics;
+mod observe;
 pub(crate) mod pulse;
 pub mod reader;
 mod readers;
@@ -47,15 +52,20 @@ mod removal;
 mod serve;
 pub mod state;
 pub mod view;
+mod watch;
 mod work;
 
+pub use self::observe::{Observe, Observed, ObservedReader, ObservedRun, Phase};
 use self::{
+    asked::Asked,
     core::{Answer, Decision, Effect, Env, Generate, Input, Running},
+    evict::Leaving,
     log::Log,
-    message::{Payload, ReplyTo, SessionCall, SessionCommand, SessionError, SessionReply, Sleeper},
+    message::{Payload, Posted, ReplyTo, SessionCall, SessionCommand, SessionError, SessionReply, Sleeper},
     pulse::Pulse,
     readers::Readers,
     state::State,
+    watch::Watch,
     work::{Deferred, Work},
 };
 
@@ -70,6 +80,8 @@ pub fn result_key(session: &SessionId, call: &str) -> String {
 
 /// In a message it makes the session panic, where faults may be injected.
 const PANIC_WORD: &str = "[[panic]]";
+/// In a message it makes the session hang, where faults may be injected: it handles nothing any more, and blocks nobody.
+const HANG_WORD: &str = "[[hang]]";
 /// In a message it makes the session behave as if its core had broken the order of events, where faults may be injected.
 const DISORDER_WORD: &str = "[[disorder]]";
 
@@ -95,6 +107,8 @@ pub struct SessionDeps {
     pub directory: Addr<Directory>,
     /// The process drains: no new runs.
     pub draining: Arc<AtomicBool>,
+    /// What waits for people, of all sessions.
+    pub(crate) questions: Questions,
 }
 
 /// How a session comes to life.
@@ -182,12 +196,17 @@ pub struct Session {
     panics: u32,
     /// Shows the directory that it gets on.
     pulse: Rc<Pulse>,
+    watch: Watch,
+    /// What waits for people.
+    asked: Asked,
     /// Readers that stayed attached while it was not in memory: woken once the log is folded.
     sleepers: Vec<Sleeper>,
     on_idle: Vec<tokio::sync::oneshot::Sender<()>>,
     finishing: bool,
     /// Its deletion is on its way to the store.
     deleting: bool,
+    /// It leaves memory as soon as everything is durable.
+    leaving: Option<Leaving>,
 }
 
 impl Session {
@@ -230,10 +249,13 @@ impl Session {
             commit_failures: 0,
             panics: 0,
             pulse,
+            watch: Watch::default(),
+            asked: Asked::default(),
             sleepers,
             on_idle: Vec::new(),
             finishing: false,
             deleting: false,
+            leaving: None,
             id,
             origin,
             deps,
@@ -242,7 +264,7 @@ impl Session {
 
     /// Shows that something was done, and whether there is more that must get on by itself.
     fn beat(&self) {
-        let now = self.deps.clock.instant();
+        let now = self.time();
         let (working, run_ends) = match self.life {
             Life::Loading => (true, None),
             Life::Missing | Life::Unavailable(_) => (false, None),
@@ -261,8 +283,9 @@ impl Session {
         self.meta.as_ref().map(|meta| meta.owner.as_str())
     }
 
+    /// No new runs: the process drains, or this session leaves.
     fn draining(&self) -> bool {
-        self.deps.draining.load(Ordering::Relaxed)
+        self.leaving.is_some() || self.deps.draining.load(Ordering::Relaxed)
     }
 
     /// Decides, appends, performs; the answer is given when its events are durable.
@@ -291,10 +314,11 @@ impl Session {
             let starts_run = matches!(stored.event, Event::RunStarted(_));
             let seq = self.log.seq_for(&stored);
             let outside_run = stored.run.is_none();
+            self.asked.due |= ends_run || starts_run || outside_run;
             if let Err(error) = self.state.apply(seq, &stored) {
                 return self.broken_order(&error, reply, ctx);
             }
-            self.log.push(stored);
+            self.push(seq, stored);
             if ends_run {
                 self.run_ended(ctx);
             } else if starts_run {
@@ -308,7 +332,6 @@ impl Session {
         for bound in reached {
             crate::metrics::refused(bound);
         }
-        metrics::handles().events_appended.increment(seqs.len() as u64);
         // The listing changes in the commit of the event that changes it.
         self.meta_due |=
             listed.is_some_and(|(title, settings)| self.state.title != title || self.state.settings != settings);
@@ -345,12 +368,26 @@ impl Session {
         self.refold(&failure, Duration::ZERO, ctx);
     }
 
+    /// Holds its mailbox and whoever asked, until its task is ended.
+    fn hang(&self, reply: ReplyTo, ctx: &mut Context<Self>) {
+        let hanging = async move {
+            std::future::pending::<()>().await;
+            drop(reply);
+        };
+        ctx.wait(hanging.into_actor(self));
+        self.pulse.beat(self.deps.clock.instant(), true, None);
+    }
+
     /// Takes a message, unless the store has no room for it now.
     fn submit(&mut self, submit: message::Submit, reply: ReplyTo, ctx: &mut Context<Self>) {
         let text = submit.content.text();
         if self.deps.config.fault_injection {
             if text.contains(PANIC_WORD) {
                 injected_panic();
+            }
+            if text.contains(HANG_WORD) {
+                drop(text);
+                return self.hang(reply, ctx);
             }
             if text.contains(DISORDER_WORD) {
                 drop(text);
@@ -510,12 +547,17 @@ impl Supervised for Session {
     }
 }
 
-impl Handler<SessionCall> for Session {
+impl Handler<Posted> for Session {
     type Result = ();
 
-    fn handle(&mut self, call: SessionCall, ctx: &mut Self::Context) {
-        self.last_input = self.deps.clock.instant();
+    fn handle(&mut self, posted: Posted, ctx: &mut Self::Context) {
+        let Posted { call, queued } = posted;
+        queued.taken();
         let SessionCall { caller, command, reply } = call;
+        if self.leaving.is_some() && self.is_leaving(ctx) {
+            return reply.send(Err(SessionError::closed()));
+        }
+        self.last_input = self.deps.clock.instant();
         match &self.life {
             Life::Live => {}
             // The mailbox waits while the log is read; whoever comes through all the same is to ask again.
@@ -575,60 +617,24 @@ impl Handler<SessionCall> for Session {
 struct Settled {
     incarnation: u64,
     result: Result<(), StoreError>,
+    queued: Queued,
 }
 
 impl Handler<Settled> for Session {
     type Result = ();
 
     fn handle(&mut self, settled: Settled, ctx: &mut Self::Context) {
+        settled.queued.taken();
         if settled.incarnation != self.incarnation {
             return;
         }
         let Some(flight) = self.in_flight.take() else { return };
+        self.watch.now = Some(self.deps.clock.instant());
         match settled.result {
             Ok(()) => self.committed(flight, ctx),
             Err(error) => self.commit_failed(&error, ctx),
         }
-    }
-}
-
-/// Reads the small state of a session, for tests and operators.
-#[derive(Debug, Message)]
-#[rtype(result = "Observed")]
-pub struct Observe;
-
-/// The small state of a session.
-#[derive(Debug, Clone, serde::Serialize, MessageResponse)]
-pub struct Observed {
-    /// The newest event.
-    pub last: Seq,
-    /// The newest durable event.
-    pub committed: Seq,
-    /// The last event that lives in a segment.
-    pub packed: Seq,
-    /// The active run.
-    pub run: Option<RunId>,
-    /// Messages that wait.
-    pub queued: usize,
-    /// Cursors.
-    pub readers: usize,
-    /// How often the log was folded.
-    pub incarnation: u64,
-}
-
-impl Handler<Observe> for Session {
-    type Result = Observed;
-
-    fn handle(&mut self, _: Observe, _: &mut Self::Context) -> Observed {
-        Observed {
-            last: self.log.last(),
-            committed: self.log.committed(),
-            packed: self.log.packed(),
-            run: self.state.run.as_ref().map(|run| run.id.clone()),
-            queued: self.state.queue.len(),
-            readers: self.readers.all.len(),
-            incarnation: self.incarnation,
-        }
+        self.watch.now = None;
     }
 }
 

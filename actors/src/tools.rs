@@ -9,6 +9,8 @@ use actix::prelude::*;
 use kronos_protocol::ids::{RunId, SessionId, UserId};
 use serde_json::{Map, Value};
 
+use crate::mailbox::Queued;
+
 mod arguments;
 mod builtin;
 mod calculate;
@@ -165,6 +167,8 @@ pub struct ToolEvent {
     pub run: RunId,
     /// What it is told.
     pub answer: ToolAnswer,
+    /// Its place in the mailbox.
+    pub(crate) queued: Queued,
 }
 
 /// The answers to [`OfferRequest`], [`Execution`] and [`LinkRequest`]: one each.

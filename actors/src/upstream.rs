@@ -68,6 +68,15 @@ impl CircuitState {
             Self::HalfOpen => "half_open",
         }
     }
+
+    /// Returns the number for metrics.
+    pub(crate) fn level(self) -> f64 {
+        match self {
+            Self::Closed => 0.0,
+            Self::HalfOpen => 1.0,
+            Self::Open => 2.0,
+        }
+    }
 }
 
 /// Refuses calls to an upstream that fails, so that neither side wastes work on them.

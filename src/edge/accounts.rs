@@ -179,6 +179,11 @@ impl Accounts {
     /// # Errors
     /// [`AuthError::Invalid`] when it is unknown, used or too old; [`AuthError::Revoked`] when its login has ended.
     pub async fn redeem(&self, ticket: &str) -> Result<Principal, AuthError> {
+        let redeemed = self.use_up(ticket).await;
+        redeemed.inspect_err(names::auth_failed)
+    }
+
+    async fn use_up(&self, ticket: &str) -> Result<Principal, AuthError> {
         let principal = self.0.tickets.redeem(ticket).ok_or(AuthError::Invalid)?;
         match &principal.login {
             Some(login) => {
@@ -268,8 +273,11 @@ impl Accounts {
 impl Authenticator for Accounts {
     fn authenticate(&self, token: Option<String>) -> BoxFuture<'static, Result<Principal, AuthError>> {
         match token {
-            Some(token) => Box::pin(self.clone().check(token)),
-            None => Box::pin(std::future::ready(self.guest(None))),
+            Some(token) => {
+                let checked = self.clone().check(token);
+                Box::pin(async move { checked.await.inspect_err(names::auth_failed) })
+            }
+            None => Box::pin(std::future::ready(self.guest(None).inspect_err(names::auth_failed))),
         }
     }
 

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use actix_web::{FromRequest, HttpRequest, HttpResponse, dev::Payload, http::header, web};
 use futures_util::future::LocalBoxFuture;
-use kronos_actors::principal::{AuthError, Authenticator, Principal};
+use kronos_actors::{
+    metrics as names,
+    principal::{AuthError, Authenticator, Principal},
+};
 use kronos_protocol::{error::ErrorCode, ids::UserId};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -40,7 +43,7 @@ impl FromRequest for Caller {
         let request = request.clone();
         Box::pin(async move {
             let state = state.ok_or_else(ApiError::internal)?;
-            let token = token?;
+            let token = token.inspect_err(names::auth_failed)?;
             let principal = state.accounts.authenticate(token.clone()).await?;
             Span::current().record("user.id", principal.user.as_str());
             state.limits.user(&request, &principal.user)?;

@@ -3,7 +3,9 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use actix_web::{HttpResponse, http::header, web};
-use kronos_actors::{clock::Millis, composio::ComposioStatus, gemini::GeminiStatus, upstream::CircuitState};
+use kronos_actors::{
+    clock::Millis, composio::ComposioStatus, gemini::GeminiStatus, metrics as names, upstream::CircuitState,
+};
 use kronos_protocol::error::ErrorCode;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -290,15 +292,20 @@ pub(super) async fn live() -> HttpResponse {
 }
 
 pub(super) async fn ready(state: web::Data<EdgeState>) -> Result<HttpResponse, ApiError> {
-    let not = |code, reason| {
-        let details = json!({"reason": reason, "operation": "ready"});
-        ApiError::new(code, "The server is not ready").with_details(details)
-    };
-    match state.readiness.reason() {
-        Some(reason) => Err(not(ErrorCode::ShuttingDown, reason)),
-        None if state.health.store_error(&state).is_some() => Err(not(ErrorCode::Storage, "store")),
+    match unready(&state) {
+        Some((code, reason)) => {
+            let details = json!({"reason": reason, "operation": "ready"});
+            Err(ApiError::new(code, "The server is not ready").with_details(details))
+        }
         None => Ok(now(&Alive { status: "ready" }).await),
     }
+}
+
+/// Why requests should not come here, if so.
+fn unready(state: &EdgeState) -> Option<(ErrorCode, &'static str)> {
+    let of_store = || state.health.store_error(state).map(|_| (ErrorCode::Storage, "store"));
+    let of_server = state.readiness.reason().map(|reason| (ErrorCode::ShuttingDown, reason));
+    of_server.or_else(of_store)
 }
 
 pub(super) async fn detailed(state: web::Data<EdgeState>) -> HttpResponse {
@@ -411,7 +418,10 @@ async fn now(body: &impl Serialize) -> HttpResponse {
 }
 
 /// The metrics in Prometheus' text format.
-pub(super) async fn metrics() -> Result<HttpResponse, ApiError> {
+pub(super) async fn metrics(state: web::Data<EdgeState>) -> Result<HttpResponse, ApiError> {
+    let ready = if unready(&state).is_none() { 1.0 } else { 0.0 };
+    ::metrics::gauge!(names::READY).set(ready);
+    state.wiring.report();
     // Not on a thread that serves sockets.
     let text = web::block(recorder::render)
         .await

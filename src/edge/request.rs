@@ -37,6 +37,10 @@ use super::{
     stream::Link,
 };
 
+mod counts;
+
+pub(crate) use counts::record;
+
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_PROCESS_TIME: HeaderName = HeaderName::from_static("x-process-time");
 
@@ -90,8 +94,7 @@ pub(crate) async fn observe<B: MessageBody + 'static>(
     let started = clock.instant();
     let (call, refused) = Call::begin(&mut request, state.as_deref().map(AsRef::as_ref));
     let serving = call.link.as_ref().map(Link::serve);
-    let active = metrics::gauge!(names::HTTP_ACTIVE);
-    active.increment(1.0);
+    counts::active().increment(1.0);
     // The request moves on: whatever comes back tells by itself which route it took.
     let serve = async {
         match refused {
@@ -105,7 +108,7 @@ pub(crate) async fn observe<B: MessageBody + 'static>(
         trace: call.trace.clone(),
     };
     let outcome = scope.around(serve).instrument(call.span.clone()).await;
-    active.decrement(1.0);
+    counts::active().decrement(1.0);
     let taken = started.elapsed();
     match outcome {
         Ok(Ok(response)) => {
@@ -143,7 +146,7 @@ impl Call {
     /// Looks at a request, and returns the answer when it is not to be served.
     fn begin(request: &mut ServiceRequest, state: Option<&EdgeState>) -> (Self, Option<HttpResponse>) {
         let id: Arc<str> = request_id(request.headers()).into();
-        let method = method_label(request);
+        let method = counts::method(request.method());
         let span = tracing::error_span!(
             "request", request.id = %id, http.request.method = method, url.path = request.path(), user.id = Empty,
             otel.name = method, otel.kind = "server", otel.status_code = Empty, http.route = Empty,
@@ -234,12 +237,14 @@ impl Call {
             response.head_mut().set_connection_type(ConnectionType::Close);
             self.link.iter().for_each(|link| link.end());
         }
-        let (route, status) = (
-            route.unwrap_or_else(|| "unmatched".to_owned()),
-            response.status().as_u16(),
+        let status = response.status().as_u16();
+        trace::answered(
+            &self.span,
+            self.method,
+            route.as_deref().unwrap_or(counts::UNMATCHED),
+            status,
         );
-        trace::answered(&self.span, self.method, &route, status);
-        record(self.method, route, status, taken);
+        record(self.method, route.as_deref(), status, taken);
         let headers = response.headers_mut();
         self.counted.tell(headers);
         self.cors.apply(headers);
@@ -283,33 +288,6 @@ pub(crate) fn identify(map: &mut HeaderMap, id: &str, taken: Duration) {
     }
     if let Ok(value) = HeaderValue::from_str(&format!("{:.6}", taken.as_secs_f64())) {
         map.insert(X_PROCESS_TIME, value);
-    }
-}
-
-/// Counts an answer.
-pub(crate) fn record(method: &'static str, route: String, status: u16, taken: Duration) {
-    let status = match status / 100 {
-        1 => "1xx",
-        2 => "2xx",
-        3 => "3xx",
-        4 => "4xx",
-        _ => "5xx",
-    };
-    metrics::counter!(names::HTTP_REQUESTS, "method" => method, "route" => route.clone(), "status" => status)
-        .increment(1);
-    metrics::histogram!(names::HTTP_DURATION, "method" => method, "route" => route).record(taken.as_secs_f64());
-}
-
-fn method_label(request: &ServiceRequest) -> &'static str {
-    match request.method().as_str() {
-        "GET" => "GET",
-        "POST" => "POST",
-        "PUT" => "PUT",
-        "PATCH" => "PATCH",
-        "DELETE" => "DELETE",
-        "HEAD" => "HEAD",
-        "OPTIONS" => "OPTIONS",
-        _ => "other",
     }
 }
 

@@ -22,6 +22,7 @@ use futures_util::future::BoxFuture;
 use kronos_actors::{
     config::ConnectionConfig,
     connection::{self, ConnectionDeps, HangUp, Upgrade, registry::ConnectionsRef},
+    metrics::auth_failed,
     principal::{AuthError, Principal},
 };
 use kronos_protocol::codec::Codec;
@@ -228,7 +229,7 @@ struct TicketQuery {
 /// Who the request says is calling, if it says it already: the header first, then the ticket.
 async fn credentials(request: &HttpRequest, state: &WsState) -> Result<Option<Principal>, AuthError> {
     if let Some(value) = request.headers().get(header::AUTHORIZATION) {
-        let token = value.to_str().ok().and_then(bearer).ok_or(AuthError::Invalid)?;
+        let token = value.to_str().ok().and_then(bearer).ok_or_else(unreadable)?;
         return state
             .deps
             .authenticator
@@ -247,8 +248,14 @@ async fn credentials(request: &HttpRequest, state: &WsState) -> Result<Option<Pr
             guest => guest.map(Some),
         },
         Ok(_) => Ok(None),
-        Err(_) => Err(AuthError::Invalid),
+        Err(_) => Err(unreadable()),
     }
+}
+
+/// What the request says of its caller cannot be read.
+fn unreadable() -> AuthError {
+    auth_failed(&AuthError::Invalid);
+    AuthError::Invalid
 }
 
 fn bearer(value: &str) -> Option<&str> {

@@ -10,15 +10,15 @@ use serde_json::{Value, json};
 use crate::harness::{Kronos, kronos_with, number};
 
 const LIMIT: Duration = Duration::from_secs(20);
-const ISSUE: &str = r#"[[call GITHUB_CREATE_ISSUE {"owner":"acme","repo":"shop","title":"Broken"}]] please"#;
+pub(crate) const ISSUE: &str = r#"[[call GITHUB_CREATE_ISSUE {"owner":"acme","repo":"shop","title":"Broken"}]] please"#;
 
 /// A server with tools of Composio.
-struct Agent {
-    kronos: Kronos,
-    composio: ComposioHandle,
+pub(crate) struct Agent {
+    pub(crate) kronos: Kronos,
+    pub(crate) composio: ComposioHandle,
 }
 
-async fn agent_with(env: &[(&str, &str)]) -> Agent {
+pub(crate) async fn agent_with(env: &[(&str, &str)]) -> Agent {
     let composio = ComposioSim::start(ComposioSimConfig::default()).expect("the simulator starts");
     let url = composio.url();
     let mut all = vec![("COMPOSIO_BASE_URL", url.as_str()), ("COMPOSIO_API_KEY", "ak_test")];
@@ -28,14 +28,14 @@ async fn agent_with(env: &[(&str, &str)]) -> Agent {
 }
 
 /// A device, and the events that it has seen.
-struct Device {
-    client: WsClient,
-    session: String,
-    seen: Vec<Value>,
+pub(crate) struct Device {
+    pub(crate) client: WsClient,
+    pub(crate) session: String,
+    pub(crate) seen: Vec<Value>,
 }
 
 impl Device {
-    async fn new(agent: &Agent, user: &str) -> Self {
+    pub(crate) async fn new(agent: &Agent, user: &str) -> Self {
         let mut client = agent.kronos.client(user).await;
         let session = client.attach_new().await.to_string();
         Self {
@@ -46,16 +46,20 @@ impl Device {
     }
 
     async fn beside(agent: &Agent, other: &Self, user: &str) -> Self {
+        Self::again(agent, &other.session, user).await
+    }
+
+    pub(crate) async fn again(agent: &Agent, session: &str, user: &str) -> Self {
         let mut client = agent.kronos.msgpack(user).await;
-        client.attach(&other.session, None).await;
+        client.attach(session, None).await;
         Self {
             client,
-            session: other.session.clone(),
+            session: session.to_owned(),
             seen: Vec::new(),
         }
     }
 
-    async fn say(&mut self, id: &str, text: &str) {
+    pub(crate) async fn say(&mut self, id: &str, text: &str) {
         let session = self.session.clone();
         self.client.send(&session, id, text, SendMode::Queue).await;
     }
@@ -79,7 +83,7 @@ impl Device {
         }
     }
 
-    async fn finished(&mut self) -> Value {
+    pub(crate) async fn finished(&mut self) -> Value {
         self.until("the end of a run", |event| {
             ["RUN_FINISHED", "RUN_ERROR"].contains(&event["type"].as_str().unwrap())
         })
@@ -87,13 +91,17 @@ impl Device {
     }
 
     /// The questions that the run ends with.
-    async fn questions(&mut self) -> Vec<Value> {
+    pub(crate) async fn questions(&mut self) -> Vec<Value> {
         let end = self.finished().await;
         assert_eq!(end["outcome"]["type"], "interrupt", "{end}");
         end["outcome"]["interrupts"].as_array().unwrap().clone()
     }
 
-    async fn answer(&mut self, interrupt: &Value, payload: Value) -> Result<Value, kronos_protocol::WireError> {
+    pub(crate) async fn answer(
+        &mut self,
+        interrupt: &Value,
+        payload: Value,
+    ) -> Result<Value, kronos_protocol::WireError> {
         let command = json!({
             "op": "resume",
             "session": self.session,

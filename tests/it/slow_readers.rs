@@ -127,7 +127,7 @@ impl Slow {
 }
 
 /// Attaches a session and reads nothing from then on.
-async fn dead_reader(kronos: &Kronos, session: &SessionId) -> RawWs {
+pub(crate) async fn dead_reader(kronos: &Kronos, session: &SessionId) -> RawWs {
     let mut socket = RawWs::open(kronos.server.address(), "/ws?user=ann", &[], LIMIT)
         .await
         .unwrap();

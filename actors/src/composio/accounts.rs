@@ -5,7 +5,7 @@
 //! `composio_account` (by id), `composio_owned` (key = user, a space, id: what a user has), `composio_pending` (by id, while it
 //! is being made).
 
-use std::rc::Rc;
+use std::{collections::HashMap, rc::Rc};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -24,7 +24,7 @@ use super::{
 use crate::{
     clock::Millis,
     principal::REMOVED,
-    store::{DocumentWrite, Expect, Refusal, Request, StoreError},
+    store::{DocumentWrite, Expect, Refusal, Request, StoreError, service::StoreRef},
     tools::Link,
 };
 
@@ -34,6 +34,8 @@ pub(super) const PENDING: &str = "composio_pending";
 
 /// Accounts asked for with one request.
 const PAGE: usize = 100;
+/// Accounts read at once when they are counted.
+const COUNTED_PAGE: usize = 1000;
 /// How often a change at the same time is overtaken.
 const TRIES: u32 = 16;
 
@@ -55,6 +57,12 @@ pub(super) struct Record {
     /// Where the client that began it wants the browser.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) redirect: Option<String>,
+}
+
+/// What of a record counts.
+#[derive(Deserialize)]
+struct Counted {
+    status: AccountStatus,
 }
 
 /// A record, and the bytes that it was read from.
@@ -130,6 +138,32 @@ pub(super) fn refused(error: StoreError) -> ComposioError {
     }
 }
 
+/// Shows how many accounts the table has; false when it cannot be read. Once: from then on each durable change counts, and
+/// nothing is kept in memory but the gauges.
+pub(super) async fn count(store: &StoreRef) -> bool {
+    let mut counts: HashMap<AccountStatus, f64> = AccountStatus::ALL.into_iter().map(|status| (status, 0.0)).collect();
+    let mut after: Option<String> = None;
+    loop {
+        let page = store.documents(ACCOUNT, "", after.as_deref(), COUNTED_PAGE).await;
+        let Ok(page) = page.inspect_err(|error| tracing::error!(%error, "accounts cannot be counted")) else {
+            return false;
+        };
+        after = page.last().map(|(key, _)| key.clone());
+        for (_, bytes) in &page {
+            if let Ok(record) = serde_json::from_slice::<Counted>(bytes) {
+                *counts.entry(record.status).or_default() += 1.0;
+            }
+        }
+        if page.len() < COUNTED_PAGE {
+            break;
+        }
+    }
+    for (status, count) in counts {
+        metrics::accounts(status).set(count);
+    }
+    true
+}
+
 impl Service {
     pub(super) async fn commit(&self, documents: Vec<DocumentWrite>) -> Result<(), StoreError> {
         let request = Request {
@@ -151,6 +185,19 @@ impl Service {
         Ok(Some(Stored { bytes, record }))
     }
 
+    /// An account that was as `before` is as `after` now; `None`: it is not in the table.
+    pub(super) fn recount(&self, before: Option<AccountStatus>, after: Option<AccountStatus>) {
+        if !self.counted.get() {
+            return;
+        }
+        if let Some(before) = before {
+            metrics::accounts(before).decrement(1.0);
+        }
+        if let Some(after) = after {
+            metrics::accounts(after).increment(1.0);
+        }
+    }
+
     /// Notes how an account was seen; a change is told in the feed, once. Returns what is stored now; `None`: the account is
     /// not in the table.
     pub(super) async fn note(
@@ -167,7 +214,7 @@ impl Service {
             if same || status == AccountStatus::Unknown {
                 return Ok(Some(record));
             }
-            record.status = status;
+            let before = std::mem::replace(&mut record.status, status);
             record.changes += 1;
             let told = outbox::connection_changed(id, &record, reason);
             let mut documents = vec![put(ACCOUNT, id.to_owned(), encode(&record)?, Expect::Value(bytes))];
@@ -185,6 +232,8 @@ impl Service {
             }
             match self.commit(documents).await {
                 Ok(()) => {
+                    let after = (status != AccountStatus::Deleted).then_some(status);
+                    self.recount(Some(before), after);
                     self.changed(id, &record);
                     return Ok(Some(record));
                 }
@@ -282,7 +331,7 @@ impl Service {
                     redirect: None,
                 };
                 match self.commit(making(&account.id, &record)?).await {
-                    Ok(()) => {}
+                    Ok(()) => self.recount(None, Some(account.status)),
                     // Somebody took it in meanwhile: the next look shows who.
                     Err(StoreError::Refused(Refusal::Condition { family: ACCOUNT, .. })) => return Ok(None),
                     Err(error) => return Err(refused(error)),

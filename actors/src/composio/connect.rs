@@ -228,6 +228,7 @@ impl Service {
             drop(self.delete_account(user, &linked.id).await);
             return Err(refused(error));
         }
+        self.recount(None, Some(AccountStatus::Initiated));
         self.connected.forget(user.as_str());
         let link = pending.link(&linked.id);
         self.watch(linked.id, pending);

@@ -91,12 +91,14 @@ impl Service {
         }
         for id in ids {
             let nudge = id.clone();
+            let before = self.stored(&id).await?.map(|stored| stored.record.status);
             self.commit(vec![
                 delete(ACCOUNT, id.clone()),
                 delete(OWNED, owned_key(user, &id)),
                 delete(PENDING, id),
             ])
             .await?;
+            self.recount(before, None);
             self.nudge(&nudge);
         }
         for family in [AWAIT, OUTBOX] {

@@ -5,18 +5,13 @@ use std::{sync::LazyLock, time::Duration};
 use metrics::{Gauge, counter, gauge, histogram};
 
 use super::wire::AccountStatus;
-use crate::{
-    metrics as names,
-    tools::Outcome,
-    upstream::{CircuitState, Gauges},
-};
+use crate::{metrics as names, tools::Outcome, upstream::Gauges};
 
 /// Handles of the metrics without labels.
 pub(super) struct ComposioMetrics {
     pub(super) permits: Gauges,
     pub(super) retry_budget: Gauge,
     pub(super) watchers: Gauge,
-    pub(super) age: Gauge,
     pub(super) circuit: Gauge,
     pub(super) forgets: Gauge,
 }
@@ -28,10 +23,10 @@ pub(super) fn handles() -> &'static ComposioMetrics {
             running: gauge!(names::COMPOSIO_RUNNING),
             limit: gauge!(names::COMPOSIO_LIMIT),
             waiting: gauge!(names::COMPOSIO_WAITING),
+            wait: histogram!(names::PERMIT_WAIT, "upstream" => "composio"),
         },
         retry_budget: gauge!(names::COMPOSIO_RETRY_BUDGET),
         watchers: gauge!(names::COMPOSIO_WATCHERS),
-        age: gauge!(names::COMPOSIO_CATALOGUE_AGE),
         circuit: gauge!(names::COMPOSIO_CIRCUIT),
         forgets: gauge!(names::COMPOSIO_FORGETS_UNFINISHED),
     });
@@ -65,16 +60,17 @@ pub(super) fn changed(status: AccountStatus) {
     counter!(names::COMPOSIO_CONNECTION_CHANGES, "status" => status.as_str()).increment(1);
 }
 
+/// What was read of the catalogue is so old; there is no such series before.
+pub(super) fn age(age: Duration) {
+    gauge!(names::COMPOSIO_CATALOGUE_AGE).set(age.as_secs_f64());
+}
+
+/// Accounts of that status.
+pub(super) fn accounts(status: AccountStatus) -> Gauge {
+    gauge!(names::COMPOSIO_CONNECTIONS, "status" => status.as_str())
+}
+
 /// An event of Composio's came.
 pub(super) fn event(result: &'static str) {
     counter!(names::COMPOSIO_EVENTS, "result" => result).increment(1);
-}
-
-/// What the circuit breaker does: 0 closed, 1 half open, 2 open.
-pub(super) fn circuit(state: CircuitState) {
-    handles().circuit.set(match state {
-        CircuitState::Closed => 0.0,
-        CircuitState::HalfOpen => 1.0,
-        CircuitState::Open => 2.0,
-    });
 }

@@ -76,6 +76,8 @@ pub(super) struct Service {
     pub(super) seen: RefCell<Seen>,
     /// What a crash interrupted was taken up.
     pub(super) taken_up: Cell<bool>,
+    /// The accounts were counted: their changes count from now on.
+    pub(super) counted: Cell<bool>,
 }
 
 impl Service {
@@ -110,6 +112,7 @@ impl Service {
             forgetting: RefCell::default(),
             seen: RefCell::new(Seen::new(webhook_ids)),
             taken_up: Cell::new(false),
+            counted: Cell::new(false),
         })
     }
 

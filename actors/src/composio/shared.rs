@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::{
     client::{self, ComposioConfigError, Endpoint},
     failure::{ComposioError, ComposioErrorKind},
-    metrics::{self, handles},
+    metrics::handles,
 };
 use crate::{
     clock::{Clock, Millis},
@@ -230,6 +230,11 @@ impl ComposioShared {
         }
     }
 
+    /// Shows what time alone has changed: before each scrape.
+    pub(super) fn report(&self) {
+        handles().circuit.set(self.breaker.state().level());
+    }
+
     /// Returns for how long nothing was heard of Composio; `None` when nothing ever was.
     pub(super) fn silent_for(&self) -> Option<Duration> {
         let told = self.lock().told?;
@@ -238,7 +243,6 @@ impl ComposioShared {
 
     fn note(&self, failure: Option<&ComposioError>, trouble: Option<Trouble>) {
         let (now_ms, now) = (self.clock.now_ms(), self.clock.instant());
-        metrics::circuit(self.breaker.state());
         let mut seen = self.lock();
         seen.told = Some(now);
         match failure {

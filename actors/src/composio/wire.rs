@@ -30,6 +30,19 @@ pub enum AccountStatus {
 }
 
 impl AccountStatus {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Initializing,
+        Self::Initiated,
+        Self::Active,
+        Self::Failed,
+        Self::Expired,
+        Self::Inactive,
+        Self::Revoked,
+        Self::Deleted,
+        Self::Unknown,
+    ];
+
     /// Returns Composio's word.
     #[must_use]
     pub fn as_str(self) -> &'static str {

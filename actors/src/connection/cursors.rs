@@ -16,9 +16,15 @@ use super::{
     lane::{Attachment, Early, Entry, Lane, Origin, Outcome, Start},
     output::{about, wire},
 };
-use crate::session::message::{
-    Attach, Attached, AttachmentId, Delivery, Form, Payload, ReplyTo, SessionCall, SessionCommand, SessionError,
-    SessionReply,
+use crate::{
+    session::{
+        marks::Note,
+        message::{
+            Attach, Attached, AttachmentId, Delivery, Form, Payload, ReplyTo, SessionCall, SessionCommand,
+            SessionError, SessionReply,
+        },
+    },
+    tally::{Counted, Tally},
 };
 
 /// First pause before a lost session is looked for again; doubled each time.
@@ -72,6 +78,7 @@ impl Connection {
             recovering: None,
             starved: false,
             asleep: false,
+            _counted: Counted::new(Tally::Attachments),
         };
         if let Some(before) = lane.attachment.replace(attachment) {
             self.numbers.remove(&before.number);
@@ -179,6 +186,14 @@ impl Connection {
         self.write(bytes, ctx);
         self.tell_caught_up(key, upto, ctx);
         self.pull(key, ctx);
+    }
+
+    /// Notes that a batch was written.
+    fn written(&self, note: &Note) {
+        if let Some(read) = note.read {
+            let took = self.deps.clock.instant().saturating_duration_since(read);
+            self.deps.metrics.delta_delivery.record(took.as_secs_f64());
+        }
     }
 
     /// Takes the news that a cursor has ended: its session is looked for again, or the client is told.
@@ -373,6 +388,7 @@ impl Handler<Delivery> for Connection {
 
     fn handle(&mut self, delivery: Delivery, ctx: &mut Ctx) {
         let number = delivery.attachment.number;
+        delivery.queued.taken();
         if self.closing || delivery.attachment.connection != self.id {
             return;
         }
@@ -380,7 +396,12 @@ impl Handler<Delivery> for Connection {
             return self.too_early(number, delivery.payload);
         };
         match delivery.payload {
-            Payload::Frame { upto, bytes } => self.delivered(&key, upto, bytes, ctx),
+            Payload::Frame { upto, bytes } => {
+                self.delivered(&key, upto, bytes, ctx);
+                if let Some(note) = delivery.note {
+                    self.written(&note);
+                }
+            }
             Payload::Presence { bytes } => self.write(bytes, ctx),
             Payload::Asleep => self.fell_asleep(&key),
             Payload::Woken => self.wake(&key, ctx),

@@ -17,6 +17,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use super::{Connection, Ctx, Standing, output::bound};
 use crate::{
     clock::Millis,
+    metrics::auth_failed,
     principal::{AuthError, Principal},
 };
 
@@ -59,9 +60,10 @@ impl Connection {
         let answer = self.deps.authenticator.authenticate(token);
         let limit = self.deps.config.hello_timeout;
         Box::pin(async move {
-            tokio::time::timeout(limit, answer)
-                .await
-                .unwrap_or(Err(AuthError::Unavailable))
+            tokio::time::timeout(limit, answer).await.unwrap_or_else(|_elapsed| {
+                auth_failed(&AuthError::Unavailable);
+                Err(AuthError::Unavailable)
+            })
         })
     }
 
@@ -104,6 +106,7 @@ impl Connection {
             return self.try_later(ctx);
         }
         if !self.deps.authenticator.holds(&principal) {
+            auth_failed(&AuthError::Revoked);
             self.refuse(Some(Op::Hello), Some(reference), auth_error(&AuthError::Revoked), ctx);
             return self.close(CloseCode::Unauthenticated, ctx);
         }
@@ -156,6 +159,7 @@ impl Connection {
             return self.fail("a place was lost", ctx);
         }
         if !self.deps.authenticator.holds(&fresh) {
+            auth_failed(&AuthError::Revoked);
             return self.close(CloseCode::Unauthenticated, ctx);
         }
         *principal = Arc::new(fresh);

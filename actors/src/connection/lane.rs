@@ -12,7 +12,10 @@ use kronos_protocol::{
     position::{Cursor, Seq},
 };
 
-use crate::session::message::{SessionCommand, SessionError, SessionReply};
+use crate::{
+    session::message::{SessionCommand, SessionError, SessionReply},
+    tally::Counted,
+};
 
 /// What a session made of a command.
 pub(super) type Outcome = Result<SessionReply, SessionError>;
@@ -108,6 +111,7 @@ pub(super) struct Attachment {
     pub(super) starved: bool,
     /// Its session has left memory; the cursor is set up again before anything else is asked of it.
     pub(super) asleep: bool,
+    pub(super) _counted: Counted,
 }
 
 /// What a session said to a cursor before the client was told that it stands.

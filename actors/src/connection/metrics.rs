@@ -1,9 +1,9 @@
 //! Held handles of the websockets' metrics.
 
 use kronos_protocol::{client::Op, close::CloseCode, codec::Codec};
-use metrics::{Counter, Gauge, counter, gauge};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
-use crate::metrics::{BYTES_IN, BYTES_OUT, CLOSES, COMMANDS, CONNECTIONS, FRAMES_IN, FRAMES_OUT};
+use crate::metrics::{BYTES_IN, BYTES_OUT, CLOSES, COMMANDS, CONNECTIONS, DELTA_DELIVERY, FRAMES_IN, FRAMES_OUT};
 
 /// Handles of one codec.
 #[derive(Debug)]
@@ -40,6 +40,8 @@ impl Traffic {
 #[derive(Debug)]
 pub struct ConnectionMetrics {
     pub(super) connections: Gauge,
+    /// Time from a chunk of the model's to the write of its text.
+    pub(super) delta_delivery: Histogram,
     json: Traffic,
     msgpack: Traffic,
     /// Done and refused, in the order of [`Op::ALL`].
@@ -57,6 +59,7 @@ impl ConnectionMetrics {
             .map(|op| (*op, command(op.as_str(), "ok"), command(op.as_str(), "error")));
         Self {
             connections: gauge!(CONNECTIONS),
+            delta_delivery: histogram!(DELTA_DELIVERY),
             json: Traffic::new(Codec::Json),
             msgpack: Traffic::new(Codec::Msgpack),
             commands: commands.collect(),

@@ -184,6 +184,7 @@ impl Handler<Reply> for Connection {
     type Result = ();
 
     fn handle(&mut self, reply: Reply, ctx: &mut Ctx) {
+        reply.queued.taken();
         let Some(key) = self.slots.remove(&reply.slot) else {
             return;
         };

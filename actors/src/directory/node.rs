@@ -2,7 +2,7 @@
 
 use std::{
     cell::Cell,
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     future::Future,
     hash::{BuildHasher, RandomState},
     sync::{
@@ -21,16 +21,18 @@ use kronos_protocol::{
 };
 use tokio::sync::oneshot;
 
-use super::{DIRECTORY_MAILBOX, Directory, Locate, Located, Phase, TellAll, parked};
+use super::{DIRECTORY_MAILBOX, Directory, Locate, Located, Phase, TellAll, parked, questions::Questions};
 use crate::{
     clock::Clock,
     config::SessionConfig,
     gemini::{GeminiRef, GeminiShared},
-    ids, metrics,
+    ids, lag,
+    mailbox::{Mailbox, Queued},
+    metrics,
     principal::Principal,
     session::{
         Origin, Session,
-        message::{ReplyTo, SessionCall, SessionCommand, SessionError},
+        message::{Posted, ReplyTo, SessionCall, SessionCommand, SessionError},
     },
     store::{SessionMeta, StoreError, service::StoreRef},
     supervisor::{RestartPolicy, start_guarded},
@@ -69,7 +71,8 @@ pub(super) struct Node {
     routes: Vec<Mutex<HashMap<SessionId, usize>>>,
     joined: tokio::sync::watch::Sender<usize>,
     pub(super) draining: Arc<AtomicBool>,
-    pub(super) parked: Mutex<HashSet<SessionId>>,
+    pub(super) parked: Mutex<HashMap<SessionId, parked::Parking>>,
+    pub(super) questions: Questions,
 }
 
 impl Node {
@@ -86,11 +89,23 @@ impl Node {
 
     /// The directory of the core that has the session, if one has.
     pub(super) fn routed(&self, session: &SessionId) -> Option<Addr<Directory>> {
-        let core = {
-            let routes = self.shard(session).lock().unwrap_or_else(PoisonError::into_inner);
-            routes.get(session).copied()
-        };
-        core.and_then(|core| self.directory(core))
+        self.core_of(session).and_then(|core| self.directory(core))
+    }
+
+    /// Every session that a core has, with its core.
+    pub(super) fn all_routes(&self) -> Vec<(SessionId, usize)> {
+        let mut all = Vec::new();
+        for shard in &self.routes {
+            let routes = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            all.extend(routes.iter().map(|(session, core)| (session.clone(), *core)));
+        }
+        all
+    }
+
+    /// The core that has the session, if one has.
+    pub(super) fn core_of(&self, session: &SessionId) -> Option<usize> {
+        let routes = self.shard(session).lock().unwrap_or_else(PoisonError::into_inner);
+        routes.get(session).copied()
     }
 
     pub(super) fn unroute(&self, session: &SessionId) {
@@ -112,7 +127,7 @@ impl Node {
         })
     }
 
-    fn directory(&self, core: usize) -> Option<Addr<Directory>> {
+    pub(super) fn directory(&self, core: usize) -> Option<Addr<Directory>> {
         let cores = self.cores.read().unwrap_or_else(PoisonError::into_inner);
         cores.get(core).map(|core| core.directory.clone())
     }
@@ -161,14 +176,15 @@ impl SessionRef {
     /// Gives the call back with an error that is `closed` (ask the directory again and resend, once) or `overloaded` (the
     /// mailbox is full).
     pub fn call(&self, call: SessionCall) -> Result<(), Box<(SessionCall, SessionError)>> {
-        self.addr.try_send(call).map_err(|error| {
+        let queued = Queued::new(Mailbox::Session);
+        self.addr.try_send(Posted { call, queued }).map_err(|error| {
             Box::new(match error {
-                SendError::Full(call) => {
+                SendError::Full(posted) => {
                     metrics::refused("session_mailbox");
                     let error = SessionError::new(ErrorCode::Overloaded, "the conversation has too much to do");
-                    (call, error.after_ms(500))
+                    (posted.call, error.after_ms(500))
                 }
-                SendError::Closed(call) => (call, SessionError::closed()),
+                SendError::Closed(posted) => (posted.call, SessionError::closed()),
             })
         })
     }
@@ -201,6 +217,7 @@ impl DirectoryRef {
                 joined: tokio::sync::watch::Sender::new(0),
                 draining: Arc::default(),
                 parked: Mutex::default(),
+                questions: Questions::default(),
             }),
         }
     }
@@ -210,6 +227,7 @@ impl DirectoryRef {
         if CORE.get().is_some() {
             return;
         }
+        lag::watch(lag::Arbiter::Core);
         let gemini = GeminiRef::start(Arc::clone(&self.node.gemini));
         let sessions = Arc::new(AtomicUsize::new(0));
         let directory = Directory {
@@ -255,6 +273,13 @@ impl DirectoryRef {
         let mut joined = self.node.joined.subscribe();
         // The sender lives in the node that this holds.
         drop(joined.wait_for(|count| *count >= cores).await);
+    }
+
+    /// The Gemini services of all cores, in the order of the cores.
+    #[must_use]
+    pub fn geminis(&self) -> Vec<GeminiRef> {
+        let cores = self.node.cores.read().unwrap_or_else(PoisonError::into_inner);
+        cores.iter().map(|core| core.gemini.clone()).collect()
     }
 
     /// How many cores have joined.
@@ -470,8 +495,8 @@ impl DirectoryRef {
         let unavailable = || SessionError::new(ErrorCode::Overloaded, "the server starts").after_ms(500);
         let prefer = self.node.pick().ok_or_else(unavailable)?;
         loop {
-            if self.is_parked(&id) {
-                return Err(parked::refusal());
+            if let Some(parking) = self.parking(&id) {
+                return Err(parked::refusal(parking.reason));
             }
             let core = self.node.route(&id, prefer);
             let directory = self.node.directory(core).ok_or_else(unavailable)?;
@@ -480,6 +505,7 @@ impl DirectoryRef {
                 wire: wire.clone(),
                 origin: origin.clone(),
                 core,
+                queued: Queued::new(Mailbox::Directory),
             };
             match directory.send(locate).await {
                 Ok(Located::Here(session)) => return Ok(session),

@@ -4,10 +4,13 @@ use actix::prelude::*;
 use kronos_protocol::ids::{SessionId, UserId};
 
 use super::{Directory, DirectoryRef};
-use crate::session::{
-    Origin,
-    message::{AttachmentId, Sleeper},
-    metrics,
+use crate::{
+    session::{
+        Origin,
+        message::{AttachmentId, Payload, Sleeper},
+        metrics,
+    },
+    tally::{self, Tally},
 };
 
 /// A session leaves memory; its readers stay attached.
@@ -22,11 +25,16 @@ impl Handler<FallAsleep> for Directory {
     type Result = ();
 
     fn handle(&mut self, msg: FallAsleep, _: &mut Self::Context) {
+        if self.node.parked(|parked| parked.contains_key(&msg.session)) {
+            // It was parked while it left: its readers attach again, and learn why they cannot.
+            return msg.sleepers.iter().for_each(|sleeper| sleeper.tell(Payload::Woken));
+        }
         metrics::handles().asleep.increment(count(&msg.sleepers));
         let replaced = self.asleep.insert(msg.session, msg.sleepers.into_boxed_slice());
         metrics::handles()
             .asleep
             .decrement(replaced.map_or(0.0, |sleepers| count(&sleepers)));
+        self.note_hibernated();
     }
 }
 
@@ -52,12 +60,13 @@ impl Handler<Forget> for Directory {
             // It was woken meanwhile, and notices at its next delivery.
             return;
         };
+        self.note_hibernated();
         let before = sleepers.len();
         let mut left = sleepers.into_vec();
         left.retain(|sleeper| sleeper.attachment != attachment);
         if left.len() == before {
             self.asleep.insert(session, left.into_boxed_slice());
-            return;
+            return self.note_hibernated();
         }
         metrics::handles().asleep.decrement(1.0);
         if left.is_empty() {
@@ -67,6 +76,7 @@ impl Handler<Forget> for Directory {
             return;
         }
         self.asleep.insert(session.clone(), left.into_boxed_slice());
+        self.note_hibernated();
         // The others are told that a device has left; whoever stops just now is woken by the next input.
         if !self.live.contains_key(&session) {
             self.activate(&session, wire, Origin::Stored, ctx.address());
@@ -79,7 +89,13 @@ impl Directory {
     pub(super) fn take_sleepers(&mut self, session: &SessionId) -> Vec<Sleeper> {
         let sleepers = self.asleep.remove(session).unwrap_or_default().into_vec();
         metrics::handles().asleep.decrement(count(&sleepers));
+        self.note_hibernated();
         sleepers
+    }
+
+    /// Says how many sessions sleep under their sockets on this core.
+    fn note_hibernated(&self) {
+        tally::set(Tally::Hibernated, i64::try_from(self.asleep.len()).unwrap_or(i64::MAX));
     }
 }
 

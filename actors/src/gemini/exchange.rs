@@ -16,6 +16,7 @@ use super::metrics::handles;
 use super::stream::EventReader;
 use super::wire::ErrorStatus;
 use super::{Finished, GenerationEvent, Progress};
+use crate::metrics::is_measured;
 use crate::upstream::Pass;
 
 /// Most bytes of an error's body that are read: Google's have a few hundred.
@@ -54,6 +55,7 @@ impl Generation {
             answer: Answer::default(),
             handled: Box::pin(None),
             asked_at,
+            oldest: None,
         };
         let end = self.read(response, &mut reading, pass).await;
         // Whatever ended it: what came before is shown.
@@ -92,6 +94,9 @@ impl Generation {
                 Some(Err(_broken)) => return Err(Failure::broken().into()),
                 None => return Err(Failure::silent().into()),
             };
+            if reading.oldest.is_none() && is_measured() {
+                reading.oldest = Some(self.shared.clock.instant());
+            }
             if std::mem::take(&mut first) {
                 self.shared.note_first_byte(self.since(reading.asked_at));
                 silence.bound(self.shared.config.idle_timeout);
@@ -145,7 +150,11 @@ impl Generation {
             if !std::mem::replace(&mut self.shown, true) {
                 handles().first_token.record(self.since(reading.asked_at).as_secs_f64());
             }
-            reading.handled.set(Some(self.outlet.send(progress)));
+            let read = reading.oldest;
+            if reading.answer.waiting_bytes() == 0 {
+                reading.oldest = None;
+            }
+            reading.handled.set(Some(self.outlet.send_read(progress, read)));
         }
         reading.handled.is_some()
     }
@@ -162,6 +171,8 @@ struct Reading {
     /// The event that the session handles now, in a place that all of them use.
     handled: Pin<Box<Option<RecipientRequest<GenerationEvent>>>>,
     asked_at: Instant,
+    /// When the oldest chunk of what waits to be shown was read, if that is measured.
+    oldest: Option<Instant>,
 }
 
 impl Reading {

@@ -11,10 +11,11 @@ use tracing::Span;
 use super::client;
 use super::declare::Declarations;
 use super::failure::{self, Failure, Retry};
+use super::metrics::{ended, used};
 use super::outlet::Outlet;
 use super::shared::GeminiShared;
 use super::{Caller, Finished, GenerateRequest, Progress, Usage};
-use crate::metrics::{GEMINI_FUNCTIONS_LEFT_OUT, GEMINI_REQUESTS, GEMINI_RETRIES, GEMINI_TOKENS, refused};
+use crate::metrics::{GEMINI_FUNCTIONS_LEFT_OUT, GEMINI_RETRIES, refused};
 use crate::trace::{self, TraceContext};
 use crate::upstream::{Permit, Refused, Reserved};
 
@@ -318,16 +319,7 @@ impl Generation {
     /// Counts the tokens of the attempt that ends here, whatever ended it.
     fn count_tokens(&mut self) {
         let usage = std::mem::take(&mut self.usage);
-        for (kind, tokens) in [
-            ("prompt", usage.prompt),
-            ("cached", usage.cached),
-            ("answer", usage.answer),
-            ("thoughts", usage.thoughts),
-        ] {
-            if tokens > 0 {
-                counter!(GEMINI_TOKENS, "kind" => kind).increment(tokens);
-            }
-        }
+        used(&self.shared.config, &self.model, &usage);
     }
 }
 
@@ -342,6 +334,6 @@ impl Drop for Generation {
         if !matches!(outcome, "finished" | "truncated") {
             trace::failed(&self.span, outcome);
         }
-        counter!(GEMINI_REQUESTS, "outcome" => outcome).increment(1);
+        ended(&self.shared.config, &self.model, outcome);
     }
 }

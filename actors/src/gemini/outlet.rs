@@ -1,5 +1,7 @@
 //! Where the events of a generation go, and the promise that one of them is the last.
 
+use std::time::Instant;
+
 use actix::{Recipient, dev::RecipientRequest};
 use kronos_protocol::ids::RunId;
 use tokio_util::sync::CancellationToken;
@@ -40,6 +42,13 @@ impl Outlet {
         self.sink.send(self.event(progress))
     }
 
+    /// The same with when the oldest chunk in it was read.
+    pub(super) fn send_read(&self, progress: Progress, read: Option<Instant>) -> RecipientRequest<GenerationEvent> {
+        let mut event = self.event(progress);
+        event.read = read;
+        self.sink.send(event)
+    }
+
     /// Sends one event and waits until it was handled.
     pub(super) async fn emit(&self, progress: Progress) -> Result<(), Stop> {
         match self.send(progress).await {
@@ -64,10 +73,7 @@ impl Outlet {
     }
 
     fn event(&self, progress: Progress) -> GenerationEvent {
-        GenerationEvent {
-            run: self.run.clone(),
-            progress,
-        }
+        GenerationEvent::new(self.run.clone(), progress)
     }
 }
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::client::{self, Endpoint, GeminiConfigError};
 use super::declare::Prepared;
 use super::failure::{self, Failure};
-use super::metrics::handles;
+use super::metrics::{self, handles};
 use crate::clock::{Clock, Millis};
 use crate::config::GeminiConfig;
 use crate::upstream::{Backoff, Bounds, Breaker, CircuitState, Counts, Gauges, Permits, RetryBudget};
@@ -92,6 +92,7 @@ impl GeminiShared {
             running: handles().running.clone(),
             limit: handles().limit.clone(),
             waiting: handles().waiting.clone(),
+            wait: handles().permit_wait.clone(),
         };
         let permits = Permits::new("gemini", bounds, gauges);
         let breaker = Breaker::new(config.breaker_failures, config.breaker_open, clock.clone());
@@ -100,6 +101,7 @@ impl GeminiShared {
             longest: config.max_backoff,
         };
         let retries = RetryBudget::new(config.retry_ratio, config.retry_burst, handles().retry_budget.clone());
+        metrics::begin(&config);
         Ok(Arc::new(Self {
             config,
             clock,
@@ -157,6 +159,11 @@ impl GeminiShared {
             waiting,
             retry_budget: self.retries.left(),
         }
+    }
+
+    /// Shows in the metrics what time alone has changed: before each scrape.
+    pub fn report(&self) {
+        handles().circuit.set(self.breaker.state().level());
     }
 
     /// Whether requests can be made.

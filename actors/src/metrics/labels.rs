@@ -54,6 +54,7 @@ pub(super) const OP: Values = one(&[
     "settings",
     "typing",
     "token",
+    "ping",
     "unknown",
 ]);
 

@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     config::{AbortAt, AbortPoint, Durability},
     directory::{MayStop, Staying, sleep::FallAsleep},
+    mailbox::{Mailbox, Queued},
     principal::REMOVED,
     session::log::Stored,
     store::{Append, DocumentWrite, Expect, Pack, Record, Request},
@@ -114,6 +115,7 @@ impl Session {
         self.meta = Some(meta);
         self.exists = true;
         self.marked_unfinished = stored.unfinished;
+        self.asked_before();
         Ok(())
     }
 
@@ -141,8 +143,12 @@ impl Session {
     /// Drops everything that is not durable.
     pub(super) fn reset(&mut self, failure: &SessionError, ctx: &mut Context<Self>) {
         self.incarnation += 1;
+        self.stay(failure);
         self.stop_work(ctx);
         self.documents.clear();
+        self.watch.clear();
+        self.asked = Asked::default();
+        self.readers.marks.clear();
         self.in_flight = None;
         self.state = State::default();
         self.log = Log::new(self.deps.config.tail_bytes, self.deps.config.durability);
@@ -170,12 +176,17 @@ impl Session {
         let unfinished = self.state.has_work(self.deps.config.max_run_attempts);
         let mark = (unfinished != self.marked_unfinished).then_some(unfinished);
         let overfull = self.log.unpacked_bytes() > self.deps.config.tail_bytes;
-        let idle = !self.log.has_pending() && !self.meta_due && mark.is_none();
+        let idle = !self.log.has_pending() && !self.meta_due && !self.asked.due && mark.is_none();
         if idle && !(self.pack_due || overfull) {
             return self.settle(ctx);
         }
         let pack = self.pack_due || overfull;
-        let urgent = self.meta_due || mark.is_some() || pack || !self.waiting.is_empty() || !self.deferred.is_empty();
+        let urgent = self.meta_due
+            || self.asked.due
+            || mark.is_some()
+            || pack
+            || !self.waiting.is_empty()
+            || !self.deferred.is_empty();
         let urgent = std::mem::take(&mut self.flush_due) || urgent;
         if !urgent && self.log.pending_is_shown() {
             return self.flush_later(ctx);
@@ -211,11 +222,16 @@ impl Session {
         let incarnation = self.incarnation;
         let addr = ctx.address();
         self.deps.store.submit(request, move |result| {
+            let queued = Queued::new(Mailbox::Session);
             #[expect(
                 clippy::disallowed_methods,
                 reason = "at most one in flight per session, and it must never be refused"
             )]
-            addr.do_send(Settled { incarnation, result });
+            addr.do_send(Settled {
+                incarnation,
+                result,
+                queued,
+            });
         });
     }
 
@@ -235,6 +251,7 @@ impl Session {
             self.refresh_meta();
             request.meta.clone_from(&self.meta);
         }
+        request.documents.extend(self.asked_now());
         for (call, whole) in std::mem::take(&mut self.documents) {
             request.documents.push(DocumentWrite {
                 family: TOOL_RESULT,
@@ -323,6 +340,7 @@ impl Session {
         self.panics = 0;
         self.exists = true;
         self.marked_unfinished = flight.unfinished;
+        self.asked_durably();
         self.log.commit(flight.upto);
         if let Some(packed) = flight.packed {
             self.log.mark_packed(packed);
@@ -385,6 +403,8 @@ impl Session {
         }
         if self.finishing {
             ctx.stop();
+        } else {
+            self.leave(ctx);
         }
     }
 
@@ -418,7 +438,7 @@ impl Session {
     }
 
     /// Leaves the readers to the directory, which wakes this session for them.
-    fn fall_asleep(&mut self) {
+    pub(super) fn fall_asleep(&mut self) {
         let mut sleepers = self.readers.put_to_sleep();
         sleepers.append(&mut self.sleepers);
         if sleepers.is_empty() {
@@ -440,6 +460,7 @@ impl Session {
         drop(self.deps.directory.try_send(MayStop {
             session: self.id.clone(),
             addr: ctx.address(),
+            queued: Queued::new(Mailbox::Directory),
         }));
     }
 }

@@ -17,7 +17,14 @@ use kronos_protocol::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::{clock::Millis, principal::Principal, store::SessionMeta, trace::Cause};
+use super::marks::Note;
+use crate::{
+    clock::Millis,
+    mailbox::{Mailbox, Queued},
+    principal::Principal,
+    store::SessionMeta,
+    trace::Cause,
+};
 
 /// One command for a session, with who asks and where the answer goes.
 #[derive(Debug, Message)]
@@ -29,6 +36,16 @@ pub struct SessionCall {
     pub command: SessionCommand,
     /// Where the answer goes; dropped unanswered it answers [`SessionError::closed`] by itself.
     pub reply: ReplyTo,
+}
+
+/// A call on its way.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Posted {
+    /// The call.
+    pub(crate) call: SessionCall,
+    /// Its place in the mailbox.
+    pub(crate) queued: Queued,
 }
 
 /// The commands.
@@ -456,6 +473,23 @@ pub struct Delivery {
     pub attachment: AttachmentId,
     /// What it is.
     pub payload: Payload,
+    /// What is to be noted when it is written.
+    pub(crate) note: Option<Box<Note>>,
+    /// Its place in the mailbox.
+    pub(crate) queued: Queued,
+}
+
+impl Delivery {
+    /// A delivery on its way.
+    #[must_use]
+    pub fn new(attachment: AttachmentId, payload: Payload) -> Self {
+        Self {
+            attachment,
+            payload,
+            note: None,
+            queued: Queued::new(Mailbox::Connection),
+        }
+    }
 }
 
 /// The kinds of [`Delivery`].
@@ -506,10 +540,7 @@ pub struct Sleeper {
 impl Sleeper {
     /// Tells the reader; one that is gone needs no telling.
     pub(crate) fn tell(&self, payload: Payload) {
-        drop(self.sink.try_send(Delivery {
-            attachment: self.attachment.clone(),
-            payload,
-        }));
+        drop(self.sink.try_send(Delivery::new(self.attachment.clone(), payload)));
     }
 }
 
@@ -521,6 +552,8 @@ pub struct Reply {
     pub slot: u64,
     /// The answer.
     pub result: Result<SessionReply, SessionError>,
+    /// Its place in the mailbox.
+    pub(crate) queued: Queued,
 }
 
 /// Why a session did not do what it was asked.
@@ -649,7 +682,11 @@ impl ReplyTo {
     fn deliver(&mut self, result: Result<SessionReply, SessionError>) {
         match self.target.take() {
             // A closed asker has no use for the answer.
-            Some(Target::Mailbox { recipient, slot }) => drop(recipient.try_send(Reply { slot, result })),
+            Some(Target::Mailbox { recipient, slot }) => drop(recipient.try_send(Reply {
+                slot,
+                result,
+                queued: Queued::new(Mailbox::Connection),
+            })),
             Some(Target::Oneshot(tx)) => drop(tx.send(result)),
             None => {}
         }

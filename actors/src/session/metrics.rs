@@ -2,7 +2,8 @@
 
 use std::sync::LazyLock;
 
-use metrics::{Counter, Gauge, counter, gauge};
+use kronos_protocol::error::RunErrorCode;
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use crate::metrics as names;
 
@@ -26,14 +27,28 @@ pub(crate) struct SessionMetrics {
     pub(crate) restarted_commit: Counter,
     /// Restarts because the core broke the order of events.
     pub(crate) restarted_order: Counter,
-    /// Events appended.
-    pub(crate) events_appended: Counter,
     /// Snapshots made for cursors that could not be served.
     pub(crate) snapshots: Counter,
     /// New epochs: text that was shown early was lost.
     pub(crate) epochs: Counter,
     /// Runs found interrupted when a log was folded.
     pub(crate) runs_interrupted: Counter,
+    /// Time of runs that ended.
+    pub(crate) run_duration: Histogram,
+    /// Time to the first text.
+    pub(crate) first_token: Histogram,
+    /// Time between two texts.
+    pub(crate) token_gap: Histogram,
+    /// Time that questions were open.
+    pub(crate) question_wait: Histogram,
+}
+
+/// A run ended. Runs are rare beside deltas: the handles are looked up each time.
+pub(crate) fn run_ended(outcome: &'static str, code: Option<RunErrorCode>) {
+    counter!(names::RUNS, "outcome" => outcome).increment(1);
+    if let Some(code) = code {
+        counter!(names::RUN_FAILURES, "code" => code.as_str()).increment(1);
+    }
 }
 
 /// The handles. Ask for them only after the recorder is installed: earlier ones count nothing.
@@ -48,10 +63,13 @@ pub(crate) fn handles() -> &'static SessionMetrics {
         restarted_hang: counter!(names::SESSION_RESTARTS, "reason" => "hang"),
         restarted_commit: counter!(names::SESSION_RESTARTS, "reason" => "commit"),
         restarted_order: counter!(names::SESSION_RESTARTS, "reason" => "order"),
-        events_appended: counter!(names::EVENTS_APPENDED),
         snapshots: counter!(names::SNAPSHOTS),
         epochs: counter!(names::EPOCHS),
         runs_interrupted: counter!(names::RUNS_INTERRUPTED),
+        run_duration: histogram!(names::RUN_DURATION),
+        first_token: histogram!(names::RUN_FIRST_TOKEN),
+        token_gap: histogram!(names::TOKEN_GAP),
+        question_wait: histogram!(names::QUESTION_WAIT),
     });
     &HANDLES
 }

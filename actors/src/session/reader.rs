@@ -168,7 +168,12 @@ impl SessionReader {
             self.pulled = true;
         }
         loop {
-            match self.deliveries.recv().await.map(|delivery| delivery.payload) {
+            let delivery = self.deliveries.recv().await;
+            let payload = delivery.map(|delivery| {
+                delivery.queued.taken();
+                delivery.payload
+            });
+            match payload {
                 Some(Payload::Entries {
                     upto,
                     snapshot,

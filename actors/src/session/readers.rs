@@ -2,7 +2,7 @@
 //!
 //! Holds no queue: a reader that does not pull costs what is in this table.
 
-use std::{collections::HashMap, time::Instant};
+use std::{collections::HashMap, rc::Rc};
 
 use actix::Recipient;
 use bytes::Bytes;
@@ -18,7 +18,13 @@ use std::sync::Arc;
 
 use super::{
     log::{Log, Read},
+    marks::{Marks, Note},
     message::{AttachmentId, Delivery, Form, Payload, SessionError, Sleeper},
+    pulse::Place,
+};
+use crate::{
+    metrics::is_measured,
+    tally::{self, Tally},
 };
 
 /// One cursor.
@@ -31,10 +37,14 @@ pub(super) struct Reader {
     pub(super) sink: Recipient<Delivery>,
     /// The pull that waits for news.
     pub(super) pull: Option<Seq>,
+    /// Everything up to here it has taken.
+    pub(super) seen: Seq,
     /// What it gets before the log: a snapshot and its seq.
     pub(super) snapshot: Option<(Seq, Arc<Vec<LogEntry>>)>,
-    /// When it last pulled.
-    pub(super) last_pull: Instant,
+    /// The newest event when it attached: what came before it has not waited for.
+    pub(super) since: Seq,
+    /// Where it stands, for whoever looks from outside.
+    pub(super) place: Rc<Place>,
     /// Its user types.
     pub(super) typing: bool,
     /// Presence changed while it was busy.
@@ -56,7 +66,15 @@ pub(super) enum Served {
 
 /// Frames of one pass, by where they start: readers at the same place share one.
 #[derive(Default)]
-pub(super) struct FrameCache(Vec<(Codec, Seq, Seq, Bytes)>);
+pub(super) struct FrameCache(Vec<Cached>);
+
+struct Cached {
+    codec: Codec,
+    after: Seq,
+    upto: Seq,
+    bytes: Bytes,
+    events: usize,
+}
 
 /// All cursors of one session.
 pub(super) struct Readers {
@@ -64,6 +82,8 @@ pub(super) struct Readers {
     pub(super) all: HashMap<AttachmentId, Reader>,
     /// Presence changed since it was last told.
     pub(super) presence_pending: bool,
+    /// What is noted when readers get it.
+    pub(super) marks: Marks,
     /// The session as its clients name it.
     wire: SessionId,
 }
@@ -74,6 +94,7 @@ impl Readers {
         Self {
             all: HashMap::new(),
             presence_pending: false,
+            marks: Marks::default(),
             wire,
         }
     }
@@ -101,45 +122,61 @@ impl Readers {
         };
         let Some(after) = reader.pull else { return Served::Done };
         if let Some((upto, entries)) = reader.snapshot.clone() {
-            let served = deliver(&self.wire, epoch, id, reader, upto, entries, true);
+            let mut batch = Batch {
+                id,
+                upto,
+                events: entries.len(),
+                note: None,
+            };
+            let served = batch.deliver(&self.wire, epoch, reader, entries, true);
             if served == Served::Done {
                 reader.snapshot = None;
             }
             return served;
         }
         if let Form::Frame(codec) = reader.form
-            && let Some((.., upto, bytes)) = cache.0.iter().find(|(c, from, ..)| (*c, *from) == (codec, after))
+            && let Some(cached) = cache
+                .0
+                .iter()
+                .find(|cached| (cached.codec, cached.after) == (codec, after))
         {
-            return hand(
+            let (upto, bytes) = (cached.upto, cached.bytes.clone());
+            let mut batch = Batch {
                 id,
-                reader,
-                Payload::Frame {
-                    upto: *upto,
-                    bytes: bytes.clone(),
-                },
-            );
+                upto,
+                events: cached.events,
+                note: self.marks.note(after, upto, reader.since),
+            };
+            return batch.hand(reader, Payload::Frame { upto, bytes });
         }
         match log.read(after, batch_bytes) {
             Read::UpToDate => Served::Parked,
             Read::Behind => Served::Behind(after),
-            Read::Entries { upto, entries } => match reader.form {
-                Form::Entries => hand(
+            Read::Entries { upto, entries } => {
+                let events = entries.len();
+                let mut batch = Batch {
                     id,
-                    reader,
-                    Payload::Entries {
-                        upto,
-                        snapshot: false,
-                        entries: Arc::new(entries),
-                    },
-                ),
-                Form::Frame(codec) => {
-                    let Some(bytes) = encode(codec, &self.wire, epoch, &entries, false) else {
-                        return Served::Gone;
-                    };
-                    cache.0.push((codec, after, upto, bytes.clone()));
-                    hand(id, reader, Payload::Frame { upto, bytes })
+                    upto,
+                    events,
+                    note: self.marks.note(after, upto, reader.since),
+                };
+                match reader.form {
+                    Form::Entries => batch.entries(reader, Arc::new(entries), false),
+                    Form::Frame(codec) => {
+                        let Some(bytes) = encode(codec, &self.wire, epoch, &entries, false) else {
+                            return Served::Gone;
+                        };
+                        cache.0.push(Cached {
+                            codec,
+                            after,
+                            upto,
+                            bytes: bytes.clone(),
+                            events,
+                        });
+                        batch.hand(reader, Payload::Frame { upto, bytes })
+                    }
                 }
-            },
+            }
         }
     }
 
@@ -154,7 +191,14 @@ impl Readers {
         let Some(reader) = self.all.get_mut(id) else {
             return Served::Done;
         };
-        deliver(&self.wire, epoch, id, reader, upto, Arc::new(entries), false)
+        let mut batch = Batch {
+            id,
+            upto,
+            events: entries.len(),
+            // How long it took to get there says nothing about how fast it goes.
+            note: None,
+        };
+        batch.deliver(&self.wire, epoch, reader, Arc::new(entries), false)
     }
 
     /// Sends the devices to every reader; a busy one gets them at its next pull.
@@ -211,11 +255,14 @@ impl Readers {
 
     /// Whether every reader has everything and waits for news, so that the session may leave memory under them.
     pub(super) fn all_wait(&self) -> bool {
-        !self.presence_pending
-            && self
-                .all
-                .values()
-                .all(|reader| reader.pull.is_some() && reader.snapshot.is_none() && !reader.presence_due)
+        !self.presence_pending && self.all.values().all(Reader::waits)
+    }
+
+    /// Ends the cursors that do not wait for news.
+    pub(super) fn end_busy(&mut self, error: &SessionError) {
+        for (id, reader) in self.all.extract_if(|_, reader| !reader.waits()) {
+            end(id, &reader, error);
+        }
     }
 
     /// Takes every reader out and tells it that its session sleeps.
@@ -232,48 +279,87 @@ impl Readers {
     /// Ends every cursor.
     pub(super) fn end_all(&mut self, error: &SessionError) {
         for (id, reader) in self.all.drain() {
-            // A reader that is gone needs no goodbye.
-            drop(reader.sink.try_send(Delivery {
-                attachment: id,
-                payload: Payload::Ended { error: error.clone() },
-            }));
+            end(id, &reader, error);
         }
     }
+}
+
+impl Reader {
+    /// Whether it has everything and waits for news.
+    fn waits(&self) -> bool {
+        self.pull.is_some() && self.snapshot.is_none() && !self.presence_due
+    }
+}
+
+fn end(attachment: AttachmentId, reader: &Reader, error: &SessionError) {
+    let payload = Payload::Ended { error: error.clone() };
+    // A reader that is gone needs no goodbye.
+    drop(reader.sink.try_send(Delivery::new(attachment, payload)));
 }
 
 fn send_presence(id: &AttachmentId, reader: &Reader, bytes: Bytes) -> Result<(), ()> {
     reader
         .sink
-        .try_send(Delivery {
-            attachment: id.clone(),
-            payload: Payload::Presence { bytes },
-        })
+        .try_send(Delivery::new(id.clone(), Payload::Presence { bytes }))
         .map_err(|_full_or_closed| ())
 }
 
-fn deliver(
-    wire: &SessionId,
-    epoch: &EpochId,
-    id: &AttachmentId,
-    reader: &mut Reader,
+/// One batch on its way to a reader.
+struct Batch<'a> {
+    id: &'a AttachmentId,
     upto: Seq,
-    entries: Arc<Vec<LogEntry>>,
-    snapshot: bool,
-) -> Served {
-    match reader.form {
-        Form::Entries => hand(
-            id,
+    events: usize,
+    note: Option<Box<Note>>,
+}
+
+impl Batch<'_> {
+    fn deliver(
+        &mut self,
+        wire: &SessionId,
+        epoch: &EpochId,
+        reader: &mut Reader,
+        entries: Arc<Vec<LogEntry>>,
+        snapshot: bool,
+    ) -> Served {
+        match reader.form {
+            Form::Entries => self.entries(reader, entries, snapshot),
+            Form::Frame(codec) => match encode(codec, wire, epoch, &entries, snapshot) {
+                Some(bytes) => {
+                    let upto = self.upto;
+                    self.hand(reader, Payload::Frame { upto, bytes })
+                }
+                None => Served::Gone,
+            },
+        }
+    }
+
+    fn entries(&mut self, reader: &mut Reader, entries: Arc<Vec<LogEntry>>, snapshot: bool) -> Served {
+        let upto = self.upto;
+        self.hand(
             reader,
             Payload::Entries {
                 upto,
                 snapshot,
                 entries,
             },
-        ),
-        Form::Frame(codec) => match encode(codec, wire, epoch, &entries, snapshot) {
-            Some(bytes) => hand(id, reader, Payload::Frame { upto, bytes }),
-            None => Served::Gone,
-        },
+        )
+    }
+
+    fn hand(&mut self, reader: &mut Reader, payload: Payload) -> Served {
+        let mut delivery = Delivery::new(self.id.clone(), payload);
+        delivery.note = self.note.take();
+        match reader.sink.try_send(delivery) {
+            Ok(()) => {
+                reader.pull = None;
+                reader.place.has(self.upto);
+                if is_measured() {
+                    tally::add(Tally::Delivered, i64::try_from(self.events).unwrap_or(i64::MAX));
+                }
+                Served::Done
+            }
+            Err(actix::prelude::SendError::Full(_)) => Served::Parked,
+            Err(actix::prelude::SendError::Closed(_)) => Served::Gone,
+        }
     }
 }
 
@@ -286,18 +372,4 @@ fn encode(codec: Codec, wire: &SessionId, epoch: &EpochId, entries: &[LogEntry],
             events: entries,
         })
         .ok()
-}
-
-fn hand(id: &AttachmentId, reader: &mut Reader, payload: Payload) -> Served {
-    match reader.sink.try_send(Delivery {
-        attachment: id.clone(),
-        payload,
-    }) {
-        Ok(()) => {
-            reader.pull = None;
-            Served::Done
-        }
-        Err(actix::prelude::SendError::Full(_)) => Served::Parked,
-        Err(actix::prelude::SendError::Closed(_)) => Served::Gone,
-    }
 }

@@ -19,7 +19,8 @@ impl Session {
     /// The same for whatever it is.
     pub(super) fn erase(&mut self, reply: ReplyTo, ctx: &mut Context<Self>) {
         let gone = SessionError::not_found(&self.wire);
-        let documents = self.stored_results();
+        let mut documents = self.stored_results();
+        documents.extend(self.asked_no_more());
         self.reset(&gone, ctx);
         self.life = Life::Missing;
         self.deleting = true;
@@ -93,6 +94,7 @@ impl Handler<Deleted> for Session {
         self.deleting = false;
         match deleted.result {
             Ok(()) => {
+                self.deps.questions.set(&self.id, None);
                 self.readers.end_all(&SessionError::not_found(&self.wire));
                 deleted.reply.send(Ok(SessionReply::Done));
                 if current {

@@ -68,8 +68,10 @@ impl Session {
             client,
             sink,
             pull: None,
+            seen: start,
             snapshot,
-            last_pull: self.deps.clock.instant(),
+            since: head,
+            place: self.pulse.cursor(start, self.time()),
             typing: false,
             presence_due: false,
         };
@@ -86,12 +88,12 @@ impl Session {
     }
 
     pub(super) fn pull(&mut self, attachment: &AttachmentId, after: Seq, ctx: &mut Context<Self>) {
-        let now = self.deps.clock.instant();
         let Some(reader) = self.readers.all.get_mut(attachment) else {
             return;
         };
         reader.pull = Some(after);
-        reader.last_pull = now;
+        reader.place.asks(after);
+        reader.seen = after;
         self.readers.announce_due(attachment);
         let mut cache = FrameCache::default();
         self.serve(attachment, &mut cache, ctx);
@@ -99,6 +101,7 @@ impl Session {
 
     /// Answers every pull that waits; called when the watermark has moved.
     pub(super) fn serve_all(&mut self, ctx: &mut Context<Self>) {
+        self.note_shown();
         let mut cache = FrameCache::default();
         for attachment in self.readers.parked() {
             self.serve(&attachment, &mut cache, ctx);
@@ -112,9 +115,11 @@ impl Session {
         if !matches!(self.life, Life::Live) {
             return;
         }
-        let served = self
-            .readers
-            .serve(attachment, &self.log, &epoch, self.deps.config.batch_bytes, cache);
+        let batch_bytes = self.deps.config.batch_bytes;
+        let served = self.readers.serve(attachment, &self.log, &epoch, batch_bytes, cache);
+        if served == Served::Done {
+            self.handed(attachment);
+        }
         match served {
             Served::Done | Served::Parked => {}
             Served::Gone => self.detach(attachment, ctx),
@@ -174,8 +179,18 @@ impl Session {
                 return;
             }
         }
-        if self.readers.serve_stored(attachment, &epoch, upto, entries) == Served::Gone {
-            self.detach(attachment, ctx);
+        match self.readers.serve_stored(attachment, &epoch, upto, entries) {
+            Served::Gone => self.detach(attachment, ctx),
+            Served::Done => self.handed(attachment),
+            Served::Parked | Served::Behind(_) => {}
+        }
+    }
+
+    /// It has what was there for it, and may ask again.
+    fn handed(&mut self, attachment: &AttachmentId) {
+        let now = self.time();
+        if let Some(reader) = self.readers.all.get_mut(attachment) {
+            reader.place.rests(now);
         }
     }
 

@@ -413,6 +413,7 @@ impl State {
             if let Some(call) = self.call_mut(id) {
                 call.asked += 1;
                 call.question = Some(Question {
+                    asked_ms: at_ms,
                     interrupt: interrupt.clone(),
                     verdict: None,
                 });
@@ -821,6 +822,25 @@ impl State {
             client || step.has_open_questions()
         };
         self.run.is_none() && self.step.as_ref().is_some_and(open)
+    }
+
+    /// What waits for people: questions and calls of the client's, each with when it was asked.
+    pub fn asked(&self) -> impl Iterator<Item = (&str, Millis)> {
+        let ended = self
+            .runs
+            .back()
+            .and_then(|past| past.ended_ms)
+            .unwrap_or(self.updated_ms);
+        let step = self.step.iter().filter(|_| self.run.is_none());
+        step.flat_map(|step| &step.calls).filter_map(move |call| {
+            let question = call.question.as_ref().filter(|question| question.verdict.is_none());
+            match (call.stage, question) {
+                (Stage::Answered, _) => None,
+                (_, Some(question)) => Some((question.interrupt.id.as_str(), question.asked_ms)),
+                (Stage::Client, None) => Some((call.id.as_str(), ended)),
+                _ => None,
+            }
+        })
     }
 
     /// Every question of the last run is answered, and some answer wants it to go on.

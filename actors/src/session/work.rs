@@ -43,6 +43,23 @@ impl Session {
         !self.deferred.is_empty() || self.work.as_ref().is_some_and(busy)
     }
 
+    /// What the active run waits for, each once, for operators.
+    pub(super) fn waits_for(&self) -> Vec<&'static str> {
+        let mut waits: Vec<_> = (!self.deferred.is_empty()).then_some("commit").into_iter().collect();
+        if let Some(work) = &self.work {
+            waits.extend(work.generation.is_some().then_some("model"));
+            waits.extend(work.summary.is_some().then_some("summary"));
+            waits.extend(work.tools.keys().map(|what| match what.as_str() {
+                "offer" => "catalogue",
+                what if what.starts_with("link ") => "link",
+                _ => "tool",
+            }));
+        }
+        waits.sort_unstable();
+        waits.dedup();
+        waits
+    }
+
     /// Does what the core asks for; `upto` is the last event that was decided with it.
     pub(super) fn perform(&mut self, effect: Effect, upto: Seq, ctx: &mut Context<Self>) {
         match effect {
@@ -146,10 +163,7 @@ impl Session {
         let asked = self.work_of(&run, ctx).trace.enter(|| gemini.generate(request, sink));
         match asked {
             Ok(handle) => self.work_of(&run, ctx).generation = Some(handle),
-            Err(failed) => ctx.notify(GenerationEvent {
-                run,
-                progress: Progress::Failed(failed),
-            }),
+            Err(failed) => ctx.notify(GenerationEvent::new(run, Progress::Failed(failed))),
         }
     }
 
@@ -298,13 +312,23 @@ impl Handler<GenerationEvent> for Session {
     type Result = ();
 
     fn handle(&mut self, event: GenerationEvent, ctx: &mut Self::Context) {
-        let GenerationEvent { run, progress } = event;
+        let GenerationEvent {
+            run,
+            progress,
+            read,
+            queued,
+        } = event;
+        queued.taken();
+        self.watch.now = Some(self.deps.clock.instant());
+        self.watch.read = read;
         if matches!(progress, Progress::Finished(_) | Progress::Failed(_))
             && let Some(work) = self.work.as_mut().filter(|work| work.run == run)
         {
             work.generation = None;
         }
         self.drive(Input::Progress(run, progress), ReplyTo::NONE, ctx);
+        self.watch.now = None;
+        self.watch.read = None;
     }
 }
 
@@ -312,7 +336,8 @@ impl Handler<ToolEvent> for Session {
     type Result = ();
 
     fn handle(&mut self, event: ToolEvent, ctx: &mut Self::Context) {
-        let ToolEvent { run, answer } = event;
+        let ToolEvent { run, answer, queued } = event;
+        queued.taken();
         let (of, input) = match answer {
             ToolAnswer::Offered(offer) => ("offer".to_owned(), Input::Offered(run.clone(), offer)),
             ToolAnswer::Finished { call, outcome } => (call.clone(), Input::Called(run.clone(), call, outcome)),

@@ -7,7 +7,10 @@ use kronos_protocol::ids::RunId;
 use tokio_util::sync::CancellationToken;
 
 use super::{Offer, Outcome, ToolAnswer, ToolEvent, metrics};
-use crate::clock::Clock;
+use crate::{
+    clock::Clock,
+    mailbox::{Mailbox, Queued},
+};
 
 /// What was asked, so that it can be answered in any case.
 pub(super) enum Asked {
@@ -130,6 +133,7 @@ impl Outlet {
         self.sink.do_send(ToolEvent {
             run: self.run.clone(),
             answer,
+            queued: Queued::new(Mailbox::Session),
         });
     }
 }

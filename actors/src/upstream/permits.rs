@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use kronos_protocol::ids::UserId;
-use metrics::Gauge;
+use metrics::{Gauge, Histogram};
 use tokio::sync::oneshot;
 
 use super::AdaptiveLimit;
+use crate::clock;
 
 /// The queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -40,7 +41,7 @@ pub(crate) struct Bounds {
     pub(crate) waiting: usize,
 }
 
-/// Show the counts.
+/// Show the counts, and how long calls wait.
 #[derive(Debug, Clone)]
 pub(crate) struct Gauges {
     /// Calls that hold a permit.
@@ -49,6 +50,8 @@ pub(crate) struct Gauges {
     pub(crate) limit: Gauge,
     /// Calls that wait for one.
     pub(crate) waiting: Gauge,
+    /// How long each waited, whatever ended it; 0 for one that had its permit at once.
+    pub(crate) wait: Histogram,
 }
 
 /// All permits of the process for one upstream.
@@ -57,6 +60,7 @@ pub(crate) struct Permits {
     /// The upstream, for the log.
     upstream: &'static str,
     bounds: Bounds,
+    wait: Histogram,
     state: Mutex<State>,
 }
 
@@ -92,6 +96,7 @@ type Decided = Vec<(oneshot::Sender<Result<Permit, Refused>>, Result<Permit, Ref
 impl Permits {
     /// Makes the permits of a process.
     pub(crate) fn new(upstream: &'static str, bounds: Bounds, gauges: Gauges) -> Arc<Self> {
+        let wait = gauges.wait.clone();
         let state = State {
             gauges,
             limit: AdaptiveLimit::new(bounds.running_least, bounds.running),
@@ -105,6 +110,7 @@ impl Permits {
         Arc::new(Self {
             upstream,
             bounds,
+            wait,
             state: Mutex::new(state),
         })
     }
@@ -113,13 +119,17 @@ impl Permits {
     pub(crate) async fn acquire(self: &Arc<Self>, user: &UserId) -> Result<Permit, Refused> {
         let (grant, granted) = oneshot::channel();
         let ticket = match self.enter(user, grant)? {
-            Entered::Granted(permit) => return Ok(permit),
+            Entered::Granted(permit) => {
+                self.wait.record(0.0);
+                return Ok(permit);
+            }
             Entered::Waits(ticket) => ticket,
         };
         let _place = Place {
             permits: self,
             user,
             ticket,
+            since: clock::now(),
         };
         // The sender is dropped without a word only together with the permits themselves.
         granted.await.unwrap_or(Err(Refused { after: Duration::ZERO }))
@@ -319,10 +329,13 @@ struct Place<'a> {
     permits: &'a Permits,
     user: &'a UserId,
     ticket: u64,
+    since: Instant,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
+        let waited = clock::now().saturating_duration_since(self.since);
+        self.permits.wait.record(waited.as_secs_f64());
         self.permits.leave(self.user, self.ticket);
     }
 }
@@ -365,6 +378,7 @@ mod tests {
             running: Gauge::noop(),
             limit: Gauge::noop(),
             waiting: Gauge::noop(),
+            wait: Histogram::noop(),
         };
         Permits::new("test", bounds, gauges)
     }

@@ -1,14 +1,43 @@
 //! The rows of `[gemini]` and `[gemini_sim]`.
 
+use std::collections::BTreeMap;
+
+use kronos_actors::config::ModelPrice;
+
 use super::{
     Setting, narrow,
     rows::{HOUR, KIB, MIB, MINUTE, MS, bytes, integer, span, word},
     size,
 };
-use crate::config::value::Kind;
+use crate::config::{Config, value::Kind};
 
 /// What stands for "send no thinking level".
 const NO_LEVEL: &str = "none";
+
+/// The default of `GEMINI_PRICES`.
+const PRICES: &str = r#"{"gemini-3.5-flash-lite": {"prompt": 0.3, "answer": 2.5}, "gemini-3.6-flash": {"prompt": 1.5, "answer": 7.5}, "gemini-3.8-flash": {"prompt": 1.5, "answer": 7.5}, "gemini-4-argon": {"prompt": 4.0, "cached": 0.2, "answer": 20.0}}"#;
+
+/// Most models with a price: each is a label in metrics.
+const MAX_PRICES: usize = 100;
+/// Longest name of one.
+const MAX_MODEL_NAME: usize = 128;
+
+fn read_prices(config: &mut Config, text: &str) -> bool {
+    let Ok(prices) = serde_json::from_str::<BTreeMap<String, ModelPrice>>(text) else {
+        return false;
+    };
+    let is_name = |name: &str| {
+        (1..=MAX_MODEL_NAME).contains(&name.len())
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+    };
+    let good = prices.len() <= MAX_PRICES && prices.iter().all(|(name, price)| is_name(name) && price.is_sane());
+    if good {
+        config.gemini.prices = prices;
+    }
+    good
+}
 
 pub(super) static SETTINGS: &[Setting] = &[
     Setting::new(
@@ -24,6 +53,17 @@ pub(super) static SETTINGS: &[Setting] = &[
         "gemini-3.8-flash",
         Kind::Text(|c, v| c.gemini.model = v),
         "Model of a run that names none.",
+    ),
+    Setting::new(
+        "gemini.prices",
+        "GEMINI_PRICES",
+        PRICES,
+        Kind::Other {
+            allowed: r#"a JSON object of at most 100 prices by model such as {"gemini-3.8-flash": {"prompt": 1.5, "cached": 0.15, "answer": 7.5}}"#,
+            read: read_prices,
+        },
+        "US dollars for a million tokens of prompt, of cached prompt (absent: as the prompt) and of answer with its thoughts, for an \
+         estimate of the cost; the defaults are list prices of November 2026. A model without a price costs nothing in metrics.",
     ),
     Setting::new(
         "gemini.temperature",
@@ -215,3 +255,35 @@ pub(super) static SETTINGS: &[Setting] = &[
         "Seed of the simulated model: the same seed, the same answers.",
     ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prices_are_read_up_to_their_bounds() {
+        let mut config = Config::default();
+        assert!(read_prices(&mut config, r#"{"m": {"prompt": 1, "answer": 2}}"#));
+        assert_eq!(config.gemini.prices.len(), 1);
+        for text in [
+            "[]",
+            r#"{"m": 1}"#,
+            r#"{"m": {"prompt": 1}}"#,
+            r#"{"m": {"prompt": -1, "answer": 2}}"#,
+            r#"{"m": {"prompt": 1, "answer": 1000001}}"#,
+            r#"{"m": {"prompt": 1, "answer": 2, "thoughts": 3}}"#,
+            r#"{"": {"prompt": 1, "answer": 2}}"#,
+            r#"{"a model": {"prompt": 1, "answer": 2}}"#,
+        ] {
+            assert!(!read_prices(&mut config, text), "{text}");
+        }
+        let prices = |n: usize| {
+            let prices = (0..n).map(|n| (format!("m{n}"), serde_json::json!({"prompt": 1, "answer": 2})));
+            serde_json::Value::Object(prices.collect()).to_string()
+        };
+        for (n, good) in [(99, true), (100, true), (101, false)] {
+            assert_eq!(read_prices(&mut config, &prices(n)), good, "{n}");
+        }
+        assert_eq!(config.gemini.prices.len(), 100);
+    }
+}

@@ -1,6 +1,9 @@
 //! Users as superusers and they themselves see and change them.
 
-use kronos_actors::principal::{AuthError, Principal};
+use kronos_actors::{
+    metrics as names,
+    principal::{AuthError, Principal},
+};
 use kronos_protocol::{error::ErrorCode, ids::UserId};
 use secrecy::SecretString;
 
@@ -16,7 +19,10 @@ impl Accounts {
     /// Lets superusers pass.
     pub(in crate::edge) fn only_superusers(caller: &Principal) -> Result<(), ApiError> {
         match (&caller.login, caller.superuser) {
-            (None, _) => Err(AuthError::Missing.into()),
+            (None, _) => {
+                names::auth_failed(&AuthError::Missing);
+                Err(AuthError::Missing.into())
+            }
             (Some(_), true) => Ok(()),
             (Some(_), false) => Err(ApiError::new(ErrorCode::Forbidden, "Only a superuser may do this")),
         }

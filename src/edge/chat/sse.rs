@@ -67,6 +67,7 @@ impl Opening {
         })?;
         // Now that it can be reached: a login that ended in between leaves nothing open.
         if !state.accounts.holds(caller) {
+            names::auth_failed(&AuthError::Revoked);
             return Err(AuthError::Revoked.into());
         }
         Ok(Self {

@@ -66,7 +66,7 @@ impl Bare {
         if let Ok(date) = HeaderValue::from_str(&HttpDate::from(now).to_string()) {
             headers.insert(header::DATE, date);
         }
-        request::record("other", "unmatched".to_owned(), error.status.as_u16(), Duration::ZERO);
+        request::record("other", None, error.status.as_u16(), Duration::ZERO);
         let (head, body) = response.into_parts();
         let body = body.try_into_bytes().unwrap_or_default();
         let mut text = format!("HTTP/1.1 {}\r\ncontent-length: {}\r\n", head.status(), body.len()).into_bytes();

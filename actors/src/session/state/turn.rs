@@ -171,6 +171,8 @@ pub enum Stage {
 /// A question about a call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Question {
+    /// When it was asked.
+    pub asked_ms: Millis,
     /// As clients have it.
     pub interrupt: Interrupt,
     /// What became of it, and the payload that came with the answer.

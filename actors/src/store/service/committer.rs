@@ -101,6 +101,7 @@ struct CommitMetrics {
     pending_bytes: metrics::Gauge,
     duration: metrics::Histogram,
     requests: metrics::Histogram,
+    bytes: metrics::Histogram,
 }
 
 /// The handles; the recorder is installed before a store is started.
@@ -109,6 +110,7 @@ fn handles() -> &'static CommitMetrics {
         pending_bytes: metrics::gauge!(crate::metrics::STORE_PENDING_BYTES),
         duration: metrics::histogram!(crate::metrics::STORE_COMMIT_DURATION),
         requests: metrics::histogram!(crate::metrics::STORE_COMMIT_REQUESTS),
+        bytes: metrics::histogram!(crate::metrics::STORE_COMMIT_BYTES),
     });
     &HANDLES
 }
@@ -122,9 +124,13 @@ impl Drop for Finish {
     }
 }
 
+/// Restarts of the store's threads since the process began.
+pub(super) static RESTARTS: AtomicU64 = AtomicU64::new(0);
+
 /// Runs `work` until it returns, again whenever it panics. What it had in its hands answers for itself when it is dropped.
 pub(super) fn restarting(thread: &'static str, mut work: impl FnMut()) {
     while let Err(panic) = std::panic::catch_unwind(AssertUnwindSafe(&mut work)) {
+        RESTARTS.fetch_add(1, Ordering::Relaxed);
         metrics::counter!(crate::metrics::STORE_RESTARTS, "thread" => thread).increment(1);
         tracing::error!(thread, "a thread of the store panicked and begins again");
         // What a panic carries may panic again when it is dropped.
@@ -191,6 +197,8 @@ impl Committer {
 
     fn settle(&self, group: Vec<Pending>) {
         let group = Group::new(&self.queue, group);
+        #[expect(clippy::cast_precision_loss, reason = "a histogram of a few MB")]
+        handles().bytes.record(group.bytes() as f64);
         self.gauge();
         let results = self.commit_all(&group.requests);
         group.answer(results);

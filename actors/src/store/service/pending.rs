@@ -3,7 +3,10 @@
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use super::queue::Queue;
-use crate::store::{Request, StoreError};
+use crate::{
+    mailbox::Queued,
+    store::{Request, StoreError},
+};
 
 type Callback = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
@@ -39,6 +42,7 @@ pub(super) struct Pending {
     pub(super) done: Done,
     pub(super) bytes: usize,
     pub(super) ticket: u64,
+    pub(super) queued: Queued,
 }
 
 /// The group that the committer works on. However it is let go of, its bytes are released, its requests are answered, and
@@ -57,7 +61,10 @@ impl Group {
         let ticket = pending.last().map_or(0, |pending| pending.ticket);
         let (requests, callbacks) = pending
             .into_iter()
-            .map(|pending| (pending.request, pending.done))
+            .map(|pending| {
+                pending.queued.taken();
+                (pending.request, pending.done)
+            })
             .unzip();
         Self {
             queue: Arc::clone(queue),
@@ -66,6 +73,11 @@ impl Group {
             bytes,
             ticket,
         }
+    }
+
+    /// Bytes of its requests, as they count while they wait.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Answers each request with its own result.

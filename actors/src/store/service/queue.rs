@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::pending::{Done, Pending};
 use crate::{
+    mailbox::{Mailbox, Queued},
     metrics,
     store::{Request, StoreError, order},
 };
@@ -112,6 +113,7 @@ impl Queue {
             done,
             bytes,
             ticket,
+            queued: Queued::new(Mailbox::Store),
         });
         drop(state);
         // Behind another request the committer knows already that there is work; waking costs a call of the system.

@@ -3,14 +3,19 @@
 use std::{
     collections::VecDeque,
     panic::AssertUnwindSafe,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
 };
 
+use metrics::{Counter, Histogram, counter, histogram};
 use tokio::sync::oneshot;
 
 use super::committer::restarting;
-use crate::store::{SessionStore, StoreError};
+use crate::{
+    clock,
+    metrics::{STORE_READ_DURATION, STORE_READ_ERRORS},
+    store::{SessionStore, StoreError},
+};
 
 /// Reads that may wait for a thread: a few seconds of work for a busy disk.
 const WAITING: usize = 4096;
@@ -42,6 +47,21 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner);
         state.jobs.pop_front()
     }
+}
+
+/// Handles of what is measured at every read.
+struct ReadMetrics {
+    duration: Histogram,
+    errors: Counter,
+}
+
+/// The handles; the recorder is installed before a store is started.
+fn handles() -> &'static ReadMetrics {
+    static HANDLES: LazyLock<ReadMetrics> = LazyLock::new(|| ReadMetrics {
+        duration: histogram!(STORE_READ_DURATION),
+        errors: counter!(STORE_READ_ERRORS),
+    });
+    &HANDLES
 }
 
 /// The door to the reading threads.
@@ -88,14 +108,21 @@ impl Readers {
         read: impl FnOnce(&dyn SessionStore) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
+        let begun = clock::now();
         let job: Job = Box::new(move |store| {
             if answer.is_closed() {
                 return;
             }
             let read = std::panic::catch_unwind(AssertUnwindSafe(|| read(store)));
             let failed = |_panic| Err(StoreError::Io("a read panicked".to_owned()));
+            let read = read.unwrap_or_else(failed);
+            let took = clock::now().saturating_duration_since(begun);
+            handles().duration.record(took.as_secs_f64());
+            if read.is_err() {
+                handles().errors.increment(1);
+            }
             // Who asked may have gone.
-            drop(answer.send(read.unwrap_or_else(failed)));
+            drop(answer.send(read));
         });
         {
             let mut state = self.shared.state();
@@ -103,6 +130,7 @@ impl Readers {
                 return Err(StoreError::Closed);
             }
             if state.jobs.len() >= WAITING {
+                handles().errors.increment(1);
                 return Err(StoreError::Overloaded);
             }
             state.jobs.push_back(job);
