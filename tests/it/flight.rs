@@ -6,7 +6,6 @@ use kronos_protocol::SendMode;
 use kronos_sim::ComposioScript;
 use kronos_testkit::{HttpReply, WsClient, eventually};
 use serde_json::{Value, json};
-use tokio::process::Command;
 
 use crate::{
     agent::{Device, agent_with},
@@ -221,23 +220,21 @@ async fn the_command_line_shows_the_slowest_turns_and_where_the_time_of_one_went
         .await;
     let url = kronos.server.http_url();
     let ask = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kronos"));
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_kronos"));
         command.args(arguments).args(["--url", &url, "--token", &admin.token]);
-        async move {
-            let output = command.output().await.unwrap();
-            assert!(output.status.success(), "{output:?}");
-            String::from_utf8(output.stdout).unwrap()
-        }
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
     };
     for sort in ["duration", "first_token"] {
-        let json = ask(&["turns", "slow", "--sort", sort, "--limit", "1", "--json"]).await;
+        let json = ask(&["turns", "slow", "--sort", sort, "--limit", "1", "--json"]);
         let slow: Value = serde_json::from_str(&json).unwrap();
         let run = slow["items"][0]["run"].as_str().unwrap();
         assert_eq!(
             (slow["items"].as_array().unwrap().len(), &slow["recorded"]),
             (1, &json!(2))
         );
-        let shown = ask(&["turns", "show", run]).await;
+        let shown = ask(&["turns", "show", run]);
         assert!(
             shown.contains(run) && shown.contains("request") && shown.contains("end_durable"),
             "{shown}"
@@ -249,7 +246,7 @@ async fn the_command_line_shows_the_slowest_turns_and_where_the_time_of_one_went
             "{shown}"
         );
     }
-    let table = ask(&["turns", "slow"]).await;
+    let table = ask(&["turns", "slow"]);
     assert_eq!(table.lines().count(), 3, "{table}");
     client.finish().await;
 }
