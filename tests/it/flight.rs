@@ -1,12 +1,11 @@
 //! The flight recorder: the phase that a trouble is in is the one that is named.
 
-use std::time::Duration;
+use std::{process::Command, time::Duration};
 
 use kronos_protocol::SendMode;
 use kronos_sim::ComposioScript;
 use kronos_testkit::{HttpReply, WsClient, eventually};
 use serde_json::{Value, json};
-use tokio::process::Command;
 
 use crate::{
     agent::{Device, agent_with},
@@ -224,7 +223,10 @@ async fn the_command_line_shows_the_slowest_turns_and_where_the_time_of_one_went
         let mut command = Command::new(env!("CARGO_BIN_EXE_kronos"));
         command.args(arguments).args(["--url", &url, "--token", &admin.token]);
         async move {
-            let output = command.output().await.unwrap();
+            let output = tokio::task::spawn_blocking(move || command.output())
+                .await
+                .unwrap()
+                .unwrap();
             assert!(output.status.success(), "{output:?}");
             String::from_utf8(output.stdout).unwrap()
         }
