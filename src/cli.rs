@@ -10,6 +10,7 @@ use crate::{
     edge, telemetry,
 };
 
+mod admin;
 mod password;
 mod remote;
 mod sessions;
@@ -26,6 +27,7 @@ Examples:
   kronos config --reference > kronos.toml a file with every setting and its default
   kronos sessions list                    the conversations of a running server, or of ./data
   kronos sessions unpark ID               open one again that was closed because it failed repeatedly
+  kronos runs list                        what a running server answers now, for superusers
   kronos turns slow                       the slowest of the last turns of a running server
   kronos turns show RUN                   where the time of one went
   kronos users create ada --email ada@example.com --superuser
@@ -67,6 +69,12 @@ enum Command {
     AsyncApi,
     /// Look at conversations.
     Sessions(sessions::SessionsArgs),
+    /// Look at the websockets of a running server and close them, for superusers.
+    Connections(admin::ConnectionsArgs),
+    /// Look at what a running server answers now, for superusers.
+    Runs(admin::RunsArgs),
+    /// Drain a running server and end it, for superusers.
+    Drain(admin::DrainArgs),
     /// See where the time of turns went.
     Turns(turns::TurnsArgs),
     /// Make and change users.
@@ -123,6 +131,9 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::OpenApi => print_openapi(cli.settings),
         Command::AsyncApi => print_asyncapi(cli.settings),
         Command::Sessions(arguments) => Box::pin(sessions::run(arguments, || cli.settings.load())).await,
+        Command::Connections(arguments) => Box::pin(admin::connections(arguments, || cli.settings.load())).await,
+        Command::Runs(arguments) => Box::pin(admin::runs(arguments, || cli.settings.load())).await,
+        Command::Drain(arguments) => Box::pin(admin::drain(arguments, || cli.settings.load())).await,
         Command::Turns(arguments) => Box::pin(turns::run(arguments, || cli.settings.load())).await,
         Command::Users(arguments) => Box::pin(users::run(arguments, || cli.settings.load())).await,
     };
@@ -134,7 +145,13 @@ pub async fn run(cli: Cli) -> ExitCode {
 
 async fn serve(settings: SettingFlags) -> anyhow::Result<ExitCode> {
     let config = settings.load()?;
-    telemetry::logs::start(&config.log);
+    telemetry::start(&config)?;
+    let served = serve_with(config).await;
+    telemetry::finish();
+    served
+}
+
+async fn serve_with(config: Config) -> anyhow::Result<ExitCode> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }

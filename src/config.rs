@@ -33,6 +33,8 @@ pub struct Config {
     pub log: LogConfig,
     /// What is measured.
     pub metrics: MetricsConfig,
+    /// Where traces go.
+    pub traces: TracesConfig,
     /// Who may call.
     pub auth: AuthConfig,
     /// Where the log is kept.
@@ -130,6 +132,8 @@ pub struct ServerConfig {
     pub drain_deadline: Duration,
     /// Pause between the probes of what the server needs; zero for none. Default 60 s.
     pub health_probe_interval: Duration,
+    /// Time in which actors must answer what an operator asks. Default 1 s.
+    pub admin_timeout: Duration,
     /// Taken for compatibility; does nothing.
     pub reload: bool,
 }
@@ -159,6 +163,7 @@ impl Default for ServerConfig {
             backlog: 8192,
             drain_deadline: Duration::from_secs(10),
             health_probe_interval: Duration::from_secs(60),
+            admin_timeout: Duration::from_secs(1),
             reload: false,
         }
     }
@@ -277,6 +282,45 @@ pub struct LogConfig {
     pub level: String,
     /// Default pretty.
     pub format: LogFormat,
+    /// Folder of the log files; `None`: there are none.
+    pub dir: Option<PathBuf>,
+    /// Size at which a log file is set aside, in bytes. Default 16 MiB.
+    pub file_bytes: u64,
+    /// Files that are kept of each log, the one that is written included. Default 5.
+    pub files: u32,
+    /// Lines that wait for stderr, and for each file. Default 8192.
+    pub queue_lines: usize,
+    /// Lines of one place in the code in a second; 0 for no limit. Default 100.
+    pub burst: u32,
+    /// Write to stderr. Default true; no setting: tests keep their lines in files.
+    pub stderr: bool,
+}
+
+/// Where traces go.
+#[derive(Debug, Clone)]
+pub struct TracesConfig {
+    /// Address of an OTLP collector, without the path; `None`: traces are not made.
+    pub endpoint: Option<String>,
+    /// Headers for it: `NAME=VALUE,NAME=VALUE`.
+    pub headers: Option<SecretString>,
+    /// What this server is called in them. Default `kronos`.
+    pub service_name: String,
+    /// The share of traces that begin here and are exported, 0..1. Default 1.
+    pub sample_ratio: f64,
+    /// Spans that wait for the collector. Default 2048.
+    pub queue_spans: usize,
+}
+
+impl Default for TracesConfig {
+    fn default() -> Self {
+        Self {
+            endpoint: None,
+            headers: None,
+            service_name: "kronos".to_owned(),
+            sample_ratio: 1.0,
+            queue_spans: 2048,
+        }
+    }
 }
 
 /// What is measured.
@@ -297,6 +341,12 @@ impl Default for LogConfig {
         Self {
             level: "info".to_owned(),
             format: LogFormat::Pretty,
+            dir: None,
+            file_bytes: 16 * 1024 * 1024,
+            files: 5,
+            queue_lines: 8192,
+            burst: 100,
+            stderr: true,
         }
     }
 }

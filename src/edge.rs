@@ -88,6 +88,10 @@ pub struct EdgeState {
     pub(crate) hsts: bool,
     /// What the server is run as.
     pub(crate) environment: Environment,
+    /// Time in which what operators ask for must answer.
+    pub(crate) admin_timeout: Duration,
+    /// Ends the process when an operator wants it.
+    pub(crate) departure: admin::node::Departure,
 }
 
 /// Every endpoint of the server.
@@ -174,6 +178,11 @@ pub(crate) fn openapi_document(config: &Config) -> serde_json::Value {
 /// Returns what the agent's routes know.
 pub(crate) fn agent(config: &Config) -> agent::Agent {
     agent::Agent::of(config)
+}
+
+/// Returns what lets an operator end the process.
+pub(crate) fn departure() -> admin::node::Departure {
+    admin::node::Departure::default()
 }
 
 /// Returns the AsyncAPI document.

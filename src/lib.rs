@@ -36,6 +36,7 @@ mod telemetry;
 mod wiring;
 
 pub use shutdown::Stop;
+pub use telemetry::TelemetryError;
 
 /// How often expired tokens and logins are deleted.
 const SWEEP: Duration = Duration::from_secs(600);
@@ -61,6 +62,9 @@ pub enum StartError {
         #[source]
         cause: StoreError,
     },
+    /// Log lines or traces cannot be written.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
     /// Another part cannot be started.
     #[error("cannot start: {0}")]
     Other(String),
@@ -94,6 +98,7 @@ impl Server {
     pub async fn bind_with(mut config: Config, clock: Clock) -> Result<Self, StartError> {
         // A second call finds it installed: that is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
+        telemetry::start(&config)?;
         telemetry::recorder::install(config.metrics.enabled);
         let wiring = Wiring::start(&mut config, &clock)
             .await
@@ -148,6 +153,8 @@ impl Server {
             asyncapi: edge::asyncapi(config),
             hsts: config.server.environment == config::Environment::Production,
             environment: config.server.environment,
+            admin_timeout: config.server.admin_timeout,
+            departure: edge::departure(),
         }))
     }
 
@@ -173,6 +180,7 @@ impl Server {
             ..
         } = self;
         let handle = http.handle();
+        state.departure.by(&stop);
         let housekeeping = actix_web::rt::spawn(housekeep(state.clone()));
         let retention = state.wiring.retention(retention, state.clock.clone());
         let retention = actix_web::rt::spawn(retention);

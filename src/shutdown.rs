@@ -31,6 +31,11 @@ impl Stop {
         self.0.send_modify(|count| *count += 1);
     }
 
+    /// Whether it was signalled.
+    pub(crate) fn is_signalled(&self) -> bool {
+        *self.0.borrow() > 0
+    }
+
     /// Waits until it was signalled `times` times.
     pub(crate) async fn signalled(&self, times: u32) {
         let mut count = self.0.subscribe();

@@ -19,6 +19,7 @@ use futures_util::future::{BoxFuture, LocalBoxFuture};
 use kronos_protocol::ids::{SessionId, UserId};
 use serde_json::{Map, Value};
 use tokio::{sync::oneshot, time::timeout_at};
+use tracing::{Instrument as _, Span};
 
 pub use self::{
     client::ComposioConfigError,
@@ -43,6 +44,7 @@ use crate::{
     store::service::StoreRef,
     supervisor::{RestartPolicy, start_guarded},
     tools::{Execution, Link, Outcome, Tool},
+    trace::Scope,
 };
 
 mod accounts;
@@ -143,6 +145,33 @@ impl Actor for Composio {
 
 /// What it holds is whole after a panic: a handler only starts tasks.
 impl Supervised for Composio {}
+
+/// What the service holds.
+#[derive(Debug, Clone, Copy)]
+pub struct ObservedComposio {
+    /// Connections in the making that are watched.
+    pub watchers: usize,
+    /// Of those, users who have any.
+    pub users_connecting: usize,
+    /// Toolkits whose tools are in memory.
+    pub toolkits: usize,
+    /// Age of the oldest of them.
+    pub catalogue_age: Option<Duration>,
+    /// Attempts after the first that could be paid for.
+    pub retry_budget: u64,
+}
+
+impl Service {
+    fn observe(&self) -> ObservedComposio {
+        ObservedComposio {
+            watchers: self.watchers.borrow().len(),
+            users_connecting: self.pending.borrow().len(),
+            toolkits: self.kits.len(),
+            catalogue_age: self.kits.oldest(),
+            retry_budget: self.shared.retries.left(),
+        }
+    }
+}
 
 type Job = Box<dyn FnOnce(Rc<Service>) -> LocalBoxFuture<'static, ()> + Send>;
 
@@ -363,6 +392,14 @@ impl ComposioRef {
             .unwrap_or(Probed::Failed)
     }
 
+    /// Asks the service what it holds. Costs Composio nothing.
+    ///
+    /// # Errors
+    /// It takes no more, or is gone.
+    pub async fn observe(&self) -> Result<ObservedComposio, ComposioError> {
+        self.read(|service| async move { Ok(service.observe()) }).await
+    }
+
     /// Something that only reads: ends with whoever asked.
     async fn read<T, F, Fut>(&self, work: F) -> Result<T, ComposioError>
     where
@@ -405,7 +442,8 @@ impl ComposioRef {
         Fut: Future<Output = ()> + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let job: Job = Box::new(move |service| Box::pin(job(service, reply)));
+        let (span, scope) = (Span::current(), Scope::current());
+        let job: Job = Box::new(move |service| Box::pin(scope.around(job(service, reply)).instrument(span)));
         match self.address.try_send(Work(Queued::new(Mailbox::Composio), job)) {
             Ok(()) => answer.await.unwrap_or_else(|_gone| Err(ComposioError::cut_off())),
             Err(SendError::Full(_)) => Err(ComposioError::overloaded(Duration::from_secs(1))),

@@ -33,7 +33,7 @@ use kronos_protocol::{
     ids::{ConnectionId, SessionId},
     server::{Goaway, Limits, ServerFrame, ServerInfo},
 };
-use tracing::debug;
+use tracing::{Span, debug};
 
 use crate::{
     clock::Clock,
@@ -42,6 +42,7 @@ use crate::{
     flight::Timeline,
     ids,
     principal::{AuthError, Authenticator, Principal},
+    trace::{self, TraceContext},
 };
 
 mod assembly;
@@ -54,6 +55,7 @@ mod hello;
 mod lane;
 mod link;
 pub mod metrics;
+pub mod observe;
 mod output;
 mod rate;
 pub mod registry;
@@ -68,6 +70,7 @@ use guard::Guard;
 use lane::Lane;
 use link::{Link, Signal, Signals};
 use metrics::ConnectionMetrics;
+use observe::Card;
 use rate::Bucket;
 use registry::{Control, Permit};
 
@@ -145,6 +148,8 @@ where
         .saturating_add(1);
     let connection = Connection::new(deps, upgrade, link.clone());
     let id = connection.id.clone();
+    // Here, within the span of the request, so that the line says which it was.
+    debug!(connection.id = %id, user.id = connection.user(), codec = connection.codec.as_str(), "connection opened");
     let guard = Guard::new(payload, link.clone());
     let frames = actix_http::ws::Codec::new().max_size(largest);
     Body::new(WebsocketContext::with_codec(connection, guard, frames), link, id)
@@ -162,6 +167,8 @@ enum Standing {
 pub(crate) struct Connection {
     deps: Arc<ConnectionDeps>,
     id: ConnectionId,
+    /// The upgrade's place in a trace.
+    trace: Option<Arc<TraceContext>>,
     codec: Codec,
     link: Rc<Link>,
     permit: Permit,
@@ -203,6 +210,7 @@ impl Connection {
         Self {
             deps,
             id: ids::connection(),
+            trace: trace::outgoing(&Span::current()),
             codec: upgrade.codec,
             link,
             permit: upgrade.permit,
@@ -226,9 +234,18 @@ impl Connection {
         }
     }
 
+    /// Who is on the other end, as far as that is proven, for logs.
+    fn user(&self) -> Option<&str> {
+        match &self.standing {
+            Standing::Known(principal) => Some(principal.user.as_str()),
+            Standing::Stranger { proven } => proven.as_ref().map(|principal| principal.user.as_str()),
+        }
+    }
+
     /// Takes a whole message.
     fn message(&mut self, binary: bool, bytes: &[u8], ctx: &mut Ctx) {
         self.deps.metrics.traffic(self.codec).came(bytes.len());
+        self.link.vitals().came(bytes.len(), self.deps.clock.now_ms());
         if binary != self.codec.is_binary() {
             return self.close(CloseCode::UnsupportedData, ctx);
         }
@@ -275,13 +292,20 @@ impl Actor for Connection {
         let config = &self.deps.config;
         ctx.set_mailbox_capacity(config.attachments * 2 + config.pending_commands + SPARE_MAILBOX);
         ctx.add_stream(Signals(self.link.clone()));
-        self.permit.register(ctx.address().recipient());
+        let now = self.deps.clock.now_ms();
+        self.link.vitals().heard(now);
+        self.permit.register(Card {
+            id: self.id.clone(),
+            codec: self.codec,
+            since_ms: now,
+            vitals: Arc::clone(self.link.vitals()),
+            control: ctx.address().recipient(),
+        });
         watch::watch(
             &self.deps.clock,
             config.write_timeout,
             watch::Watched::new(self.id.clone(), &self.link, ctx.address().recipient()),
         );
-        debug!(connection.id = %self.id, codec = self.codec.as_str(), "connection opened");
         if let Some(error) = self.rejected.take() {
             return self.turn_away(&error, ctx);
         }
@@ -299,7 +323,7 @@ impl Drop for Connection {
         // Not in `stopped`: this also runs when the context never started.
         self.leave();
         self.deps.metrics.connections.decrement(1);
-        debug!(connection.id = %self.id, "connection ended");
+        debug!(connection.id = %self.id, user.id = self.user(), "connection ended");
     }
 }
 
@@ -319,6 +343,7 @@ impl StreamHandler<Result<ws::Message, ws::ProtocolError>> for Connection {
             Ok(ws::Message::Ping(bytes)) => ctx.pong(&bytes),
             Ok(ws::Message::Pong(bytes)) => {
                 if self.link.confirm(&bytes, || self.deps.clock.instant()) {
+                    self.link.vitals().heard(self.deps.clock.now_ms());
                     self.note_read();
                     self.pull_starved(ctx);
                 }
@@ -362,6 +387,8 @@ impl Handler<Control> for Connection {
                     ctx,
                 );
             }
+            // Who asked may not have waited.
+            Control::Observe(answer) => drop(answer.send(self.observe())),
         }
     }
 }

@@ -36,7 +36,9 @@ use crate::{
     supervisor::{Exit, RestartPolicy, start_guarded},
 };
 
+pub mod evict;
 mod node;
+pub mod observe;
 pub mod parked;
 pub mod questions;
 pub(crate) mod sleep;
@@ -302,7 +304,11 @@ impl Directory {
         ctx: &Context<Self>,
     ) -> Located {
         let core = CORE.get().unwrap_or(0);
-        if exit == Exit::GaveUp || self.node.draining.load(Ordering::Relaxed) || self.node.route(session, core) != core
+        let parked = self.node.parked(|parked| parked.contains_key(session));
+        if exit == Exit::GaveUp
+            || parked
+            || self.node.draining.load(Ordering::Relaxed)
+            || self.node.route(session, core) != core
         {
             return Located::Moved;
         }

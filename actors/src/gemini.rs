@@ -17,6 +17,7 @@ use kronos_protocol::{
 };
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 mod answer;
 mod client;
@@ -48,9 +49,12 @@ use generation::Generation;
 use metrics::handles;
 use outlet::Outlet;
 
-use crate::flight::Timeline;
-use crate::mailbox::{Mailbox, Queued};
-use crate::supervisor::{RestartPolicy, start_guarded};
+use crate::{
+    flight::Timeline,
+    mailbox::{Mailbox, Queued},
+    supervisor::{RestartPolicy, start_guarded},
+    trace::Scope,
+};
 
 /// One answer to generate.
 #[derive(Debug, Clone)]
@@ -275,21 +279,43 @@ impl Supervised for Gemini {
 struct Start {
     request: GenerateRequest,
     outlet: Outlet,
+    caller: Caller,
+}
+
+/// Where whoever asks is.
+struct Caller {
+    span: Span,
+    scope: Scope,
 }
 
 impl Handler<Start> for Gemini {
     type Result = ();
 
     fn handle(&mut self, msg: Start, _: &mut Self::Context) {
-        let Start { request, mut outlet } = msg;
+        let Start {
+            request,
+            mut outlet,
+            caller,
+        } = msg;
         #[cfg(test)]
         assert!(request.model.as_deref() != Some(tests::POISON_OF_THE_SERVICE), "a bomb");
         let Some(client) = self.client.clone() else {
             return outlet.end(Progress::Failed(Failure::internal().into_failed(Usage::default(), 0)));
         };
-        let generation = Generation::new(Arc::clone(&self.shared), client, request, outlet);
+        let generation = Generation::new(Arc::clone(&self.shared), client, request, outlet, caller);
         actix::spawn(generation.run());
     }
+}
+
+/// Answered by a service that does what it is told.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Observe;
+
+impl Handler<Observe> for Gemini {
+    type Result = ();
+
+    fn handle(&mut self, _: Observe, _: &mut Self::Context) {}
 }
 
 /// The Gemini service of one core, as others hold it. Each clone has one place in the mailbox for itself: whoever starts
@@ -314,6 +340,11 @@ impl GeminiRef {
         Self { address }
     }
 
+    /// Waits until the service takes a message: it does what it is told. False when it is gone.
+    pub async fn answers(&self) -> bool {
+        self.address.send(Observe).await.is_ok()
+    }
+
     /// Starts a generation; its events go to `sink` one at a time, the next only when the last was handled. What comes
     /// meanwhile is put together to one event, and when that is large the upstream's answer is not read on.
     ///
@@ -331,7 +362,16 @@ impl GeminiRef {
             cancel: CancellationToken::new(),
         };
         let outlet = Outlet::new(request.run.clone(), sink, handle.cancel.clone());
-        let failure = match self.address.try_send(Start { request, outlet }) {
+        let caller = Caller {
+            span: Span::current(),
+            scope: Scope::current(),
+        };
+        let start = Start {
+            request,
+            outlet,
+            caller,
+        };
+        let failure = match self.address.try_send(start) {
             Ok(()) => return Ok(handle),
             Err(SendError::Full(mut start)) => {
                 start.outlet.abandon();

@@ -256,8 +256,6 @@ metrics! {
         "Bytes of one group commit.";
     ARBITER_LAG = "kronos_arbiter_lag_seconds", Histogram(QUICK_SECONDS), Seconds, [arbiter: one(&["core", "composio"])],
         "How late a timer fires on the threads of the actors: what else wants to run waits as long.";
-    TOKIO_TASKS = "kronos_tokio_tasks", Gauge, Count, [],
-        "Tasks that live on the threads of the actors.";
     READY = "kronos_ready", Gauge, Count, [],
         "1 when requests should come here, else 0.";
     BUILD_INFO = "kronos_build_info", Gauge, Count, [version: Values::Build, profile: one(&["debug", "release"])],
@@ -276,8 +274,6 @@ metrics! {
         "Memory that the process has in use.";
     PROCESS_VIRTUAL = "process_virtual_memory_bytes", Gauge, Bytes, [],
         "Address space of the process.";
-    PROCESS_MAX_VIRTUAL = "process_virtual_memory_max_bytes", Gauge, Bytes, [],
-        "Address space that it may have.";
     PROCESS_FILES = "process_open_fds", Gauge, Count, [],
         "Files and sockets that the process has open.";
     PROCESS_MAX_FILES = "process_max_fds", Gauge, Count, [],
@@ -299,7 +295,6 @@ const NOT_ZERO: &[&str] = &[
     PROCESS_CPU,
     PROCESS_MEMORY,
     PROCESS_VIRTUAL,
-    PROCESS_MAX_VIRTUAL,
     PROCESS_FILES,
     PROCESS_MAX_FILES,
     PROCESS_THREADS,

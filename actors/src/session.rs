@@ -34,16 +34,19 @@ use crate::{
     metrics::is_measured,
     store::{Refusal, SessionMeta, StoreError, StoredSession, service::StoreRef},
     tools::ToolsRef,
+    trace::Cause,
 };
 
 mod asked;
 pub mod context;
 pub mod core;
+pub(crate) mod evict;
 pub(crate) mod life;
 pub mod log;
 pub(crate) mod marks;
 pub mod message;
 pub(crate) mod metrics;
+mod observe;
 pub(crate) mod pulse;
 pub mod reader;
 mod readers;
@@ -54,9 +57,11 @@ pub mod view;
 mod watch;
 mod work;
 
+pub use self::observe::{Observe, Observed, ObservedReader, ObservedRun, Phase};
 use self::{
     asked::Asked,
     core::{Answer, Decision, Effect, Env, Generate, Input, Running},
+    evict::Leaving,
     log::Log,
     message::{Payload, Posted, ReplyTo, SessionCall, SessionCommand, SessionError, SessionReply, Sleeper},
     pulse::Pulse,
@@ -77,6 +82,8 @@ pub fn result_key(session: &SessionId, call: &str) -> String {
 
 /// In a message it makes the session panic, where faults may be injected.
 const PANIC_WORD: &str = "[[panic]]";
+/// In a message it makes the session hang, where faults may be injected: it handles nothing any more, and blocks nobody.
+const HANG_WORD: &str = "[[hang]]";
 /// In a message it makes the session behave as if its core had broken the order of events, where faults may be injected.
 const DISORDER_WORD: &str = "[[disorder]]";
 
@@ -170,6 +177,8 @@ pub struct Session {
     running: Running,
     /// What is on its way for the active run.
     work: Option<Work>,
+    /// What began the active run, until its work begins.
+    cause: Option<Box<Cause>>,
     /// Calls that leave when their intents are durable.
     deferred: Vec<Deferred>,
     /// What the model was told last that it may call.
@@ -201,6 +210,8 @@ pub struct Session {
     finishing: bool,
     /// Its deletion is on its way to the store.
     deleting: bool,
+    /// It leaves memory as soon as everything is durable.
+    leaving: Option<Leaving>,
 }
 
 impl Session {
@@ -227,6 +238,7 @@ impl Session {
             log: Log::new(deps.config.tail_bytes, deps.config.durability),
             running: Running::default(),
             work: None,
+            cause: None,
             deferred: Vec::new(),
             functions: Arc::default(),
             documents: Vec::new(),
@@ -248,6 +260,7 @@ impl Session {
             on_idle: Vec::new(),
             finishing: false,
             deleting: false,
+            leaving: None,
             id,
             origin,
             deps,
@@ -270,12 +283,18 @@ impl Session {
         self.pulse.beat(now, working, run_ends);
     }
 
+    /// Whose it is, for logs.
+    fn owner(&self) -> Option<&str> {
+        self.meta.as_ref().map(|meta| meta.owner.as_str())
+    }
+
+    /// No new runs: the process drains, or this session leaves.
     fn draining(&self) -> bool {
-        self.deps.draining.load(Ordering::Relaxed)
+        self.leaving.is_some() || self.deps.draining.load(Ordering::Relaxed)
     }
 
     /// Decides, appends, performs; the answer is given when its events are durable.
-    fn drive(&mut self, input: Input, reply: ReplyTo, ctx: &mut Context<Self>) {
+    fn drive(&mut self, input: Input, mut reply: ReplyTo, ctx: &mut Context<Self>) {
         let begun = self.begin_deciding();
         let decision = self.decide(input);
         let Decision {
@@ -287,10 +306,16 @@ impl Session {
         } = decision;
         let mut seqs = Vec::with_capacity(events.len());
         let started = events.iter().any(|stored| matches!(stored.event, Event::RunStarted(_)));
+        if started {
+            self.cause = reply.take_cause();
+        }
         // Only what is of no run changes the listing: a delta copies nothing.
         let outside = events.iter().any(|stored| stored.run.is_none());
         let listed = outside.then(|| (self.state.title.clone(), self.state.settings.clone()));
         for stored in events {
+            if let Event::RunError(failure) = &stored.event {
+                self.tell_failure(failure);
+            }
             let ends_run = matches!(stored.event, Event::RunFinished(_) | Event::RunError(_));
             let starts_run = matches!(stored.event, Event::RunStarted(_));
             let seq = self.log.seq_for(&stored);
@@ -344,11 +369,21 @@ impl Session {
 
     /// The core decided an event that may not follow: the log is folded again, and whoever asked is told.
     fn broken_order(&mut self, error: &dyn std::fmt::Display, reply: ReplyTo, ctx: &mut Context<Self>) {
-        tracing::error!(session.id = %self.id, %error, "the core decided an event that may not follow");
+        tracing::error!(session.id = %self.id, user.id = self.owner(), %error, "the core decided an event that may not follow");
         metrics::handles().restarted_order.increment(1);
         let failure = SessionError::new(ErrorCode::Internal, "the session had to restart").after_ms(200);
         reply.send(Err(failure.clone()));
         self.refold(&failure, Duration::ZERO, ctx);
+    }
+
+    /// Holds its mailbox and whoever asked, until its task is ended.
+    fn hang(&self, reply: ReplyTo, ctx: &mut Context<Self>) {
+        let hanging = async move {
+            std::future::pending::<()>().await;
+            drop(reply);
+        };
+        ctx.wait(hanging.into_actor(self));
+        self.pulse.beat(self.deps.clock.instant(), true, None);
     }
 
     /// Takes a message, unless the store has no room for it now.
@@ -357,6 +392,10 @@ impl Session {
         if self.deps.config.fault_injection {
             if text.contains(PANIC_WORD) {
                 injected_panic();
+            }
+            if text.contains(HANG_WORD) {
+                drop(text);
+                return self.hang(reply, ctx);
             }
             if text.contains(DISORDER_WORD) {
                 drop(text);
@@ -522,8 +561,11 @@ impl Handler<Posted> for Session {
     fn handle(&mut self, posted: Posted, ctx: &mut Self::Context) {
         let Posted { call, queued } = posted;
         self.watch.waited = queued.taken();
-        self.last_input = self.deps.clock.instant();
         let SessionCall { caller, command, reply } = call;
+        if self.leaving.is_some() && self.is_leaving(ctx) {
+            return reply.send(Err(SessionError::closed()));
+        }
+        self.last_input = self.deps.clock.instant();
         match &self.life {
             Life::Live => {}
             // The mailbox waits while the log is read; whoever comes through all the same is to ask again.
@@ -603,46 +645,6 @@ impl Handler<Settled> for Session {
             Err(error) => self.commit_failed(&error, ctx),
         }
         self.watch.now = None;
-    }
-}
-
-/// Reads the small state of a session, for tests and operators.
-#[derive(Debug, Message)]
-#[rtype(result = "Observed")]
-pub struct Observe;
-
-/// The small state of a session.
-#[derive(Debug, Clone, serde::Serialize, MessageResponse)]
-pub struct Observed {
-    /// The newest event.
-    pub last: Seq,
-    /// The newest durable event.
-    pub committed: Seq,
-    /// The last event that lives in a segment.
-    pub packed: Seq,
-    /// The active run.
-    pub run: Option<RunId>,
-    /// Messages that wait.
-    pub queued: usize,
-    /// Cursors.
-    pub readers: usize,
-    /// How often the log was folded.
-    pub incarnation: u64,
-}
-
-impl Handler<Observe> for Session {
-    type Result = Observed;
-
-    fn handle(&mut self, _: Observe, _: &mut Self::Context) -> Observed {
-        Observed {
-            last: self.log.last(),
-            committed: self.log.committed(),
-            packed: self.log.packed(),
-            run: self.state.run.as_ref().map(|run| run.id.clone()),
-            queued: self.state.queue.len(),
-            readers: self.readers.all.len(),
-            incarnation: self.incarnation,
-        }
     }
 }
 

@@ -122,6 +122,15 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Why it is no success, in a word; the values of a metric's label.
+    #[must_use]
+    pub const fn failure(&self) -> Option<&'static str> {
+        match self {
+            Self::Done(_) => None,
+            Self::Failed(_) | Self::NotConnected { .. } | Self::Unknown(_) => Some(self.as_str()),
+        }
+    }
+
     /// Its word in metrics.
     pub(crate) const fn as_str(&self) -> &'static str {
         match self {

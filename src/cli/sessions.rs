@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use kronos_actors::{
+    clock::Clock,
     directory::parked,
     session::{message::Page, view},
     store::SessionMeta,
@@ -56,10 +57,23 @@ enum SessionsCommand {
         /// Its id.
         id: String,
     },
-    /// Open a conversation again that was closed because it failed repeatedly.
+    /// Open a conversation again that was closed because it failed repeatedly, or by `park`.
     Unpark {
         /// Its id.
         id: String,
+    },
+    /// Take a conversation out of service until it is unparked, for superusers.
+    Park {
+        /// Its id.
+        id: String,
+    },
+    /// Take a conversation out of the memory of a running server, for superusers.
+    Evict {
+        /// Its id.
+        id: String,
+        /// Also when it has a run, which is interrupted and tried again, or does not answer.
+        #[arg(long)]
+        force: bool,
     },
 }
 
@@ -88,6 +102,19 @@ pub(super) async fn run(
         } else {
             format!("{id} was not parked")
         }),
+        (SessionsCommand::Park { id }, false) => say(&if answer["parked"] == true {
+            format!("{id} is out of service")
+        } else {
+            format!("{id} was out of service")
+        }),
+        (SessionsCommand::Evict { id, .. }, false) => say(&match (&answer["evicted"], &answer["ended"]) {
+            (_, Value::Bool(true)) => format!("{id} was ended as it was, and began again"),
+            (Value::Bool(true), _) if answer["interrupted"] == true => {
+                format!("{id} left memory; its run was interrupted and is tried again")
+            }
+            (Value::Bool(true), _) => format!("{id} left memory"),
+            _ => format!("{id} was not in memory"),
+        }),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -106,8 +133,13 @@ async fn ask_server(arguments: &SessionsArgs, url: &str) -> anyhow::Result<Optio
         }
         SessionsCommand::Show { id } => (Method::GET, &["chat", id], Vec::new()),
         SessionsCommand::Unpark { id } => (Method::POST, &["chat", id, "unpark"], Vec::new()),
+        SessionsCommand::Park { id } => (Method::POST, &["admin", "sessions", id, "park"], Vec::new()),
+        SessionsCommand::Evict { id, force } => {
+            let query = force.then_some(("force", "true")).into_iter().collect();
+            (Method::POST, &["admin", "sessions", id, "evict"], query)
+        }
     };
-    if let Some(user) = &arguments.user {
+    if let Some(user) = arguments.user.as_ref().filter(|_| path[0] == "chat") {
         query.push(("user_id", user));
     }
     let answered = remote.ask(method, path, &query, None).await?;
@@ -139,6 +171,14 @@ async fn read_store(arguments: &SessionsArgs, config: &Config) -> anyhow::Result
             let unparked = parked::unpark_stored(&store, &session).await?;
             json!({"id": id, "unparked": unparked})
         }
+        SessionsCommand::Park { id } => {
+            let session = SessionId::try_from(id.as_str())?;
+            let parked = parked::park_stored(&store, &session, Clock::default().now_ms()).await?;
+            let parked = parked.with_context(|| format!("{id} is not in {url}"))?;
+            json!({"id": id, "parked": parked})
+        }
+        // Nothing is in memory where no server runs.
+        SessionsCommand::Evict { id, .. } => json!({"id": id, "evicted": false, "interrupted": false, "ended": false}),
     };
     store.close().await;
     Ok(answer)

@@ -12,6 +12,7 @@ use kronos_protocol::{error::ErrorCode, ids::UserId};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
+use tracing::Span;
 
 use super::{
     EdgeState,
@@ -44,6 +45,7 @@ impl FromRequest for Caller {
             let state = state.ok_or_else(ApiError::internal)?;
             let token = token.inspect_err(names::auth_failed)?;
             let principal = state.accounts.authenticate(token.clone()).await?;
+            Span::current().record("user.id", principal.user.as_str());
             state.limits.user(&request, &principal.user)?;
             Ok(Self { principal, token })
         })

@@ -5,6 +5,7 @@ use std::{
     panic::AssertUnwindSafe,
     pin::Pin,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -143,16 +144,16 @@ pub(crate) struct Outgoing {
     /// Says with its end that the answer is written.
     _serving: Option<Serving>,
     /// For log lines of a body that is made while it is sent: the span and the id of its request.
-    made_later: Option<Box<(Span, String)>>,
+    made_later: Option<Box<(Span, Arc<str>)>>,
 }
 
 impl Outgoing {
     /// Watches over `body`; `made_by` is the span and the id of its request.
-    pub(crate) fn new(body: BoxBody, serving: Option<Serving>, made_by: Option<(&Span, &str)>) -> Self {
+    pub(crate) fn new(body: BoxBody, serving: Option<Serving>, made_by: Option<(&Span, &Arc<str>)>) -> Self {
         let later = matches!(body.size(), BodySize::Stream);
         let made_later = made_by
             .filter(|_| later)
-            .map(|(span, id)| Box::new((span.clone(), id.to_owned())));
+            .map(|(span, id)| Box::new((span.clone(), Arc::clone(id))));
         Self {
             body,
             _serving: serving,
@@ -226,7 +227,7 @@ mod tests {
         let body = stream::iter(parts).map(|part| part());
         let response = HttpResponse::Ok().streaming(body);
         let span = tracing::error_span!("request");
-        let mut body = Outgoing::new(response.into_body(), None, Some((&span, "id")));
+        let mut body = Outgoing::new(response.into_body(), None, Some((&span, &"id".into())));
         let (mut chunks, mut broken) = (Vec::new(), false);
         while let Some(chunk) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_next(cx)).await {
             match chunk {
@@ -253,7 +254,7 @@ mod tests {
 
     #[actix_web::test]
     async fn what_a_body_is_made_in_knows_its_request() {
-        let seen: fn() -> _ = || Ok(Bytes::from(request::current_id().unwrap_or_default()));
+        let seen: fn() -> _ = || Ok(Bytes::from(request::current_id().unwrap_or_default().to_string()));
         assert_eq!(read(vec![seen]).await.0, [Bytes::from_static(b"id")]);
     }
 

@@ -7,6 +7,7 @@ use std::future::{Future, Ready, ready};
 use actix_web::{FromRequest, HttpRequest, dev::Payload, http::header, web};
 use bytes::BytesMut;
 use futures_util::{StreamExt, future::LocalBoxFuture};
+use kronos_actors::trace;
 use serde_json::{Map, Value};
 
 pub(crate) use self::fields::{CallId, Field, Fields, Id, Rule, Shape, ThreadId, field};
@@ -316,7 +317,7 @@ fn query(request: &HttpRequest) -> Result<Map<String, Value>, ApiError> {
 pub(crate) async fn detached<T: 'static>(
     work: impl Future<Output = Result<T, ApiError>> + 'static,
 ) -> Result<T, ApiError> {
-    actix_web::rt::spawn(work)
+    actix_web::rt::spawn(trace::carried(work))
         .await
         .map_err(|_panicked| ApiError::internal())?
 }

@@ -2,7 +2,7 @@
 //!
 //! Reads no body and logs none.
 
-use std::{convert::Infallible, panic::AssertUnwindSafe, rc::Rc, time::Duration};
+use std::{convert::Infallible, panic::AssertUnwindSafe, rc::Rc, sync::Arc, time::Duration};
 
 use actix_http::ResponseHead;
 use actix_web::{
@@ -19,8 +19,12 @@ use actix_web::{
 };
 use bytes::Bytes;
 use futures_util::FutureExt;
-use kronos_actors::{clock::Clock, ids, metrics as names};
-use tracing::{Instrument, Span};
+use kronos_actors::{
+    clock::Clock,
+    ids, metrics as names,
+    trace::{self, Scope, TraceContext},
+};
+use tracing::{Instrument, Span, field::Empty};
 
 use super::{
     EdgeState,
@@ -43,18 +47,18 @@ const X_PROCESS_TIME: HeaderName = HeaderName::from_static("x-process-time");
 /// Longest request id that is taken from a client: four UUIDs.
 const MAX_ID: usize = 128;
 
-tokio::task_local! {
-    static REQUEST_ID: String;
-}
-
 /// Returns the id of the request that this task serves.
-pub(crate) fn current_id() -> Option<String> {
-    REQUEST_ID.try_with(Clone::clone).ok()
+pub(crate) fn current_id() -> Option<Arc<str>> {
+    trace::request()
 }
 
 /// Runs `work` for the request with this id.
-pub(crate) fn with_id<T>(id: &str, work: impl FnOnce() -> T) -> T {
-    REQUEST_ID.sync_scope(id.to_owned(), work)
+pub(crate) fn with_id<T>(id: &Arc<str>, work: impl FnOnce() -> T) -> T {
+    let scope = Scope {
+        request: Some(Arc::clone(id)),
+        trace: None,
+    };
+    scope.enter(work)
 }
 
 /// Makes an id.
@@ -64,7 +68,9 @@ pub(crate) fn new_id() -> String {
 
 /// What is known of a request while it is answered, apart from itself.
 struct Call {
-    id: String,
+    id: Arc<str>,
+    /// Where in a trace its caller says that it is.
+    trace: Option<Arc<TraceContext>>,
     /// At a level that every filter lets through: a line of the request without its id would be worth little.
     span: Span,
     method: &'static str,
@@ -97,10 +103,11 @@ pub(crate) async fn observe<B: MessageBody + 'static>(
         }
     };
     let serve = AssertUnwindSafe(serve).catch_unwind();
-    let outcome = REQUEST_ID
-        .scope(call.id.clone(), serve)
-        .instrument(call.span.clone())
-        .await;
+    let scope = Scope {
+        request: Some(Arc::clone(&call.id)),
+        trace: call.trace.clone(),
+    };
+    let outcome = scope.around(serve).instrument(call.span.clone()).await;
     counts::active().decrement(1.0);
     let taken = started.elapsed();
     match outcome {
@@ -138,14 +145,21 @@ fn as_error(response: HttpResponse<Outgoing>) -> Error {
 impl Call {
     /// Looks at a request, and returns the answer when it is not to be served.
     fn begin(request: &mut ServiceRequest, state: Option<&EdgeState>) -> (Self, Option<HttpResponse>) {
-        let id = request_id(request.headers());
+        let id: Arc<str> = request_id(request.headers()).into();
         let method = counts::method(request.method());
-        let span = tracing::error_span!("request", id = %id, method, path = request.path());
+        let span = tracing::error_span!(
+            "request", request.id = %id, http.request.method = method, url.path = request.path(), user.id = Empty,
+            otel.name = method, otel.kind = "server", otel.status_code = Empty, http.route = Empty,
+            http.response.status_code = Empty, error.type = Empty,
+        );
+        let trace = trace_of(request.headers()).map(Arc::new);
+        trace::join(&span, trace.as_deref(), false);
         let trusted = state.map_or(&[][..], |state| &state.trusted_proxies);
         let peer = Peer::note(request, trusted);
         let head_only = request.method() == Method::HEAD;
         let mut call = Self {
             id,
+            trace,
             span,
             method,
             head_only,
@@ -223,13 +237,21 @@ impl Call {
             response.head_mut().set_connection_type(ConnectionType::Close);
             self.link.iter().for_each(|link| link.end());
         }
-        record(self.method, route.as_deref(), response.status().as_u16(), taken);
+        let status = response.status().as_u16();
+        trace::answered(
+            &self.span,
+            self.method,
+            route.as_deref().unwrap_or(counts::UNMATCHED),
+            status,
+        );
+        record(self.method, route.as_deref(), status, taken);
         let headers = response.headers_mut();
         self.counted.tell(headers);
         self.cors.apply(headers);
         identify(headers, &self.id, taken);
         headers::secure(headers, self.hsts);
-        let made_by = Some((&self.span, self.id.as_str()));
+        // A websocket says by itself in each line what it is; entering its span for every frame would cost too much.
+        let made_by = (response.status() != StatusCode::SWITCHING_PROTOCOLS).then_some((&self.span, &self.id));
         response.map_body(|head, body| {
             let body = if self.head_only {
                 without_body(head, &body)
@@ -267,6 +289,21 @@ pub(crate) fn identify(map: &mut HeaderMap, id: &str, taken: Duration) {
     if let Ok(value) = HeaderValue::from_str(&format!("{:.6}", taken.as_secs_f64())) {
         map.insert(X_PROCESS_TIME, value);
     }
+}
+
+/// Reads where in a trace the caller is; what is not as it should be is ignored.
+fn trace_of(headers: &HeaderMap) -> Option<TraceContext> {
+    let mut parents = headers.get_all("traceparent");
+    let parent = parents.next()?.to_str().ok()?;
+    if parents.next().is_some() {
+        return None;
+    }
+    let states: Vec<&str> = headers
+        .get_all("tracestate")
+        .filter_map(|value| value.to_str().ok())
+        .collect();
+    let state = (!states.is_empty()).then(|| states.join(","));
+    TraceContext::read(parent, state.as_deref())
 }
 
 /// Takes the client's id when it is one that can stand in logs and headers, else makes one.

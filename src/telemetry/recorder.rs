@@ -4,12 +4,12 @@ use std::{sync::OnceLock, time::Duration};
 
 use kronos_actors::{
     directory::questions,
-    lag, mailbox,
+    mailbox,
     metrics::{self, ALL, FRACTIONS, Kind},
     tally,
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use metrics_process::Collector;
+use metrics_process::collector;
 
 /// How often drained samples are folded into histograms; nobody else does it, and they pile up otherwise.
 pub(crate) const UPKEEP: Duration = Duration::from_secs(5);
@@ -56,9 +56,29 @@ pub(crate) fn render() -> Option<String> {
     mailbox::report();
     tally::report();
     questions::report();
-    lag::report();
-    Collector::default().collect();
+    super::report();
+    process();
     Some(as_counters(handle.render()))
+}
+
+/// Shows what the system knows of this process.
+fn process() {
+    let seen = collector::collect();
+    #[expect(clippy::cast_precision_loss, reason = "gauges; exact up to 9 PB")]
+    let whole = |value: Option<u64>| value.map(|value| value as f64);
+    for (name, value) in [
+        (metrics::PROCESS_CPU, seen.cpu_seconds_total),
+        (metrics::PROCESS_MEMORY, whole(seen.resident_memory_bytes)),
+        (metrics::PROCESS_VIRTUAL, whole(seen.virtual_memory_bytes)),
+        (metrics::PROCESS_FILES, whole(seen.open_fds)),
+        (metrics::PROCESS_MAX_FILES, whole(seen.max_fds)),
+        (metrics::PROCESS_THREADS, whole(seen.threads)),
+        (metrics::PROCESS_START, whole(seen.start_time_seconds)),
+    ] {
+        if let Some(value) = value {
+            ::metrics::gauge!(name).set(value);
+        }
+    }
 }
 
 /// Gives the counters that are held as gauges their type.

@@ -613,3 +613,27 @@ fn every_read_goes_through() {
         ));
     });
 }
+
+#[test]
+fn what_fails_is_counted_and_what_is_slow_is_timed() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new()
+        .install_recorder()
+        .unwrap();
+    let gated = Arc::new(Gated::default());
+    let store = start(gated.clone());
+    block_on(store.commit(documents(vec![document("k", Some("v"), Expect::Any)]))).unwrap();
+    block_on(store.load(&session("a"))).unwrap();
+    block_on(store.load(&session("panic"))).unwrap_err();
+    gated.panics.store(true, Ordering::SeqCst);
+    block_on(store.commit(documents(vec![document("k", Some("w"), Expect::Any)]))).unwrap_err();
+    block_on(store.close());
+    let shown = recorder.render();
+    for series in [
+        "kronos_store_read_duration_seconds_count 2",
+        "kronos_store_read_errors_total 1",
+        "kronos_store_commit_errors_total 1",
+        "kronos_store_commit_bytes_count 2",
+    ] {
+        assert!(shown.lines().any(|line| line == series), "{series}: {shown}");
+    }
+}

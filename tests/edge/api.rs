@@ -4,5 +4,5 @@
 //! documented status that nothing provokes.
 
 mod cases;
-mod document;
+pub(crate) mod document;
 mod every;

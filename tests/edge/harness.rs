@@ -23,6 +23,16 @@ pub(crate) fn rooted(config: &mut Config) {
     first.password = Some(PASSWORD.into());
 }
 
+/// Writes log lines where `tests/logs` looks through them, instead of between the lines of the tests. The first server of a
+/// process says where.
+fn keep_logs(config: &mut Config) {
+    config.log.stderr = false;
+    config.log.level = "debug".to_owned();
+    let test_binary = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("edge");
+    config.log.dir =
+        kronos_testkit::log_folder(&test_binary).map(|folder| folder.join(format!("edge-{}", std::process::id())));
+}
+
 /// A running server. Its clock can be moved.
 pub(crate) struct Edge {
     pub(crate) addr: SocketAddr,
@@ -51,6 +61,7 @@ impl Edge {
         config.server.drain_deadline = Duration::from_millis(200);
         config.store.backend = StoreBackend::Memory;
         config.auth.secret_key = Some(SECRET.into());
+        keep_logs(&mut config);
         change(&mut config);
         let clock = Clock::default();
         let server = Server::bind_with(config, clock.clone())

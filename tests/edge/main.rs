@@ -1,6 +1,8 @@
 //! The HTTP surface as a client meets it: the real server on a free port, real requests.
 
 #[cfg(test)]
+mod admin;
+#[cfg(test)]
 mod agent;
 #[cfg(test)]
 mod analyze;

@@ -236,6 +236,10 @@ async fn a_token_that_is_none_is_refused_everywhere() {
     assert_eq!(error.code, ErrorCode::Unauthenticated, "nobody is a guest here");
     expect_4401(&mut guest, "a guest").await;
     answers(&mut kronos.server.connect(ConnectOptions::token(&ann.access)).await).await;
+    for (reason, times) in [("expired", 3), ("revoked", 3), ("missing", 2), ("invalid", 26)] {
+        let series = format!("kronos_auth_failures_total{{reason=\"{reason}\"}}");
+        assert_eq!(kronos.series(&series).await, times, "{reason}: each counts once");
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod accounts;
 #[cfg(test)]
+mod admin;
+#[cfg(test)]
 mod agent;
 #[cfg(test)]
 mod auth;
@@ -31,15 +33,21 @@ mod inbox;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod logs;
+#[cfg(test)]
 mod measures;
 #[cfg(test)]
 mod observe;
 #[cfg(test)]
 mod parking;
 #[cfg(test)]
+mod prometheus;
+#[cfg(test)]
 mod restart;
 #[cfg(test)]
 mod rfc6455;
+#[cfg(test)]
+mod series;
 #[cfg(test)]
 mod slow_readers;
 #[cfg(test)]
@@ -50,6 +58,8 @@ mod streams;
 mod terminal;
 #[cfg(test)]
 mod tokens;
+#[cfg(test)]
+mod traces;
 #[cfg(test)]
 mod turn;
 #[cfg(test)]

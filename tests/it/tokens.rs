@@ -58,6 +58,7 @@ async fn a_turn_of_half_an_hour_over_three_refreshes_has_no_gap() {
     config.auth.access_token_ms = 10 * 60_000;
     config.gemini.base_url = sim.url();
     config.gemini.api_key = Some("test-key".into());
+    config.log.stderr = false;
     config.session.run_deadline = Duration::from_secs(3600);
     let clock = Clock::default();
     let server = Server::bind_with(config, clock.clone()).await.unwrap();

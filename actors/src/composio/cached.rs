@@ -54,6 +54,21 @@ impl<V: 'static> Cached<V> {
         })
     }
 
+    /// Values that are kept.
+    pub(super) fn len(&self) -> usize {
+        self.slots.borrow().values().filter(|slot| slot.value.is_some()).count()
+    }
+
+    /// Age of the oldest of them.
+    pub(super) fn oldest(&self) -> Option<Duration> {
+        let slots = self.slots.borrow();
+        let made = slots
+            .values()
+            .filter_map(|slot| slot.value.as_ref().map(|(_, at)| *at))
+            .min()?;
+        Some(self.clock.instant().saturating_duration_since(made))
+    }
+
     /// Returns a value, asking with `fetch` if need be; with its age.
     pub(super) async fn get(
         self: &Rc<Self>,

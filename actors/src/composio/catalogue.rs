@@ -12,8 +12,7 @@ use super::{
     choose::{self, Candidate},
     client::{self, Ask, Op},
     failure::{ComposioError, ComposioErrorKind},
-    metrics::handles,
-    schema,
+    metrics, schema,
     service::Service,
     wire::{self, AccountStatus, Action, Read, Toolkit},
 };
@@ -152,7 +151,7 @@ impl Service {
             .boxed_local()
         };
         let (kit, age) = self.kits.get(toolkit, fetch).await?;
-        handles().age.set(age.as_secs_f64());
+        metrics::age(age);
         Ok(kit)
     }
 
@@ -207,7 +206,7 @@ impl Service {
             .boxed_local()
         };
         let (all, age) = self.toolkits.get(ALL, fetch).await?;
-        handles().age.set(age.as_secs_f64());
+        metrics::age(age);
         let search = search.map(str::to_lowercase);
         let holds = |toolkit: &&Toolkit| {
             search.as_ref().is_none_or(|search| {

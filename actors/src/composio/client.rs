@@ -10,7 +10,7 @@ use reqwest::{
 use secrecy::ExposeSecret;
 
 use super::failure::ComposioError;
-use crate::{config::ComposioConfig, http};
+use crate::{config::ComposioConfig, http, trace};
 
 /// The API: v3.1 runs the newest version of a tool where none is named, and one is always named here.
 const VERSION: &str = "api/v3.1";
@@ -206,7 +206,11 @@ impl Endpoint {
         if !ask.query.is_empty() {
             url.query_pairs_mut().extend_pairs(&ask.query);
         }
-        let mut request = client.request(ask.method.clone(), url).headers(self.headers.clone());
+        let mut headers = self.headers.clone();
+        if let Some(place) = trace::outgoing(&tracing::Span::current()) {
+            place.write(&mut headers);
+        }
+        let mut request = client.request(ask.method.clone(), url).headers(headers);
         if let Ok(id) = HeaderValue::from_str(request_id) {
             request = request.header(REQUEST_ID, id);
         }

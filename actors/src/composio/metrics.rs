@@ -12,7 +12,6 @@ pub(super) struct ComposioMetrics {
     pub(super) permits: Gauges,
     pub(super) retry_budget: Gauge,
     pub(super) watchers: Gauge,
-    pub(super) age: Gauge,
     pub(super) circuit: Gauge,
     pub(super) forgets: Gauge,
 }
@@ -28,7 +27,6 @@ pub(super) fn handles() -> &'static ComposioMetrics {
         },
         retry_budget: gauge!(names::COMPOSIO_RETRY_BUDGET),
         watchers: gauge!(names::COMPOSIO_WATCHERS),
-        age: gauge!(names::COMPOSIO_CATALOGUE_AGE),
         circuit: gauge!(names::COMPOSIO_CIRCUIT),
         forgets: gauge!(names::COMPOSIO_FORGETS_UNFINISHED),
     });
@@ -60,6 +58,11 @@ pub(super) fn call(toolkit: &str, outcome: &Outcome) {
 /// The state of a connection has changed.
 pub(super) fn changed(status: AccountStatus) {
     counter!(names::COMPOSIO_CONNECTION_CHANGES, "status" => status.as_str()).increment(1);
+}
+
+/// What was read of the catalogue is so old; there is no such series before.
+pub(super) fn age(age: Duration) {
+    gauge!(names::COMPOSIO_CATALOGUE_AGE).set(age.as_secs_f64());
 }
 
 /// Accounts of that status.

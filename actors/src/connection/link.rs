@@ -13,6 +13,7 @@ use std::{
     cell::Cell,
     pin::Pin,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -20,7 +21,7 @@ use std::{
 use futures_util::Stream;
 use kronos_protocol::close::CloseCode;
 
-use super::body::HangUp;
+use super::{body::HangUp, observe::Vitals};
 
 /// Bytes that may be written in one turn (one poll by the HTTP dispatcher) before further pulls wait for the next.
 ///
@@ -65,6 +66,8 @@ pub(super) struct Link {
     /// A close frame is out, or the socket was cut.
     closed: Cell<bool>,
     hang_up: HangUp,
+    /// What others may see of it.
+    vitals: Arc<Vitals>,
 }
 
 impl Link {
@@ -87,7 +90,13 @@ impl Link {
             owed_since: Cell::new(None),
             closed: Cell::new(false),
             hang_up,
+            vitals: Arc::default(),
         })
+    }
+
+    /// What others may see of it.
+    pub(super) fn vitals(&self) -> &Arc<Vitals> {
+        &self.vitals
     }
 
     pub(super) fn limit(&self) -> usize {
@@ -146,6 +155,7 @@ impl Link {
             .get()
             .saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
         self.written.set(written);
+        self.vitals.went(written);
         if written.saturating_sub(self.marked.get()) < MARK_BYTES.min(self.unread_limit / MARKS) {
             return None;
         }
@@ -165,6 +175,7 @@ impl Link {
             return false;
         }
         self.confirmed.set(position);
+        self.vitals.confirmed(position);
         self.owed_since.set((position < self.marked.get()).then(now));
         true
     }

@@ -78,7 +78,7 @@ impl Connection {
         }
         self.closing = true;
         if self.link.close() {
-            debug!(connection.id = %self.id, code = code.code(), "closing connection");
+            debug!(connection.id = %self.id, user.id = self.user(), code = code.code(), "closing connection");
             metrics::closed(Some(code.code()));
         }
         ctx.close(Some(ws::CloseReason {
@@ -105,7 +105,7 @@ impl Connection {
 
     /// Ends after a bug of ours.
     pub(super) fn fail(&mut self, what: &'static str, ctx: &mut Ctx) {
-        error!(connection.id = %self.id, what, "connection failed");
+        error!(connection.id = %self.id, user.id = self.user(), what, "connection failed");
         self.close(CloseCode::Internal, ctx);
     }
 }

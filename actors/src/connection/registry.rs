@@ -12,12 +12,19 @@ use std::{
     time::Duration,
 };
 
-use actix::{Message, Recipient};
-use kronos_protocol::{close::CloseCode, ids::UserId};
+use actix::Message;
+use futures_util::future::join_all;
+use kronos_protocol::{
+    close::CloseCode,
+    ids::{ConnectionId, UserId},
+};
 use rand::Rng;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
-use super::streams::StreamsRef;
+use super::{
+    observe::{Card, ObservedConnection, SeenConnection},
+    streams::StreamsRef,
+};
 use crate::{config::ConnectionConfig, principal::Principal};
 
 /// There is no place for one more websocket.
@@ -55,13 +62,15 @@ impl Full {
 }
 
 /// What a connection is told from outside.
-#[derive(Debug, Clone, Message)]
+#[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(super) enum Control {
     /// Tell the client that the server goes away.
     Goaway { reason: String, after_ms: u64 },
     /// Close.
     Close { code: CloseCode, after_ms: Option<u64> },
+    /// Say how it is.
+    Observe(oneshot::Sender<ObservedConnection>),
 }
 
 /// The open websockets of this process. Cheap to clone.
@@ -88,7 +97,8 @@ struct State {
 
 #[derive(Debug, Default)]
 struct Open {
-    control: Option<Recipient<Control>>,
+    /// Boxed: one that has not started has none.
+    card: Option<Box<Card>>,
     user: Option<UserId>,
     login: Option<String>,
     address: Option<IpAddr>,
@@ -207,6 +217,48 @@ impl ConnectionsRef {
         told + self.0.streams.end_all()
     }
 
+    /// Looks at the connections after `after` in the order of their ids (oldest first), of one user only if one is named; at most
+    /// `most` of them, all at once, each for at most `limit`.
+    pub async fn look_at(
+        &self,
+        user: Option<&UserId>,
+        after: Option<&ConnectionId>,
+        most: usize,
+        limit: Duration,
+    ) -> Vec<SeenConnection> {
+        let mut found = self.cards(|card, open| {
+            user.is_none_or(|user| open.user.as_ref() == Some(user)) && after.is_none_or(|after| card.id > *after)
+        });
+        found.sort_unstable_by(|a, b| a.0.id.cmp(&b.0.id));
+        found.truncate(most);
+        let looks = found
+            .into_iter()
+            .map(|(card, user, network)| card.look(user, network, limit));
+        join_all(looks).await
+    }
+
+    /// Looks at one connection, at most for `limit`.
+    pub async fn look_at_one(&self, id: &ConnectionId, limit: Duration) -> Option<SeenConnection> {
+        let (card, user, network) = self.cards(|card, _| card.id == *id).pop()?;
+        Some(card.look(user, network, limit).await)
+    }
+
+    /// Closes one connection; one whose peer reads nothing is cut soon after. Returns whether there is such a connection.
+    #[must_use]
+    pub fn close_one(&self, id: &ConnectionId, code: CloseCode, after_ms: Option<u64>) -> bool {
+        let found = self.cards(|card, _| card.id == *id).pop();
+        found.inspect(|(card, ..)| card.end(code, after_ms)).is_some()
+    }
+
+    fn cards(&self, which: impl Fn(&Card, &Open) -> bool) -> Vec<(Card, Option<UserId>, Option<IpAddr>)> {
+        let state = self.0.lock();
+        let started = state.open.values().filter_map(|open| {
+            let card = open.card.as_deref().filter(|card| which(card, open))?;
+            Some((card.clone(), open.user.clone(), open.address))
+        });
+        started.collect()
+    }
+
     /// Waits until none is open, at most for `limit`; whether that came true.
     pub async fn wait_empty(&self, limit: Duration) -> bool {
         let mut count = self.0.count.subscribe();
@@ -223,7 +275,7 @@ impl ConnectionsRef {
                 .open
                 .values()
                 .filter(|open| which(open))
-                .filter_map(|open| open.control.clone())
+                .filter_map(|open| open.card.as_ref().map(|card| card.control.clone()))
                 .collect()
         };
         recipients
@@ -262,9 +314,9 @@ pub struct Permit {
 
 impl Permit {
     /// Makes the connection reachable.
-    pub(super) fn register(&self, control: Recipient<Control>) {
+    pub(super) fn register(&self, card: Card) {
         if let Some(open) = self.inner.lock().open.get_mut(&self.number) {
-            open.control = Some(control);
+            open.card = Some(Box::new(card));
         }
     }
 

@@ -14,6 +14,7 @@ use super::{
     output::wire,
 };
 use crate::session::message::{self, Reply, ReplyTo, SessionCall, SessionCommand, SessionReply};
+use crate::trace::Cause;
 
 impl Connection {
     /// Sends what the lane has to send, looking for its session first if need be, then answers what is answered.
@@ -28,7 +29,14 @@ impl Connection {
             };
             let Some(command) = lane.next_to_send() else { break };
             self.next_slot += 1;
-            let reply = ReplyTo::mailbox(ctx.address().recipient(), self.next_slot);
+            let mut reply = ReplyTo::mailbox(ctx.address().recipient(), self.next_slot);
+            if command.may_begin_a_run() {
+                reply = reply.caused_by(Cause {
+                    request: None,
+                    connection: Some(self.id.clone()),
+                    trace: self.trace.clone(),
+                });
+            }
             let call = SessionCall {
                 caller: caller.clone(),
                 command: command.clone(),

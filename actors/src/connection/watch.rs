@@ -9,7 +9,7 @@ use std::{
     cell::RefCell,
     net::Shutdown,
     rc::{Rc, Weak},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use actix::Recipient;
@@ -48,19 +48,23 @@ impl Watched {
         }
     }
 
+    /// Why it must end, if it must: its peer reads nothing, or an operator wants it gone.
+    fn doom(&self, now: Instant, write_timeout: Duration) -> Option<CloseCode> {
+        let link = self.link.upgrade()?;
+        let silent = link.reads_nothing(now, write_timeout).then_some(CloseCode::NotReading);
+        silent.or_else(|| link.vitals().is_condemned())
+    }
+
     /// Closes in order if the actor still can, and cuts when it had its time.
-    async fn end(self) {
-        let close = Control::Close {
-            code: CloseCode::NotReading,
-            after_ms: None,
-        };
+    async fn end(self, code: CloseCode) {
+        let close = Control::Close { code, after_ms: None };
         // A mailbox that is full is one that nobody reads.
         drop(self.control.try_send(close));
         tokio::time::sleep(GRACE).await;
         let Some(link) = self.link.upgrade() else { return };
         if link.close() {
-            debug!(connection.id = %self.id, code = CloseCode::NotReading.code(), "cutting connection");
-            metrics::closed(Some(CloseCode::NotReading.code()));
+            debug!(connection.id = %self.id, code = code.code(), "cutting connection");
+            metrics::closed(Some(code.code()));
         }
         link.hang_up().end(Shutdown::Both);
     }
@@ -96,15 +100,13 @@ async fn look_on(clock: Clock, write_timeout: Duration) {
                 *all = None;
                 return None;
             }
-            let dead = |one: &mut Watched| {
-                let link = one.link.upgrade();
-                link.is_some_and(|link| link.reads_nothing(now, write_timeout))
-            };
-            Some(watched.extract_if(.., dead).collect::<Vec<_>>())
+            let doomed = watched.extract_if(.., |one| one.doom(now, write_timeout).is_some());
+            let doomed = doomed.filter_map(|one| one.doom(now, write_timeout).map(|code| (one, code)));
+            Some(doomed.collect::<Vec<_>>())
         });
         let Some(dead) = dead else { return };
-        for watched in dead {
-            drop(actix::spawn(watched.end()));
+        for (watched, code) in dead {
+            drop(actix::spawn(watched.end(code)));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     cell::Cell,
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     future::Future,
     hash::{BuildHasher, RandomState},
     sync::{
@@ -72,7 +72,7 @@ pub(super) struct Node {
     routes: Vec<Mutex<HashMap<SessionId, usize>>>,
     joined: tokio::sync::watch::Sender<usize>,
     pub(super) draining: Arc<AtomicBool>,
-    pub(super) parked: Mutex<HashSet<SessionId>>,
+    pub(super) parked: Mutex<HashMap<SessionId, parked::Parking>>,
     pub(super) questions: Questions,
     pub(super) flight: Flight,
 }
@@ -91,11 +91,23 @@ impl Node {
 
     /// The directory of the core that has the session, if one has.
     pub(super) fn routed(&self, session: &SessionId) -> Option<Addr<Directory>> {
-        let core = {
-            let routes = self.shard(session).lock().unwrap_or_else(PoisonError::into_inner);
-            routes.get(session).copied()
-        };
-        core.and_then(|core| self.directory(core))
+        self.core_of(session).and_then(|core| self.directory(core))
+    }
+
+    /// Every session that a core has, with its core.
+    pub(super) fn all_routes(&self) -> Vec<(SessionId, usize)> {
+        let mut all = Vec::new();
+        for shard in &self.routes {
+            let routes = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            all.extend(routes.iter().map(|(session, core)| (session.clone(), *core)));
+        }
+        all
+    }
+
+    /// The core that has the session, if one has.
+    pub(super) fn core_of(&self, session: &SessionId) -> Option<usize> {
+        let routes = self.shard(session).lock().unwrap_or_else(PoisonError::into_inner);
+        routes.get(session).copied()
     }
 
     pub(super) fn unroute(&self, session: &SessionId) {
@@ -117,7 +129,7 @@ impl Node {
         })
     }
 
-    fn directory(&self, core: usize) -> Option<Addr<Directory>> {
+    pub(super) fn directory(&self, core: usize) -> Option<Addr<Directory>> {
         let cores = self.cores.read().unwrap_or_else(PoisonError::into_inner);
         cores.get(core).map(|core| core.directory.clone())
     }
@@ -269,6 +281,13 @@ impl DirectoryRef {
         let mut joined = self.node.joined.subscribe();
         // The sender lives in the node that this holds.
         drop(joined.wait_for(|count| *count >= cores).await);
+    }
+
+    /// The Gemini services of all cores, in the order of the cores.
+    #[must_use]
+    pub fn geminis(&self) -> Vec<GeminiRef> {
+        let cores = self.node.cores.read().unwrap_or_else(PoisonError::into_inner);
+        cores.iter().map(|core| core.gemini.clone()).collect()
     }
 
     /// The flight recorder.
@@ -490,8 +509,8 @@ impl DirectoryRef {
         let unavailable = || SessionError::new(ErrorCode::Overloaded, "the server starts").after_ms(500);
         let prefer = self.node.pick().ok_or_else(unavailable)?;
         loop {
-            if self.is_parked(&id) {
-                return Err(parked::refusal());
+            if let Some(parking) = self.parking(&id) {
+                return Err(parked::refusal(parking.reason));
             }
             let core = self.node.route(&id, prefer);
             let directory = self.node.directory(core).ok_or_else(unavailable)?;

@@ -1,8 +1,9 @@
-//! Sessions that failed too often: closed until somebody opens them, or a newer version does.
+//! Sessions that are out of service: those that failed too often, until somebody opens them or a newer version does; and those
+//! that an operator closed, until an operator opens them.
 //!
 //! Kept in the store, so that a restart does not begin the same failures again.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, hash_map::Entry};
 
 use bytes::Bytes;
 use kronos_protocol::{error::ErrorCode, ids::SessionId};
@@ -25,11 +26,34 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Why a session was parked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Reason {
+pub enum Reason {
     /// It panicked too often.
     Panics,
     /// It hung too often.
     Hangs,
+    /// An operator wanted it. No other version of this program opens it.
+    Operator,
+}
+
+impl Reason {
+    /// Its word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Panics => "panics",
+            Self::Hangs => "hangs",
+            Self::Operator => "operator",
+        }
+    }
+}
+
+/// Why and since when a session is parked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parking {
+    /// Why.
+    pub reason: Reason,
+    /// Since when.
+    pub at_ms: Millis,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -39,9 +63,29 @@ struct Parked {
     at_ms: Millis,
 }
 
+impl Parked {
+    fn write(session: &SessionId, parking: Parking) -> Result<Request, serde_json::Error> {
+        let parked = Self {
+            version: VERSION.to_owned(),
+            reason: parking.reason,
+            at_ms: parking.at_ms,
+        };
+        Ok(write(session, Some(serde_json::to_vec(&parked)?.into())))
+    }
+
+    /// Whether this version leaves it parked: what another one failed at may be mended.
+    fn stays(&self) -> bool {
+        self.version == VERSION || self.reason == Reason::Operator
+    }
+}
+
 /// What a caller of a parked session is told.
-pub(super) fn refusal() -> SessionError {
-    SessionError::new(ErrorCode::Parked, "the conversation failed repeatedly and is closed")
+pub(super) fn refusal(reason: Reason) -> SessionError {
+    let text = match reason {
+        Reason::Panics | Reason::Hangs => "the conversation failed repeatedly and is closed",
+        Reason::Operator => "an operator has closed the conversation",
+    };
+    SessionError::new(ErrorCode::Parked, text).with_details(serde_json::json!({"reason": reason}))
 }
 
 fn write(session: &SessionId, value: Option<Bytes>) -> Request {
@@ -62,7 +106,7 @@ impl DirectoryRef {
     /// # Errors
     /// The store cannot be read or written.
     pub async fn load_parked(&self) -> Result<usize, StoreError> {
-        let mut parked = HashSet::new();
+        let mut parked = HashMap::new();
         let mut after: Option<String> = None;
         loop {
             let page = self.node.store.documents(FAMILY, "", after.as_deref(), PAGE).await?;
@@ -72,12 +116,15 @@ impl DirectoryRef {
                 let Ok(session) = SessionId::try_from(key) else {
                     continue;
                 };
-                let ours = serde_json::from_slice::<Parked>(&value).is_ok_and(|parked| parked.version == VERSION);
-                if ours {
-                    parked.insert(session);
-                } else {
-                    self.node.store.commit(write(&session, None)).await?;
-                    tracing::info!(session.id = %session, "a session that another version parked is open again");
+                match serde_json::from_slice::<Parked>(&value) {
+                    Ok(found) if found.stays() => {
+                        let Parked { reason, at_ms, .. } = found;
+                        parked.insert(session, Parking { reason, at_ms });
+                    }
+                    _ => {
+                        self.node.store.commit(write(&session, None)).await?;
+                        tracing::info!(session.id = %session, "a session that another version parked is open again");
+                    }
                 }
             }
         }
@@ -88,7 +135,32 @@ impl DirectoryRef {
 
     /// Whether a session is parked.
     pub fn is_parked(&self, session: &SessionId) -> bool {
-        self.node.parked(|parked| parked.contains(session))
+        self.parking(session).is_some()
+    }
+
+    /// Why and since when a session is parked, if it is.
+    #[must_use]
+    pub fn parking(&self, session: &SessionId) -> Option<Parking> {
+        self.node.parked(|parked| parked.get(session).copied())
+    }
+
+    /// Notes durably that an operator wants a session out of service. Returns whether it was in service.
+    ///
+    /// # Errors
+    /// The store does not take it: nothing changed.
+    pub(super) async fn note_parked(&self, session: &SessionId) -> Result<bool, StoreError> {
+        let parking = Parking {
+            reason: Reason::Operator,
+            at_ms: self.node.clock.now_ms(),
+        };
+        let before = self.parking(session);
+        if before.is_some_and(|before| before.reason == Reason::Operator) {
+            return Ok(false);
+        }
+        let request = Parked::write(session, parking).map_err(|error| StoreError::Io(error.to_string()))?;
+        self.node.store.commit(request).await?;
+        self.node.parked(|parked| parked.insert(session.clone(), parking));
+        Ok(before.is_none())
     }
 
     /// Opens a parked session again and takes up what it left unfinished. Returns whether it was parked.
@@ -130,18 +202,26 @@ impl DirectoryRef {
 impl super::node::Node {
     /// Takes a session out of service until [`DirectoryRef::unpark`].
     pub(super) fn park(&self, session: &SessionId, reason: Reason) {
-        if !self.parked(|parked| parked.insert(session.clone())) {
-            return;
-        }
-        tracing::error!(session.id = %session, reason = ?reason, "session failed too often and is parked");
-        let parked = Parked {
-            version: VERSION.to_owned(),
+        let parking = Parking {
             reason,
             at_ms: self.clock.now_ms(),
         };
-        let Ok(value) = serde_json::to_vec(&parked) else { return };
+        let known = self.parked(|parked| match parked.entry(session.clone()) {
+            Entry::Occupied(_) => true,
+            Entry::Vacant(place) => {
+                place.insert(parking);
+                false
+            }
+        });
+        if known {
+            return;
+        }
+        tracing::error!(session.id = %session, reason = ?reason, "session failed too often and is parked");
+        let Ok(request) = Parked::write(session, parking) else {
+            return;
+        };
         let told = session.clone();
-        self.store.submit(write(session, Some(value.into())), move |result| {
+        self.store.submit(request, move |result| {
             if let Err(error) = result {
                 tracing::warn!(session.id = %told, %error, "a parked session will be tried again after a restart");
             }
@@ -149,13 +229,36 @@ impl super::node::Node {
     }
 
     /// Reads or changes the set of parked sessions; a change is shown by the gauge.
-    pub(super) fn parked<T>(&self, with: impl FnOnce(&mut HashSet<SessionId>) -> T) -> T {
+    pub(super) fn parked<T>(&self, with: impl FnOnce(&mut HashMap<SessionId, Parking>) -> T) -> T {
         let mut parked = self.parked.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let result = with(&mut parked);
         #[expect(clippy::cast_precision_loss, reason = "a gauge of a few sessions")]
         metrics::handles().parked.set(parked.len() as f64);
         result
     }
+}
+
+/// Takes a session out of service in a store that no server has open. Returns whether it was in service; `None` when there is
+/// none.
+///
+/// # Errors
+/// The store cannot be read or written.
+pub async fn park_stored(
+    store: &crate::store::service::StoreRef,
+    session: &SessionId,
+    at_ms: Millis,
+) -> Result<Option<bool>, StoreError> {
+    if store.meta(session).await?.is_none() {
+        return Ok(None);
+    }
+    let known = store.document(FAMILY, session.as_str()).await?;
+    let parking = Parking {
+        reason: Reason::Operator,
+        at_ms,
+    };
+    let request = Parked::write(session, parking).map_err(|error| StoreError::Io(error.to_string()))?;
+    store.commit(request).await?;
+    Ok(Some(known.is_none()))
 }
 
 /// Opens a parked session in a store that no server has open. Returns whether it was parked.

@@ -7,7 +7,7 @@ use super::{Directory, DirectoryRef};
 use crate::{
     session::{
         Origin,
-        message::{AttachmentId, Sleeper},
+        message::{AttachmentId, Payload, Sleeper},
         metrics,
     },
     tally::{self, Tally},
@@ -25,6 +25,10 @@ impl Handler<FallAsleep> for Directory {
     type Result = ();
 
     fn handle(&mut self, msg: FallAsleep, _: &mut Self::Context) {
+        if self.node.parked(|parked| parked.contains_key(&msg.session)) {
+            // It was parked while it left: its readers attach again, and learn why they cannot.
+            return msg.sleepers.iter().for_each(|sleeper| sleeper.tell(Payload::Woken));
+        }
         metrics::handles().asleep.increment(count(&msg.sleepers));
         let replaced = self.asleep.insert(msg.session, msg.sleepers.into_boxed_slice());
         metrics::handles()

@@ -56,13 +56,11 @@ impl Directory {
     /// Ends a session that hangs and starts it again from its log; one that does so too often is parked. Its readers are told
     /// that it closed, and find it again.
     fn end_one(&mut self, session: &SessionId, ctx: &mut Context<Self>) {
-        let Some(live) = self.live.remove(session) else { return };
-        self.sessions.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        if !self.abort(session) {
+            return;
+        }
         metrics::handles().restarted_hang.increment(1);
         tracing::error!(session.id = %session, "session hangs and is started again");
-        live.task.abort();
-        // Who waited for it to stop looks again.
-        drop(live.stopping);
         let (now, config) = (self.node.clock.instant(), &self.node.config);
         let strikes = self.strikes.entry(session.clone()).or_default();
         strikes.retain(|at| now.saturating_duration_since(*at) <= config.restart_window);
@@ -75,5 +73,17 @@ impl Directory {
         }
         let wire = super::node::wire(session);
         self.activate(session, wire, Origin::Stored, ctx.address());
+    }
+
+    /// Ends the actor of a session as it is. Its route stays. Returns whether there was one.
+    pub(super) fn abort(&mut self, session: &SessionId) -> bool {
+        let Some(live) = self.live.remove(session) else {
+            return false;
+        };
+        self.sessions.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        live.task.abort();
+        // Who waited for it to stop looks again.
+        drop(live.stopping);
+        true
     }
 }

@@ -17,6 +17,7 @@ use super::wire::{
 use super::{Calling, GenerateRequest, history};
 use crate::config::GeminiConfig;
 use crate::http;
+use crate::trace::TraceContext;
 
 /// Most bytes of a key or of a model's name that make sense.
 const LONGEST_NAME: usize = 128;
@@ -100,9 +101,19 @@ impl Endpoint {
     }
 
     /// Sends a request and returns when the head of the answer is there.
-    pub(crate) async fn post(&self, client: &Client, path: &str, body: Bytes) -> reqwest::Result<Response> {
+    pub(crate) async fn post(
+        &self,
+        client: &Client,
+        path: &str,
+        body: Bytes,
+        trace: Option<&TraceContext>,
+    ) -> reqwest::Result<Response> {
         let url = format!("{}/{path}:streamGenerateContent?alt=sse", self.models);
-        client.post(url).headers(self.headers.clone()).body(body).send().await
+        let mut headers = self.headers.clone();
+        if let Some(place) = trace {
+            place.write(&mut headers);
+        }
+        client.post(url).headers(headers).body(body).send().await
     }
 }
 

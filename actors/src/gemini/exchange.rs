@@ -34,7 +34,9 @@ impl Generation {
     pub(super) async fn exchange(&mut self, path: &str, body: Bytes, pass: &mut Pass) -> Result<Finished, Stop> {
         let asked_at = self.shared.clock.instant();
         let patience = self.shared.config.first_byte_timeout;
-        let response = match timeout(patience, self.shared.endpoint.post(&self.client, path, body)).await {
+        let trace = self.trace.as_deref();
+        let asked = self.shared.endpoint.post(&self.client, path, body, trace);
+        let response = match timeout(patience, asked).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return Err(Failure::transport(&error).into()),
             Err(_elapsed) => return Err(Failure::silent().into()),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use metrics::counter;
 use tokio::time::timeout;
+use tracing::Span;
 
 use super::client;
 use super::declare::Declarations;
@@ -14,9 +15,10 @@ use super::metrics::{ended, used};
 use super::outlet::Outlet;
 use super::shared::GeminiShared;
 use super::timing::Timing;
-use super::{Finished, GenerateRequest, Progress, Usage};
+use super::{Caller, Finished, GenerateRequest, Progress, Usage};
 use crate::flight::Phase;
 use crate::metrics::{GEMINI_FUNCTIONS_LEFT_OUT, GEMINI_RETRIES, refused};
+use crate::trace::{self, TraceContext};
 use crate::upstream::{Permit, Refused, Reserved};
 
 /// Who waits longer than this for a permit is told: until then the pause looks like any other before a first word.
@@ -59,6 +61,9 @@ pub(super) struct Generation {
     /// Where its time goes.
     pub(super) timing: Timing,
     request: GenerateRequest,
+    span: Span,
+    /// Its place in a trace, for the upstream.
+    pub(super) trace: Option<Arc<TraceContext>>,
     /// One attempt may be repeated for a failure that may have been chance.
     second_chance: bool,
     outcome: &'static str,
@@ -71,8 +76,13 @@ impl Generation {
         client: reqwest::Client,
         mut request: GenerateRequest,
         outlet: Outlet,
+        caller: Caller,
     ) -> Self {
         let model = request.model.take().unwrap_or_else(|| shared.config.model.clone());
+        // A name that cannot be one is somebody's text.
+        let named = client::model_path(&model).map_or("", |_path| &model);
+        let span = caller.span.in_scope(|| trace::generation(named, &request.session));
+        let trace = caller.scope.enter(|| trace::outgoing(&span));
         let timing = Timing::new(request.timeline.take(), &model);
         Self {
             timing,
@@ -85,6 +95,8 @@ impl Generation {
             shown: false,
             announced: false,
             request,
+            span,
+            trace,
             second_chance: true,
             outcome: "cancelled",
         }
@@ -114,9 +126,10 @@ impl Generation {
         let last = match result {
             Ok(finished) => {
                 self.outcome = if finished.truncated { "truncated" } else { "finished" };
+                trace::generated(&self.span, &finished);
                 tracing::info!(
-                    run.id = %self.request.run, session.id = %self.request.session, model = %finished.model,
-                    reason = finished.finish_reason, attempts = self.attempts, tokens = self.usage.total,
+                    run.id = %self.request.run, session.id = %self.request.session, user.id = %self.request.user,
+                    model = %finished.model, reason = finished.finish_reason, attempts = self.attempts, tokens = self.usage.total,
                     "generation finished"
                 );
                 Progress::Finished(finished)
@@ -287,7 +300,7 @@ impl Generation {
             function.refuse();
             counter!(GEMINI_FUNCTIONS_LEFT_OUT, "reason" => "refused").increment(1);
             tracing::warn!(
-                run.id = %self.request.run, session.id = %self.request.session, function = function.name,
+                run.id = %self.request.run, session.id = %self.request.session, user.id = %self.request.user, function = function.name,
                 "gemini refused the declaration of a function, which is left out"
             );
         }
@@ -295,7 +308,7 @@ impl Generation {
     }
 
     fn log(&self, failure: &Failure) {
-        let (run, session) = (&self.request.run, &self.request.session);
+        let (run, session, user) = (&self.request.run, &self.request.session, &self.request.user);
         let (code, reason, fields) = (
             failure.code.as_str(),
             failure.reason.as_deref(),
@@ -303,12 +316,12 @@ impl Generation {
         );
         if failure.operator || failure.code == kronos_protocol::error::RunErrorCode::Internal {
             tracing::error!(
-                run.id = %run, session.id = %session, code, status = failure.status, reason, fields,
+                run.id = %run, session.id = %session, user.id = %user, code, status = failure.status, reason, fields,
                 attempts = self.attempts, "generation failed, and will until somebody mends it"
             );
         } else {
             tracing::warn!(
-                run.id = %run, session.id = %session, code, status = failure.status, reason, fields,
+                run.id = %run, session.id = %session, user.id = %user, code, status = failure.status, reason, fields,
                 attempts = self.attempts, "generation failed"
             );
         }
@@ -329,6 +342,9 @@ impl Drop for Generation {
         } else {
             self.outcome
         };
+        if !matches!(outcome, "finished" | "truncated") {
+            trace::failed(&self.span, outcome);
+        }
         ended(&self.shared.config, &self.model, outcome);
     }
 }

@@ -187,7 +187,14 @@ async fn a_start_that_nobody_handles_is_told_unless_it_was_cancelled() {
         let request = request(None);
         let cancel = CancellationToken::new();
         let outlet = Outlet::new(request.run.clone(), sink, cancel.clone());
-        let start = Start { request, outlet };
+        let start = Start {
+            request,
+            outlet,
+            caller: Caller {
+                span: Span::none(),
+                scope: Scope::default(),
+            },
+        };
         if cancelled {
             cancel.cancel();
         }

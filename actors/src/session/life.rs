@@ -143,6 +143,7 @@ impl Session {
     /// Drops everything that is not durable.
     pub(super) fn reset(&mut self, failure: &SessionError, ctx: &mut Context<Self>) {
         self.incarnation += 1;
+        self.stay(failure);
         self.stop_work(ctx);
         self.documents.clear();
         self.watch.clear();
@@ -197,7 +198,7 @@ impl Session {
         let request = match self.request(mark, pack) {
             Ok(request) => request,
             Err(error) => {
-                tracing::error!(session.id = %self.id, %error, "an event cannot be encoded");
+                tracing::error!(session.id = %self.id, user.id = self.owner(), %error, "an event cannot be encoded");
                 let failure = SessionError::new(ErrorCode::Internal, "the session had to restart");
                 return self.refold(&failure, Duration::from_millis(200), ctx);
             }
@@ -385,7 +386,7 @@ impl Session {
             return self.never_was(ctx);
         }
         metrics::handles().restarted_commit.increment(1);
-        tracing::warn!(session.id = %self.id, %error, "commit failed, session folds its log again");
+        tracing::warn!(session.id = %self.id, user.id = self.owner(), %error, "commit failed, session folds its log again");
         self.commit_failures = self.commit_failures.saturating_add(1);
         let delay = Duration::from_millis(100 << self.commit_failures.min(6)).min(MAX_REFOLD_DELAY);
         self.refold(&storage_error(error), delay, ctx);
@@ -403,6 +404,8 @@ impl Session {
         }
         if self.finishing {
             ctx.stop();
+        } else {
+            self.leave(ctx);
         }
     }
 
@@ -436,7 +439,7 @@ impl Session {
     }
 
     /// Leaves the readers to the directory, which wakes this session for them.
-    fn fall_asleep(&mut self) {
+    pub(super) fn fall_asleep(&mut self) {
         let mut sleepers = self.readers.put_to_sleep();
         sleepers.append(&mut self.sleepers);
         if sleepers.is_empty() {

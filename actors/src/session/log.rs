@@ -220,6 +220,11 @@ impl Log {
         }
     }
 
+    /// Bytes of what is in memory.
+    pub fn tail_bytes(&self) -> usize {
+        self.tail_bytes
+    }
+
     /// Bytes of what is not packed yet, before deltas merge.
     pub fn unpacked_bytes(&self) -> usize {
         self.unpacked_bytes

@@ -23,6 +23,7 @@ use crate::{
     mailbox::{Mailbox, Queued},
     principal::Principal,
     store::SessionMeta,
+    trace::Cause,
 };
 
 /// One command for a session, with who asks and where the answer goes.
@@ -139,6 +140,17 @@ pub enum SessionCommand {
         /// Its value.
         value: serde_json::Value,
     },
+}
+
+impl SessionCommand {
+    /// Whether a run may begin with it.
+    #[must_use]
+    pub const fn may_begin_a_run(&self) -> bool {
+        matches!(
+            self,
+            Self::Submit(_) | Self::Import(_) | Self::Resume(_) | Self::Edit(_) | Self::Regenerate { .. }
+        )
+    }
 }
 
 /// One cursor: a connection and a number that it never uses twice.
@@ -604,7 +616,11 @@ impl SessionError {
 
 /// Where an answer goes. Dropped unanswered, it says that the session closed, so that nobody waits for ever.
 #[derive(Debug)]
-pub struct ReplyTo(Option<Target>);
+pub struct ReplyTo {
+    target: Option<Target>,
+    /// What asks, for the run that this may begin.
+    cause: Option<Box<Cause>>,
+}
 
 enum Target {
     Mailbox { recipient: Recipient<Reply>, slot: u64 },
@@ -622,18 +638,40 @@ impl std::fmt::Debug for Target {
 
 impl ReplyTo {
     /// Nobody waits.
-    pub const NONE: Self = Self(None);
+    pub const NONE: Self = Self {
+        target: None,
+        cause: None,
+    };
 
     /// Answers into an actor's mailbox. Each call takes its own clone of the address, so that the answer always has a
     /// place (actix counts `try_send` per clone).
     pub fn mailbox(recipient: Recipient<Reply>, slot: u64) -> Self {
-        Self(Some(Target::Mailbox { recipient, slot }))
+        Self {
+            target: Some(Target::Mailbox { recipient, slot }),
+            cause: None,
+        }
     }
 
-    /// Answers a future.
+    /// Says what asks, for the run that this may begin.
+    #[must_use]
+    pub fn caused_by(mut self, cause: Cause) -> Self {
+        self.cause = Some(Box::new(cause));
+        self
+    }
+
+    /// Takes what asks.
+    pub(super) fn take_cause(&mut self) -> Option<Box<Cause>> {
+        self.cause.take()
+    }
+
+    /// Answers a future. What asks is the HTTP request that this task serves, if any.
     pub fn oneshot() -> (Self, oneshot::Receiver<Result<SessionReply, SessionError>>) {
         let (tx, rx) = oneshot::channel();
-        (Self(Some(Target::Oneshot(tx))), rx)
+        let reply = Self {
+            target: Some(Target::Oneshot(tx)),
+            cause: Cause::here(),
+        };
+        (reply, rx)
     }
 
     /// Answers.
@@ -642,7 +680,7 @@ impl ReplyTo {
     }
 
     fn deliver(&mut self, result: Result<SessionReply, SessionError>) {
-        match self.0.take() {
+        match self.target.take() {
             // A closed asker has no use for the answer.
             Some(Target::Mailbox { recipient, slot }) => drop(recipient.try_send(Reply {
                 slot,
@@ -657,7 +695,7 @@ impl ReplyTo {
 
 impl Drop for ReplyTo {
     fn drop(&mut self) {
-        if self.0.is_some() {
+        if self.target.is_some() {
             self.deliver(Err(SessionError::closed()));
         }
     }

@@ -32,6 +32,12 @@ impl Place {
         self.has.set(upto);
     }
 
+    /// For how long it has not asked for more.
+    pub(crate) fn rests_for(&self, now: Instant) -> Duration {
+        let since = self.rests.get();
+        since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+
     /// It was answered, and has not asked again.
     pub(crate) fn rests(&self, now: Instant) {
         self.rests.set(Some(now));
@@ -100,6 +106,11 @@ impl Pulse {
             }
         }
         (lag, lagging)
+    }
+
+    /// For how long it did nothing, and whether it has work that must get on.
+    pub(crate) fn still_for(&self, now: Instant) -> (Duration, bool) {
+        (now.saturating_duration_since(self.moved.get()), self.working.get())
     }
 
     /// Whether it hangs: no progress for `limit` while it has work, or a run that outlived its deadline by as much.

@@ -37,6 +37,8 @@ pub(super) struct Reader {
     pub(super) sink: Recipient<Delivery>,
     /// The pull that waits for news.
     pub(super) pull: Option<Seq>,
+    /// Everything up to here it has taken.
+    pub(super) seen: Seq,
     /// What it gets before the log: a snapshot and its seq.
     pub(super) snapshot: Option<(Seq, Arc<Vec<LogEntry>>)>,
     /// The newest event when it attached: what came before it has not waited for.
@@ -259,11 +261,14 @@ impl Readers {
 
     /// Whether every reader has everything and waits for news, so that the session may leave memory under them.
     pub(super) fn all_wait(&self) -> bool {
-        !self.presence_pending
-            && self
-                .all
-                .values()
-                .all(|reader| reader.pull.is_some() && reader.snapshot.is_none() && !reader.presence_due)
+        !self.presence_pending && self.all.values().all(Reader::waits)
+    }
+
+    /// Ends the cursors that do not wait for news.
+    pub(super) fn end_busy(&mut self, error: &SessionError) {
+        for (id, reader) in self.all.extract_if(|_, reader| !reader.waits()) {
+            end(id, &reader, error);
+        }
     }
 
     /// Takes every reader out and tells it that its session sleeps.
@@ -280,14 +285,22 @@ impl Readers {
     /// Ends every cursor.
     pub(super) fn end_all(&mut self, error: &SessionError) {
         for (id, reader) in self.all.drain() {
-            // A reader that is gone needs no goodbye.
-            drop(
-                reader
-                    .sink
-                    .try_send(Delivery::new(id, Payload::Ended { error: error.clone() })),
-            );
+            end(id, &reader, error);
         }
     }
+}
+
+impl Reader {
+    /// Whether it has everything and waits for news.
+    fn waits(&self) -> bool {
+        self.pull.is_some() && self.snapshot.is_none() && !self.presence_due
+    }
+}
+
+fn end(attachment: AttachmentId, reader: &Reader, error: &SessionError) {
+    let payload = Payload::Ended { error: error.clone() };
+    // A reader that is gone needs no goodbye.
+    drop(reader.sink.try_send(Delivery::new(attachment, payload)));
 }
 
 fn send_presence(id: &AttachmentId, reader: &Reader, bytes: Bytes) -> Result<(), ()> {

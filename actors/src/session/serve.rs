@@ -68,6 +68,7 @@ impl Session {
             client,
             sink,
             pull: None,
+            seen: start,
             snapshot,
             since: head,
             place: self.pulse.cursor(start, self.time()),
@@ -92,6 +93,7 @@ impl Session {
         };
         reader.pull = Some(after);
         reader.place.asks(after);
+        reader.seen = after;
         self.readers.announce_due(attachment);
         let mut cache = FrameCache::default();
         self.serve(attachment, &mut cache, ctx);
@@ -152,7 +154,7 @@ impl Session {
                     }
                 }
                 Err(error) => {
-                    tracing::error!(session.id = %act.id, %error, "a reader's history cannot be read");
+                    tracing::error!(session.id = %act.id, user.id = act.owner(), %error, "a reader's history cannot be read");
                     act.detach(&attachment, ctx);
                 }
             }

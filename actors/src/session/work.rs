@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use kronos_protocol::ids::MessageId;
+use kronos_protocol::{event::RunError, ids::MessageId};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::*;
@@ -11,6 +11,7 @@ use crate::{
     gemini::{GenerateRequest, TypedRequest},
     session::core::Execute,
     tools::{Execution, LinkRequest, Offer, OfferRequest, Outcome, ToolAnswer, ToolEvent, ToolHandle},
+    trace::RunTrace,
 };
 
 /// Words of a summary that is asked for, about.
@@ -21,6 +22,7 @@ const OFFER: &str = "offer";
 /// What is on its way for the active run.
 pub(super) struct Work {
     run: RunId,
+    trace: RunTrace,
     /// When the run's deadline ends it.
     pub(super) ends: Instant,
     /// The model at work; dropped, it closes the upstream connection.
@@ -42,6 +44,23 @@ impl Session {
     pub(super) fn is_busy(&self) -> bool {
         let busy = |work: &Work| work.generation.is_some() || !work.tools.is_empty() || work.summary.is_some();
         !self.deferred.is_empty() || self.work.as_ref().is_some_and(busy)
+    }
+
+    /// What the active run waits for, each once, for operators.
+    pub(super) fn waits_for(&self) -> Vec<&'static str> {
+        let mut waits: Vec<_> = (!self.deferred.is_empty()).then_some("commit").into_iter().collect();
+        if let Some(work) = &self.work {
+            waits.extend(work.generation.is_some().then_some("model"));
+            waits.extend(work.summary.is_some().then_some("summary"));
+            waits.extend(work.tools.keys().map(|what| match what.as_str() {
+                OFFER => "catalogue",
+                what if what.starts_with("link ") => "link",
+                _ => "tool",
+            }));
+        }
+        waits.sort_unstable();
+        waits.dedup();
+        waits
     }
 
     /// What is on its way for the active run, apart from the model's answer.
@@ -91,8 +110,13 @@ impl Session {
             self.work = None;
         }
         let ends = self.deps.clock.instant() + self.deps.config.run_deadline;
+        let (session, meta, cause) = (&self.id, &self.meta, &mut self.cause);
         self.work.get_or_insert_with(|| Work {
             run: run.clone(),
+            trace: match meta {
+                Some(meta) => RunTrace::begin(cause.take(), run, session, &meta.owner),
+                None => RunTrace::default(),
+            },
             ends,
             generation: None,
             tools: HashMap::new(),
@@ -112,8 +136,10 @@ impl Session {
             toolkits,
             hint,
         };
-        let handle = self.deps.tools.offer(request, ctx.address().recipient());
-        self.work_of(&run, ctx).tools.insert(OFFER.to_owned(), handle);
+        let (tools, sink) = (self.deps.tools.clone(), ctx.address().recipient());
+        let work = self.work_of(&run, ctx);
+        let handle = work.trace.enter(|| tools.offer(request, sink));
+        work.tools.insert(OFFER.to_owned(), handle);
     }
 
     fn generate(&mut self, generate: Generate, ctx: &mut Context<Self>) {
@@ -149,7 +175,9 @@ impl Session {
             calling,
             timeline: self.watch.timeline().cloned(),
         };
-        match self.deps.gemini.generate(request, ctx.address().recipient()) {
+        let (gemini, sink) = (self.deps.gemini.clone(), ctx.address().recipient());
+        let asked = self.work_of(&run, ctx).trace.enter(|| gemini.generate(request, sink));
+        match asked {
             Ok(handle) => self.work_of(&run, ctx).generation = Some(handle),
             Err(failed) => ctx.notify(GenerationEvent::new(run, Progress::Failed(failed))),
         }
@@ -217,8 +245,10 @@ impl Session {
             arguments,
             deadline,
         };
-        let handle = self.deps.tools.execute(execution, ctx.address().recipient());
-        self.work_of(&run, ctx).tools.insert(intent.call, handle);
+        let (tools, sink) = (self.deps.tools.clone(), ctx.address().recipient());
+        let work = self.work_of(&run, ctx);
+        let handle = work.trace.enter(|| tools.execute(execution, sink));
+        work.tools.insert(intent.call, handle);
     }
 
     fn summarize(&mut self, run: RunId, from: MessageId, transcript: String, ctx: &mut Context<Self>) {
@@ -226,6 +256,7 @@ impl Session {
             return;
         };
         let cancel = CancellationToken::new();
+        let gemini = self.deps.gemini.clone();
         let work = self.work_of(&run, ctx);
         work.summary = Some(cancel.clone().drop_guard());
         let request = TypedRequest {
@@ -247,8 +278,8 @@ impl Session {
             let answer: serde_json::Value = serde_json::from_str(text).ok()?;
             answer.get("summary")?.as_str().map(str::to_owned)
         };
-        let gemini = self.deps.gemini.clone();
-        let asked = async move { cancel.run_until_cancelled(gemini.ask_typed(request, read)).await };
+        let asked = work.trace.carry(async move { gemini.ask_typed(request, read).await });
+        let asked = async move { cancel.run_until_cancelled(asked).await };
         ctx.spawn(asked.into_actor(self).map(move |answer, act, ctx| {
             // Cancelled, it is of a run that is over.
             let Some(answer) = answer else { return };
@@ -256,11 +287,18 @@ impl Session {
                 work.summary = None;
             }
             let summary = answer.unwrap_or_else(|error| {
-                tracing::warn!(session.id = %act.id, code = %error.code.as_str(), "a conversation cannot be summed up");
+                tracing::warn!(run.id = %run, session.id = %act.id, user.id = act.owner(), code = %error.code.as_str(), "a conversation cannot be summed up");
                 String::new()
             });
             act.drive(Input::Summarized(run, from, summary), ReplyTo::NONE, ctx);
         }));
+    }
+
+    /// Says in the run's trace why it failed.
+    pub(super) fn tell_failure(&self, failure: &RunError) {
+        if let Some(work) = &self.work {
+            work.trace.failed(failure.code.as_deref().unwrap_or("internal"));
+        }
     }
 
     /// Nothing is done for a run any more.

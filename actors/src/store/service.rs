@@ -56,6 +56,8 @@ pub struct StoreStats {
     pub requests: u64,
     /// Commits that failed as a whole.
     pub failed: u64,
+    /// How often a thread of the store panicked and began again since the process did.
+    pub restarts: u64,
     /// Time of the last commit that succeeded, its sync included; `None` before the first.
     #[serde(skip)]
     pub latency: Option<Duration>,
@@ -271,6 +273,7 @@ impl StoreRef {
             commits: health.commits.load(Ordering::Relaxed),
             requests: health.requests.load(Ordering::Relaxed),
             failed: health.failed.load(Ordering::Relaxed),
+            restarts: committer::RESTARTS.load(Ordering::Relaxed),
             latency: health.latency(),
             pending_bytes: self.service.queue.pending_bytes(),
             last_error: health.last_error().map(|error| error.to_string()),

@@ -15,7 +15,9 @@ use super::{
     memory::Memories,
     outlet::{Asked, Outlet},
 };
-use crate::{clock::Clock, composio::ComposioRef, config::ToolsConfig, metrics as names, store::service::StoreRef};
+use crate::{
+    clock::Clock, composio::ComposioRef, config::ToolsConfig, metrics as names, store::service::StoreRef, trace,
+};
 
 /// What tools are made of; one per process.
 struct Shared {
@@ -84,9 +86,16 @@ impl ToolsRef {
             toolkit: execution.toolkit.clone(),
             read_only: execution.read_only,
         };
-        self.spawn(execution.run.clone(), asked, sink, move |outlet| async move {
-            outlet.finish(shared.execute(&execution).await);
-        })
+        let (run, span) = (execution.run.clone(), trace::tool(&execution));
+        let of_call = span.clone();
+        let work = move |outlet: Outlet| async move {
+            let outcome = shared.execute(&execution).await;
+            if let Some(why) = outcome.failure() {
+                trace::failed(&of_call, why);
+            }
+            outlet.finish(outcome);
+        };
+        span.in_scope(|| self.spawn(run, asked, sink, work))
     }
 
     /// Asks for a link. The answer, exactly one [`ToolEvent`] with [`ToolAnswer::Linked`](super::ToolAnswer), goes to `sink`.
@@ -112,7 +121,7 @@ impl ToolsRef {
     ) -> ToolHandle {
         let cancel = CancellationToken::new();
         let outlet = Outlet::new(run, asked, sink, cancel.clone(), self.shared.clock.clone());
-        let task = actix::spawn(work(outlet)).abort_handle();
+        let task = actix::spawn(trace::carried(work(outlet))).abort_handle();
         ToolHandle { cancel, task }
     }
 }
@@ -155,7 +164,7 @@ impl Shared {
         match timeout(self.config.offer_timeout, self.memories.notes(&request.user)).await {
             Ok(Ok(notes)) => offer.notes = notes,
             Ok(Err(error)) => {
-                tracing::warn!(run.id = %request.run, %error, "notes cannot be read");
+                tracing::warn!(run.id = %request.run, user.id = %request.user, %error, "notes cannot be read");
                 let text = "What is remembered about you cannot be read now.";
                 offer.missing.push(text.to_owned());
             }

@@ -167,6 +167,13 @@ pub(super) static SETTINGS: &[Setting] = &[
         "Time that active runs get to finish when the server stops.",
     ),
     Setting::new(
+        "server.admin_timeout",
+        "ADMIN_TIMEOUT",
+        "1s",
+        span(10 * MS, MINUTE, |c, v| c.server.admin_timeout = v),
+        "Time in which sessions and other actors must answer what an operator asks; one that does not is listed as such.",
+    ),
+    Setting::new(
         "server.health_probe_interval",
         "HEALTH_PROBE_INTERVAL",
         "60s",

@@ -192,7 +192,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         "FAULT_INJECTION",
         "false",
         Kind::Bool(|c, v| c.session.fault_injection = v),
-        "A message with `[[panic]]` or `[[disorder]]` in it makes its session fail: for tests of the supervision. Refused in staging and production.",
+        "A message with `[[panic]]`, `[[disorder]]` or `[[hang]]` in it makes its session fail: for tests of the supervision. Refused in staging and production.",
     ),
     Setting::new(
         "session.mailbox",

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actix_web::{HttpResponse, web};
 use kronos_actors::{
-    directory::DirectoryRef,
+    directory::{DirectoryRef, parked::Reason},
     principal::Principal,
     session::message::{SessionCommand, SessionError},
     store::SessionMeta,
@@ -51,6 +51,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
                 Tag::Chat,
                 "Open a conversation that was closed because it failed repeatedly",
             )
+            .about("One that an operator closed only a superuser opens.")
             .path::<SessionId>("id", "The conversation")
             .query::<OwnerQuery>()
             .returns::<Unparked>(
@@ -173,6 +174,15 @@ async fn unpark(
     let meta = meta(&state, &id).await?;
     if !meta.is_some_and(|meta| meta.owner == caller.user || caller.superuser) {
         return Err(SessionError::not_found(&id).into());
+    }
+    let by_operator = directory
+        .parking(&id)
+        .is_some_and(|parking| parking.reason == Reason::Operator);
+    if by_operator && !caller.superuser {
+        return Err(ApiError::new(
+            ErrorCode::Forbidden,
+            "An operator has closed this conversation",
+        ));
     }
     let unparked = directory.unpark(&id).await.map_err(|cause| StoreFailure {
         operation: "unpark",

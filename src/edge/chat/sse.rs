@@ -175,9 +175,11 @@ pub(in crate::edge) fn start<S: Source>(opening: Opening, mut source: S) -> Chun
     let (tx, rx) = mpsc::channel(1);
     let heartbeat = opening.rules.heartbeat;
     let mut line = Line { tx, opening };
+    // For one line: the task is not within it, as it is polled for every delta.
+    let span = tracing::Span::current();
     drop(actix_web::rt::spawn(async move {
         let stop = Box::pin(pump(&mut line, &mut source, heartbeat)).await;
-        tracing::debug!(reason = stop.label(), "event stream ended");
+        tracing::debug!(parent: &span, reason = stop.label(), "event stream ended");
         metrics::counter!(names::EVENT_STREAMS_ENDED, "reason" => stop.label()).increment(1);
         let left = matches!(stop, Stop::Left | Stop::NotReading);
         match source.farewell(&stop) {

@@ -126,6 +126,7 @@ ids!(
     RunId PLAIN,
     MessageId FREE,
     MemoryId PLAIN,
+    ConnectionId PLAIN,
 );
 
 /// What a reader accepts.

@@ -9,7 +9,7 @@ use metrics::{Counter, Gauge, Histogram};
 /// Status classes, from 1xx.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 /// The route of what the table of routes does not have.
-const UNMATCHED: &str = "unmatched";
+pub(super) const UNMATCHED: &str = "unmatched";
 
 /// The handles of a method on a route.
 struct Handles {

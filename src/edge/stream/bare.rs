@@ -56,7 +56,7 @@ impl Bare {
 
     fn answer(&mut self, error: &ApiError) -> Bytes {
         self.answered = true;
-        let id = request::new_id();
+        let id = request::new_id().into();
         let mut response = request::with_id(&id, || error.error_response());
         let headers = response.headers_mut();
         request::identify(headers, &id, Duration::ZERO);

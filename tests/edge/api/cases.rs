@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use kronos_testkit::HttpReply;
+use kronos_testkit::{ConnectOptions, HttpReply, WsClient};
 use serde_json::{Value, json};
 
 use super::document::Document;
@@ -39,6 +39,8 @@ struct World {
     done: String,
     /// One that asks whether it may make its call.
     asking: String,
+    /// A websocket of ada.
+    device: WsClient,
 }
 
 /// Begins a connection; returns it and the page where it is decided about.
@@ -116,7 +118,10 @@ impl World {
             .expect(201);
         let memory = memory["id"].as_str().expect("an id").to_owned();
         let (done, asking) = (run(&edge, &ada, "auto").await, run(&edge, &ada, "ask_all").await);
+        let url = format!("ws://{}/ws", edge.addr);
+        let device = WsClient::connect(&url, ConnectOptions::token(&ada.access)).await;
         Self {
+            device,
             account,
             pending,
             config,
@@ -322,6 +327,10 @@ const CASES: &[Case] = &[
     }),
     ("auth_me", 200, |w| by(&w.ada)),
     ("auth_ticket", 200, |w| by(&w.ada)),
+    ("log_level_show", 200, |w| by(&w.root)),
+    ("log_level_update", 200, |w| {
+        by(&w.root).body(json!({"level": "debug", "for_seconds": 1}))
+    }),
     ("users_list", 200, |w| by(&w.root).query("?skip=1&limit=2")),
     ("users_create", 201, |w| by(&w.root).body(account("made"))),
     ("users_create", 409, |w| by(&w.root).body(account("Ada"))),
@@ -437,11 +446,43 @@ const CASES: &[Case] = &[
     ("chat_unpark", 200, |w| by(&w.ada).of(&w.conversation)),
     ("chat_delete", 204, |w| by(&w.ada).of(&w.doomed)),
     ("chat_delete", 404, |w| by(&w.ada).of(&w.doomed)),
+    ("admin_sessions", 200, |w| {
+        by(&w.root).query(&format!("?limit=1&state=live&user={}", w.ada_id))
+    }),
+    ("admin_session", 200, |w| by(&w.root).of(&w.conversation)),
+    ("admin_session", 404, |w| by(&w.root).of("nothing")),
+    ("admin_connections", 200, |w| {
+        by(&w.root).query(&format!("?limit=1&user={}", w.ada_id))
+    }),
+    ("admin_connection", 200, |w| {
+        by(&w.root).of(w.device.welcome().connection.as_str())
+    }),
+    ("admin_runs", 200, |w| {
+        by(&w.root).query("?state=waiting&older_than_s=0")
+    }),
+    ("admin_actors", 200, |w| by(&w.root).query("?limit=3")),
+    ("admin_evict", 200, |w| by(&w.root).of(&w.conversation)),
+    ("admin_evict", 200, |w| {
+        by(&w.root).of(&w.conversation).query("?force=true")
+    }),
+    ("admin_park", 200, |w| by(&w.root).of(&w.conversation)),
+    ("admin_park", 200, |w| by(&w.root).of(&w.conversation)),
+    ("admin_session", 200, |w| by(&w.root).of(&w.conversation)),
+    ("chat_unpark", 403, |w| by(&w.ada).of(&w.conversation)),
+    ("admin_unpark", 200, |w| by(&w.root).of(&w.conversation)),
+    ("admin_unpark", 200, |w| by(&w.root).of(&w.conversation)),
+    ("admin_close_connection", 202, |w| {
+        by(&w.root)
+            .of(w.device.welcome().connection.as_str())
+            .query("?code=try_later&after_ms=1000")
+    }),
     ("auth_logout", 200, |w| by(&w.leaver)),
     ("auth_logout", 401, |w| by(&w.leaver)),
     ("users_delete", 403, |w| by(&w.ada).of(&w.doomed_id)),
     ("users_delete", 204, |w| by(&w.root).of(&w.doomed_id)),
     ("users_delete", 404, |w| by(&w.root).of(&w.doomed_id)),
+    ("admin_drain", 202, |w| by(&w.root)),
+    ("admin_drain", 202, |w| by(&w.root)),
 ];
 
 /// Errors that `every.rs` provokes for all operations that document them.
@@ -492,6 +533,7 @@ const APART: &[(&str, u16, &str)] = &[
         409,
         "a message that waits and is taken back: agent/invoke.rs",
     ),
+    ("admin_evict", 409, "a run that is active: admin.rs"),
     ("agent_cancel", 200, "a run that is active: agent/runs.rs"),
     ("agent_answer", 200, "a call whose outcome is unknown: agent/runs.rs"),
     ("agent_ag_ui", 409, "a thread with an active run: agent/agui.rs"),

@@ -1,9 +1,11 @@
 //! The real binary as a child process: started, killed, started again on the same data.
 
-use std::io::Read;
+use std::fs::{self, File};
+use std::io::{Read, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -314,8 +316,9 @@ impl KronosProc {
         let mut child = command
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}", self.options.binary.display()));
-        self.output.follow(child.stdout.take());
-        self.output.follow(child.stderr.take());
+        let log = kept_log(&self.options.binary);
+        self.output.follow(child.stdout.take(), log.as_ref());
+        self.output.follow(child.stderr.take(), log.as_ref());
         self.child = Some(child);
     }
 
@@ -375,6 +378,25 @@ fn free_address() -> SocketAddr {
         .unwrap_or_else(|error| panic!("{error:#}"))
 }
 
+/// Returns the folder in which the logs of test runs are kept, in the target folder that `binary` is built in: `tests/logs`
+/// looks through them for what no log line may hold.
+#[must_use]
+pub fn log_folder(binary: &Path) -> Option<PathBuf> {
+    let target = binary.parent()?.parent().filter(|target| target.is_absolute())?;
+    let folder = target.join("test-logs");
+    fs::create_dir_all(&folder).ok()?;
+    Some(folder)
+}
+
+/// A file for what one process writes, named by the test that starts it.
+fn kept_log(binary: &Path) -> Option<Arc<File>> {
+    static STARTED: AtomicU64 = AtomicU64::new(0);
+    let test = thread::current().name().unwrap_or("test").replace("::", ".");
+    let number = STARTED.fetch_add(1, Ordering::Relaxed);
+    let name = format!("{test}-{}-{number}.log", std::process::id());
+    File::create(log_folder(binary)?.join(name)).ok().map(Arc::new)
+}
+
 /// What a child wrote, collected by one thread for each pipe.
 #[derive(Debug, Default)]
 struct Output {
@@ -383,12 +405,18 @@ struct Output {
 }
 
 impl Output {
-    fn follow(&mut self, pipe: Option<impl Read + Send + 'static>) {
+    /// Collects what comes out of a pipe, and writes it to `log`, too.
+    fn follow(&mut self, pipe: Option<impl Read + Send + 'static>, log: Option<&Arc<File>>) {
         let Some(mut pipe) = pipe else { return };
+        let log = log.cloned();
         let kept = Arc::clone(&self.kept);
         self.readers.push(thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(read @ 1..) = pipe.read(&mut buffer) {
+                if let Some(mut log) = log.as_deref() {
+                    // A full disk fails no test that does not mind.
+                    drop(log.write_all(buffer.get(..read).unwrap_or_default()));
+                }
                 let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
                 kept.extend_from_slice(buffer.get(..read).unwrap_or_default());
                 let surplus = kept.len().saturating_sub(OUTPUT);

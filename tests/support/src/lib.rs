@@ -21,7 +21,7 @@ mod ws;
 
 pub use checker::{Checker, Violation};
 pub use http::{HttpReply, parse_reply, request};
-pub use kronos_proc::{KronosOptions, KronosProc};
+pub use kronos_proc::{KronosOptions, KronosProc, log_folder};
 pub use raw_ws::{Handshake, RawFrame, RawWs, ReceivedFrame, opcode};
 pub use sse::{SseClient, SseEvent, text_of};
 pub use transcript::{ShownMessage, Transcript};

@@ -124,9 +124,13 @@ impl Drop for Finish {
     }
 }
 
+/// Restarts of the store's threads since the process began.
+pub(super) static RESTARTS: AtomicU64 = AtomicU64::new(0);
+
 /// Runs `work` until it returns, again whenever it panics. What it had in its hands answers for itself when it is dropped.
 pub(super) fn restarting(thread: &'static str, mut work: impl FnMut()) {
     while let Err(panic) = std::panic::catch_unwind(AssertUnwindSafe(&mut work)) {
+        RESTARTS.fetch_add(1, Ordering::Relaxed);
         metrics::counter!(crate::metrics::STORE_RESTARTS, "thread" => thread).increment(1);
         tracing::error!(thread, "a thread of the store panicked and begins again");
         // What a panic carries may panic again when it is dropped.
