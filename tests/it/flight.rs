@@ -1,6 +1,6 @@
 //! The flight recorder: the phase that a trouble is in is the one that is named.
 
-use std::time::Duration;
+use std::{process::Command, time::Duration};
 
 use kronos_protocol::SendMode;
 use kronos_sim::ComposioScript;
@@ -220,21 +220,26 @@ async fn the_command_line_shows_the_slowest_turns_and_where_the_time_of_one_went
         .await;
     let url = kronos.server.http_url();
     let ask = |arguments: &[&str]| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_kronos"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kronos"));
         command.args(arguments).args(["--url", &url, "--token", &admin.token]);
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8(output.stdout).unwrap()
+        async move {
+            let output = tokio::task::spawn_blocking(move || command.output())
+                .await
+                .unwrap()
+                .unwrap();
+            assert!(output.status.success(), "{output:?}");
+            String::from_utf8(output.stdout).unwrap()
+        }
     };
     for sort in ["duration", "first_token"] {
-        let json = ask(&["turns", "slow", "--sort", sort, "--limit", "1", "--json"]);
+        let json = ask(&["turns", "slow", "--sort", sort, "--limit", "1", "--json"]).await;
         let slow: Value = serde_json::from_str(&json).unwrap();
         let run = slow["items"][0]["run"].as_str().unwrap();
         assert_eq!(
             (slow["items"].as_array().unwrap().len(), &slow["recorded"]),
             (1, &json!(2))
         );
-        let shown = ask(&["turns", "show", run]);
+        let shown = ask(&["turns", "show", run]).await;
         assert!(
             shown.contains(run) && shown.contains("request") && shown.contains("end_durable"),
             "{shown}"
@@ -246,7 +251,7 @@ async fn the_command_line_shows_the_slowest_turns_and_where_the_time_of_one_went
             "{shown}"
         );
     }
-    let table = ask(&["turns", "slow"]);
+    let table = ask(&["turns", "slow"]).await;
     assert_eq!(table.lines().count(), 3, "{table}");
     client.finish().await;
 }
