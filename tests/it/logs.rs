@@ -159,10 +159,13 @@ async fn nobody_waits_for_a_stderr_that_is_not_read() {
         reply.ok().filter(|reply| reply.status == 200)
     };
     eventually(LIMIT, "it is ready", || async { get("/health/ready").await.is_some() }).await;
-    eventually(LIMIT, "lines are left out", || async {
-        let message = json!({"message": "Hello!", "user_id": "ann"});
-        let reply = kronos_testkit::request(address, "POST", "/api/v1/chat/message", &[], Some(&message)).await;
-        reply.expect("an answer").expect(200);
+    eventually(LIMIT * 2, "lines are left out", || async {
+        let turns = (0..30).map(|n| async move {
+            let message = json!({"message": "Hello!", "user_id": format!("user_{n}")});
+            let reply = kronos_testkit::request(address, "POST", "/api/v1/chat/message", &[], Some(&message)).await;
+            reply.expect("an answer").expect(200);
+        });
+        futures_util::future::join_all(turns).await;
         let metrics = get("/metrics").await.expect("metrics").text();
         let series = format!(r#"{LEFT_OUT}{{reason="slow_disk"}} "#);
         let left_out = metrics
