@@ -124,8 +124,8 @@ pub struct SessionConfig {
     pub recorder_turns: usize,
     /// The process aborts at this place in the log of a conversation: for tests of what a crash leaves. Default nowhere.
     pub abort_at: Option<AbortAt>,
-    /// A message whose text has `[[panic]]`, `[[disorder]]` or `[[hang]]` in it makes its session fail: for tests of the supervision. Default
-    /// off.
+    /// A message whose text has `[[panic]]`, `[[disorder]]` or `[[hang]]` in it makes its session fail: for tests of the
+    /// supervision. Default off.
     pub fault_injection: bool,
 }
 

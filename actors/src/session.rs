@@ -283,6 +283,11 @@ impl Session {
         self.pulse.beat(now, working, run_ends);
     }
 
+    /// Whose it is, for logs.
+    fn owner(&self) -> Option<&str> {
+        self.meta.as_ref().map(|meta| meta.owner.as_str())
+    }
+
     /// No new runs: the process drains, or this session leaves.
     fn draining(&self) -> bool {
         self.leaving.is_some() || self.deps.draining.load(Ordering::Relaxed)
@@ -364,7 +369,7 @@ impl Session {
 
     /// The core decided an event that may not follow: the log is folded again, and whoever asked is told.
     fn broken_order(&mut self, error: &dyn std::fmt::Display, reply: ReplyTo, ctx: &mut Context<Self>) {
-        tracing::error!(session.id = %self.id, %error, "the core decided an event that may not follow");
+        tracing::error!(session.id = %self.id, user.id = self.owner(), %error, "the core decided an event that may not follow");
         metrics::handles().restarted_order.increment(1);
         let failure = SessionError::new(ErrorCode::Internal, "the session had to restart").after_ms(200);
         reply.send(Err(failure.clone()));

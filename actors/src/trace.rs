@@ -129,7 +129,7 @@ pub fn answered(span: &Span, method: &str, route: &str, status: u16) {
     let Some(tracer) = TRACER.get() else { return };
     tracer.rename(span, format!("{method} {route}"));
     span.record("http.route", route);
-    span.record("http.response.status_code", status);
+    span.record("http.response.status_code", i64::from(status));
     if status >= 500 {
         span.record("otel.status_code", "ERROR");
         span.record("error.type", status.to_string());
@@ -295,8 +295,10 @@ pub fn generated(span: &Span, finished: &Finished) {
     } = finished.usage;
     span.record("gen_ai.response.model", finished.model.as_str());
     span.record("gen_ai.response.id", finished.response_id.as_deref());
-    span.record("gen_ai.usage.input_tokens", prompt);
-    span.record("gen_ai.usage.output_tokens", answer.saturating_add(thoughts));
+    // Numbers without a sign are exported as text.
+    let number = |tokens: u64| i64::try_from(tokens).unwrap_or(i64::MAX);
+    span.record("gen_ai.usage.input_tokens", number(prompt));
+    span.record("gen_ai.usage.output_tokens", number(answer.saturating_add(thoughts)));
     if let Some(tracer) = TRACER.get() {
         tracer.list(span, "gen_ai.response.finish_reasons", &finished.finish_reason);
     }

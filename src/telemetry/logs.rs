@@ -20,7 +20,7 @@ use kronos_actors::{
     metrics::{LOG_LINES, LOG_LINES_DROPPED},
     trace,
 };
-use tracing::{Event, Level, Metadata, Subscriber, level_filters::LevelFilter, span, subscriber::Interest};
+use tracing::{Event, Level, Metadata, level_filters::LevelFilter, span, subscriber::Interest};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
@@ -142,10 +142,9 @@ pub(crate) fn start(
     let control = level::Control::new(&config.level, handle);
     let which = Which {
         level,
-        burst: Arc::clone(&burst),
         spans: control.spans(),
     };
-    let lines = lines(config, stderr, files).with_filter(which);
+    let lines = lines(config, stderr, files, Arc::clone(&burst)).with_filter(which);
     // Where another subscriber was set before (an embedder's), it stays.
     let layers: Vec<Lines> = [Some(lines.boxed()), spans].into_iter().flatten().collect();
     drop(tracing_subscriber::registry().with(layers).try_init());
@@ -272,11 +271,14 @@ impl Write for ToFiles {
 
 type Lines = Box<dyn Layer<Registry> + Send + Sync>;
 
-fn lines(config: &LogConfig, stderr: Option<NonBlocking>, files: Option<Files>) -> Lines {
+fn lines(config: &LogConfig, stderr: Option<NonBlocking>, files: Option<Files>, burst: Arc<Burst>) -> Lines {
     let colours = io::stderr().is_terminal();
     let stderr = stderr.map(|writer| line_layer::<true, _>(config.format, writer, colours));
     let files = files.map(|writer| line_layer::<false, _>(config.format, writer, false));
-    Box::new(Counting.and_then(stderr).and_then(files))
+    Box::new(Bounded {
+        lines: Box::new([stderr, files].into_iter().flatten().collect::<Vec<Lines>>()),
+        burst,
+    })
 }
 
 /// `COLOURS` tells apart what is kept with the spans.
@@ -304,23 +306,44 @@ where
     }
 }
 
-/// Counts the lines that are written.
-struct Counting;
+/// Leaves lines out of which one place has too many, and counts the others.
+///
+/// A layer and no filter: what a filter turns down as late as it knows the event keeps the filter's state for what comes next
+/// (tracing-subscriber 0.3.23).
+struct Bounded {
+    lines: Lines,
+    burst: Arc<Burst>,
+}
 
-impl<S: Subscriber> Layer<S> for Counting {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let level = event.metadata().level();
-        let place = LEVELS.iter().position(|(each, _)| each == level);
+impl Layer<Registry> for Bounded {
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, Registry>) {
+        let metadata = event.metadata();
+        if !self.burst.admits(metadata) {
+            return;
+        }
+        let place = LEVELS.iter().position(|(each, _)| each == metadata.level());
         if let Some(written) = place.and_then(|place| WRITTEN.get(place)) {
             written.fetch_add(1, Ordering::Relaxed);
         }
+        self.lines.on_event(event, context);
+    }
+
+    fn on_layer(&mut self, subscriber: &mut Registry) {
+        self.lines.on_layer(subscriber);
+    }
+
+    fn on_new_span(&self, attributes: &span::Attributes<'_>, id: &span::Id, context: Context<'_, Registry>) {
+        self.lines.on_new_span(attributes, id, context);
+    }
+
+    fn on_record(&self, id: &span::Id, values: &span::Record<'_>, context: Context<'_, Registry>) {
+        self.lines.on_record(id, values, context);
     }
 }
 
-/// Which lines are written: those of the level, and of one place not too many.
+/// Which lines are written: those of the level.
 struct Which {
     level: reload::Layer<EnvFilter, Registry>,
-    burst: Arc<Burst>,
     /// The filter names spans, and so is to hear of each that is entered.
     spans: Arc<AtomicBool>,
 }
@@ -341,10 +364,6 @@ impl Filter<Registry> for Which {
         } else {
             interest
         }
-    }
-
-    fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, Registry>) -> bool {
-        self.burst.admits(event.metadata())
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {

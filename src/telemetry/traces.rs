@@ -32,7 +32,7 @@ use opentelemetry_sdk::{
     },
 };
 use secrecy::ExposeSecret as _;
-use tracing::Span;
+use tracing::{Span, level_filters::LevelFilter};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::{Layer, Registry, filter::filter_fn};
 
@@ -93,6 +93,9 @@ pub(crate) fn start(config: &TracesConfig) -> Result<Option<Spans>, TracesError>
     let tracer = provider.tracer("kronos");
     drop(PROVIDER.set(provider));
     trace::install(Box::new(Exported(TraceContextPropagator::new())));
+    // Those of libraries are theirs. Ours are all at the level that passes every filter, which spares others the question.
+    let ours = filter_fn(|metadata| metadata.is_span() && metadata.target().starts_with("kronos"));
+    let ours = ours.with_max_level_hint(LevelFilter::ERROR);
     let spans = tracing_opentelemetry::layer()
         .with_tracer(tracer)
         // What nobody reads costs something for each span that is entered.
@@ -100,9 +103,7 @@ pub(crate) fn start(config: &TracesConfig) -> Result<Option<Spans>, TracesError>
         .with_context_activation(false)
         .with_threads(false)
         .with_location(false)
-        .with_filter(filter_fn(|metadata| {
-            metadata.is_span() && metadata.target().starts_with("kronos")
-        }));
+        .with_filter(ours);
     Ok(Some(Box::new(spans)))
 }
 

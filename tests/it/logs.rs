@@ -62,8 +62,10 @@ async fn files_have_every_line_up_to_the_last_and_errors_have_one_of_their_own()
             "{errors}"
         );
         let stderr = kronos.server.output();
+        // Each output takes its own time.
+        let told = |line: &str| line.split_once([',', ' ']).unwrap().1.to_owned();
         for line in main.lines().chain(errors.lines()) {
-            assert!(stderr.contains(line), "{line} is not in {stderr}");
+            assert!(stderr.contains(&told(line)), "{line} is not in {stderr}");
             assert!(main.contains(line) && !line.contains('\u{1b}'), "{line}");
         }
     }
@@ -176,19 +178,19 @@ async fn nobody_waits_for_a_stderr_that_is_not_read() {
 
 #[tokio::test]
 async fn a_storm_writes_some_lines_and_says_how_many_it_left_out() {
-    const STORM: usize = 300;
+    const STORM: usize = 160;
     let env = [
         ("LOG_DIR", "logs"),
         ("LOG_LEVEL", "warn"),
         ("LOG_BURST", "2"),
         ("GEMINI_MAX_ATTEMPTS", "1"),
-        ("GEMINI_BREAKER_FAILURES", "100000"),
+        ("GEMINI_BREAKER_FAILURES", "10000"),
     ];
     let mut kronos = kronos_with(0.0, &env).await;
     let body = json!({"message": "[[503]] a", "user_id": "ann"});
     let server = &kronos.server;
-    let failures = (0..STORM / 10).map(|_| async {
-        for _ in 0..10 {
+    let failures = (0..STORM / 20).map(|_| async {
+        for _ in 0..20 {
             server.post("/api/v1/chat/message", &[], &body).await.expect(503);
         }
     });

@@ -59,6 +59,8 @@ mod terminal;
 #[cfg(test)]
 mod tokens;
 #[cfg(test)]
+mod traces;
+#[cfg(test)]
 mod turn;
 #[cfg(test)]
 mod upstream;

@@ -198,7 +198,7 @@ impl Session {
         let request = match self.request(mark, pack) {
             Ok(request) => request,
             Err(error) => {
-                tracing::error!(session.id = %self.id, %error, "an event cannot be encoded");
+                tracing::error!(session.id = %self.id, user.id = self.owner(), %error, "an event cannot be encoded");
                 let failure = SessionError::new(ErrorCode::Internal, "the session had to restart");
                 return self.refold(&failure, Duration::from_millis(200), ctx);
             }
@@ -386,7 +386,7 @@ impl Session {
             return self.never_was(ctx);
         }
         metrics::handles().restarted_commit.increment(1);
-        tracing::warn!(session.id = %self.id, %error, "commit failed, session folds its log again");
+        tracing::warn!(session.id = %self.id, user.id = self.owner(), %error, "commit failed, session folds its log again");
         self.commit_failures = self.commit_failures.saturating_add(1);
         let delay = Duration::from_millis(100 << self.commit_failures.min(6)).min(MAX_REFOLD_DELAY);
         self.refold(&storage_error(error), delay, ctx);

@@ -102,7 +102,7 @@ impl Handler<Deleted> for Session {
                 }
             }
             Err(error) => {
-                tracing::warn!(session.id = %self.id, %error, "a session was not deleted");
+                tracing::warn!(session.id = %self.id, user.id = self.owner(), %error, "a session was not deleted");
                 deleted.reply.send(Err(storage_error(&error)));
                 if current {
                     self.refold(&storage_error(&error), Duration::from_millis(200), ctx);

@@ -154,7 +154,7 @@ impl Session {
                     }
                 }
                 Err(error) => {
-                    tracing::error!(session.id = %act.id, %error, "a reader's history cannot be read");
+                    tracing::error!(session.id = %act.id, user.id = act.owner(), %error, "a reader's history cannot be read");
                     act.detach(&attachment, ctx);
                 }
             }

@@ -287,7 +287,7 @@ impl Session {
                 work.summary = None;
             }
             let summary = answer.unwrap_or_else(|error| {
-                tracing::warn!(session.id = %act.id, code = %error.code.as_str(), "a conversation cannot be summed up");
+                tracing::warn!(run.id = %run, session.id = %act.id, user.id = act.owner(), code = %error.code.as_str(), "a conversation cannot be summed up");
                 String::new()
             });
             act.drive(Input::Summarized(run, from, summary), ReplyTo::NONE, ctx);

@@ -164,7 +164,7 @@ impl Shared {
         match timeout(self.config.offer_timeout, self.memories.notes(&request.user)).await {
             Ok(Ok(notes)) => offer.notes = notes,
             Ok(Err(error)) => {
-                tracing::warn!(run.id = %request.run, %error, "notes cannot be read");
+                tracing::warn!(run.id = %request.run, user.id = %request.user, %error, "notes cannot be read");
                 let text = "What is remembered about you cannot be read now.";
                 offer.missing.push(text.to_owned());
             }
