@@ -315,6 +315,15 @@ async fn one_turn_moves_what_it_should() {
     ] {
         assert!(moved(name, labels) > 0.0, "{name}{labels:?}");
     }
+    tells_of_its_process(&after);
+    client.finish().await;
+    eventually(LIMIT, "the connection is gone", || async {
+        Scrape::take(&kronos.server).await.sum("kronos_connections", &[]) == 0.0
+    })
+    .await;
+}
+
+fn tells_of_its_process(scrape: &Scrape) {
     for name in [
         "kronos_store_size_bytes",
         "kronos_sessions_live",
@@ -325,16 +334,11 @@ async fn one_turn_moves_what_it_should() {
         "process_threads",
         "process_start_time_seconds",
     ] {
-        assert!(after.sum(name, &[]) > 0.0, "{name}");
+        assert!(scrape.sum(name, &[]) > 0.0, "{name}");
     }
     for name in ["kronos_ready", "kronos_build_info"] {
-        assert_eq!(after.sum(name, &[]), 1.0, "{name}");
+        assert_eq!(scrape.sum(name, &[]), 1.0, "{name}");
     }
-    client.finish().await;
-    eventually(LIMIT, "the connection is gone", || async {
-        Scrape::take(&kronos.server).await.sum("kronos_connections", &[]) == 0.0
-    })
-    .await;
 }
 
 #[tokio::test]

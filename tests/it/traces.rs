@@ -175,6 +175,7 @@ async fn traced(collector: &Collector, env: &[(&str, &str)]) -> Kronos {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one tree, span by span")]
 async fn a_turn_with_a_tool_is_a_tree_that_says_nothing_of_what_was_said() {
     let collector = Collector::start().await;
     let composio = ComposioSim::start(ComposioSimConfig::default()).expect("the simulator starts");
