@@ -172,9 +172,8 @@ async fn a_reader_that_stalls_is_named() {
     assert_eq!(ended["devices"], 0, "the end cannot be written: {ended:#}");
     let stalled = ended["turn"]["wall_ms"].as_f64().unwrap() + 300.0;
     tokio::time::sleep(Duration::from_secs_f64(stalled / 1000.0)).await;
-    client
-        .until("the end", |client| client.active_run(&session).is_none())
-        .await;
+    client.until_running(&session).await;
+    client.until_idle(&session).await;
     answer_pings(&mut client).await;
     let timeline = admin.only("its end was read", is_acked).await;
     assert_eq!(timeline["turn"]["largest"], "final_write", "{timeline:#}");

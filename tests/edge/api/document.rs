@@ -1,6 +1,10 @@
 //! The OpenAPI document as the tests use it: its operations, and whether an answer is what it says.
 
-use std::collections::BTreeMap;
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, HashMap},
+    rc::Rc,
+};
 
 use jsonschema::Validator;
 use kronos_testkit::HttpReply;
@@ -13,6 +17,8 @@ pub(crate) struct Document {
     root: Value,
     /// By `operationId`.
     pub(crate) operations: BTreeMap<String, Operation>,
+    /// By their schema: most answers are one of few errors.
+    validators: RefCell<HashMap<String, Rc<Validator>>>,
 }
 
 /// One operation.
@@ -39,7 +45,11 @@ impl Document {
                 assert!(operations.insert(id.clone(), operation).is_none(), "{id} twice");
             }
         }
-        Self { root, operations }
+        Self {
+            root,
+            operations,
+            validators: RefCell::default(),
+        }
     }
 
     pub(crate) fn operation(&self, id: &str) -> &Operation {
@@ -60,9 +70,13 @@ impl Document {
     }
 
     /// A validator of a schema of the document.
-    pub(crate) fn validator(&self, schema: &Value) -> Validator {
-        let whole = json!({"allOf": [schema], "components": self.root["components"]});
-        jsonschema::draft202012::new(&whole).unwrap_or_else(|error| panic!("{error}: {schema}"))
+    pub(crate) fn validator(&self, schema: &Value) -> Rc<Validator> {
+        let make = || {
+            let whole = json!({"allOf": [schema], "components": self.root["components"]});
+            jsonschema::draft202012::new(&whole).unwrap_or_else(|error| panic!("{error}: {schema}"))
+        };
+        let mut validators = self.validators.borrow_mut();
+        Rc::clone(validators.entry(schema.to_string()).or_insert_with(|| Rc::new(make())))
     }
 
     /// Checks that an answer is one of those that the operation documents.
