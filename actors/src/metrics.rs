@@ -104,9 +104,9 @@ metrics! {
         "Messages from websocket clients.";
     FRAMES_OUT = "kronos_frames_out_total", Counter, Count, [codec: CODEC],
         "Messages to websocket clients.";
-    BYTES_IN = "kronos_bytes_in_total", Counter, Bytes, [codec: CODEC],
+    BYTES_IN = "kronos_frames_in_bytes_total", Counter, Bytes, [codec: CODEC],
         "Bytes of the messages from websocket clients.";
-    BYTES_OUT = "kronos_bytes_out_total", Counter, Bytes, [codec: CODEC],
+    BYTES_OUT = "kronos_frames_out_bytes_total", Counter, Bytes, [codec: CODEC],
         "Bytes of the messages to websocket clients.";
     COMMANDS = "kronos_commands_total", Counter, Count, [op: OP, outcome: one(&["ok", "error"])],
         "Commands answered: ok or error; what could not be read at all has the op unknown.";

@@ -300,8 +300,8 @@ async fn one_turn_moves_what_it_should() {
     }
     for (name, labels) in [
         ("kronos_frames_out_total", &[("codec", "json")][..]),
-        ("kronos_bytes_in_total", &[("codec", "json")]),
-        ("kronos_bytes_out_total", &[("codec", "json")]),
+        ("kronos_frames_in_bytes_total", &[("codec", "json")]),
+        ("kronos_frames_out_bytes_total", &[("codec", "json")]),
         ("kronos_events_appended_total", &[]),
         ("kronos_store_commit_duration_seconds_count", &[]),
         ("kronos_store_commit_duration_seconds_sum", &[]),
