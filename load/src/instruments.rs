@@ -18,12 +18,18 @@ const OFF: &[(&str, &str)] = &[("METRICS_ENABLED", "false"), ("RECORDER_TURNS", 
 /// What is the same for both.
 const BOTH: &[(&str, &str)] = &[("SESSION_IDLE_TIMEOUT", "1s")];
 
+/// What can be measured by itself.
+const NAMES: [&str; 3] = ["stream50", "stream600", "saturated"];
+
 /// How much is measured.
 #[derive(Debug, Args)]
 pub(crate) struct InstrumentsArgs {
     /// Rounds; each measures both servers, every other one in the other order
     #[arg(long, default_value_t = 10)]
     rounds: usize,
+    /// Measure only this; may be given several times
+    #[arg(long, value_name = "NAME", value_parser = NAMES)]
+    only: Vec<String>,
     #[command(flatten)]
     place: PlaceArgs,
 }
@@ -31,6 +37,7 @@ pub(crate) struct InstrumentsArgs {
 /// One of the loads, and what both servers took for a delta in each round, in microseconds.
 struct Kind {
     name: &'static str,
+    label: &'static str,
     sessions: usize,
     deltas: usize,
     pace: f64,
@@ -39,9 +46,10 @@ struct Kind {
 }
 
 impl Kind {
-    const fn new(name: &'static str, sessions: usize, deltas: usize, pace: f64) -> Self {
+    const fn new(name: &'static str, label: &'static str, sessions: usize, deltas: usize, pace: f64) -> Self {
         Self {
             name,
+            label,
             sessions,
             deltas,
             pace,
@@ -56,7 +64,7 @@ pub(crate) fn run(args: &InstrumentsArgs) -> anyhow::Result<ExitCode> {
     rlimit::increase_nofile_limit(u64::MAX)?;
     let place = args.place.place()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let kinds = runtime.block_on(measure(&place, args.rounds.max(1)))?;
+    let kinds = runtime.block_on(measure(&place, args))?;
     let mut out = std::io::stdout();
     writeln!(out, "| CPU of a delta, µs | off | on | on / off | target | met |")?;
     writeln!(out, "|---|---|---|---|---|---|")?;
@@ -74,23 +82,24 @@ pub(crate) fn run(args: &InstrumentsArgs) -> anyhow::Result<ExitCode> {
         let met = ratio.median <= TARGET;
         missed |= !met;
         let met = if met { "yes" } else { "**no**" };
-        writeln!(out, "| {} | {off} | {on} | {ratio} | ≤ {TARGET} | {met} |", kind.name)?;
+        writeln!(out, "| {} | {off} | {on} | {ratio} | ≤ {TARGET} | {met} |", kind.label)?;
     }
     Ok(ExitCode::from(u8::from(missed)))
 }
 
-async fn measure(place: &Place, rounds: usize) -> anyhow::Result<[Kind; 3]> {
-    let mut kinds = [
-        Kind::new("50 sessions, 50 deltas/s each", 50, 300, 50.0),
-        Kind::new("600 sessions, 50 deltas/s each", 600, 300, 50.0),
-        Kind::new("50 sessions, saturated", 50, 4000, 0.0),
+async fn measure(place: &Place, args: &InstrumentsArgs) -> anyhow::Result<Vec<Kind>> {
+    let mut kinds = vec![
+        Kind::new("stream50", "50 sessions, 50 deltas/s each", 50, 300, 50.0),
+        Kind::new("stream600", "600 sessions, 50 deltas/s each", 600, 300, 50.0),
+        Kind::new("saturated", "50 sessions, saturated", 50, 4000, 0.0),
     ];
+    kinds.retain(|kind| args.only.is_empty() || args.only.iter().any(|only| only == kind.name));
     let simulator = process::simulator(place, 50.0).await?;
     let on = process::kronos(place, simulator.address(), BOTH).await?;
     let off = process::kronos(place, simulator.address(), &[BOTH, OFF].concat()).await?;
-    for round in 0..rounds {
+    for round in 0..args.rounds.max(1) {
         for kind in &mut kinds {
-            writeln!(std::io::stderr(), "round {}: {}", round + 1, kind.name)?;
+            writeln!(std::io::stderr(), "round {}: {}", round + 1, kind.label)?;
             let pace = json!({"tokens_per_second": kind.pace});
             process::configure(&simulator, &pace).await?;
             let mut turn = [(true, &on), (false, &off)];
