@@ -4,7 +4,7 @@
 //! nothing is kept for each delta. The recorder holds the newest; the oldest goes first. Nothing of what was said is in it.
 //!
 //! The cells of a phase belong to the core of the run's session, which alone writes them, except those that websockets write
-//! ([`Timeline::wrote`] and what follows it).
+//! (`Timeline::wrote` and what follows it).
 
 use std::{
     array,
