@@ -244,7 +244,7 @@ impl Connection {
 
     /// Takes a whole message.
     fn message(&mut self, binary: bool, bytes: &[u8], ctx: &mut Ctx) {
-        self.deps.metrics.traffic(self.codec).came(bytes.len());
+        metrics::traffic(self.codec).came(bytes.len());
         self.link.vitals().came(bytes.len(), self.deps.clock.now_ms());
         if binary != self.codec.is_binary() {
             return self.close(CloseCode::UnsupportedData, ctx);

@@ -33,6 +33,22 @@ pub(crate) enum Tally {
     Merged,
     /// Events given to cursors.
     Delivered,
+    /// Messages from clients with JSON.
+    JsonFramesIn,
+    /// Messages to them.
+    JsonFramesOut,
+    /// Bytes from them.
+    JsonBytesIn,
+    /// Bytes to them.
+    JsonBytesOut,
+    /// Messages from clients with MessagePack.
+    MsgpackFramesIn,
+    /// Messages to them.
+    MsgpackFramesOut,
+    /// Bytes from them.
+    MsgpackBytesIn,
+    /// Bytes to them.
+    MsgpackBytesOut,
     /// Cursors of websockets.
     Attachments,
     /// Runs that work.
@@ -151,7 +167,7 @@ impl Drop for Counted {
 }
 
 struct Handles {
-    counters: [(Tally, Counter); 3],
+    counters: [(Tally, Counter); 11],
     gauges: [(Tally, Gauge); 2],
     hibernated: Gauge,
     lagging: Gauge,
@@ -165,6 +181,17 @@ pub fn report() {
             (Tally::Appended, counter!(names::EVENTS_APPENDED)),
             (Tally::Merged, counter!(names::EVENTS_MERGED)),
             (Tally::Delivered, counter!(names::EVENTS_DELIVERED)),
+            (Tally::JsonFramesIn, counter!(names::FRAMES_IN, "codec" => "json")),
+            (Tally::JsonFramesOut, counter!(names::FRAMES_OUT, "codec" => "json")),
+            (Tally::JsonBytesIn, counter!(names::BYTES_IN, "codec" => "json")),
+            (Tally::JsonBytesOut, counter!(names::BYTES_OUT, "codec" => "json")),
+            (Tally::MsgpackFramesIn, counter!(names::FRAMES_IN, "codec" => "msgpack")),
+            (
+                Tally::MsgpackFramesOut,
+                counter!(names::FRAMES_OUT, "codec" => "msgpack"),
+            ),
+            (Tally::MsgpackBytesIn, counter!(names::BYTES_IN, "codec" => "msgpack")),
+            (Tally::MsgpackBytesOut, counter!(names::BYTES_OUT, "codec" => "msgpack")),
         ],
         gauges: [
             (Tally::Attachments, gauge!(names::ATTACHMENTS)),

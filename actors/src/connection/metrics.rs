@@ -3,36 +3,56 @@
 use kronos_protocol::{client::Op, close::CloseCode, codec::Codec};
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
-use crate::metrics::{BYTES_IN, BYTES_OUT, CLOSES, COMMANDS, CONNECTIONS, DELTA_DELIVERY, FRAMES_IN, FRAMES_OUT};
+use crate::{
+    metrics::{CLOSES, COMMANDS, CONNECTIONS, DELTA_DELIVERY, is_measured},
+    tally::{self, Tally},
+};
 
-/// Handles of one codec.
+/// What is counted of one codec: for each frame, so in cells of each thread.
 #[derive(Debug)]
 pub(super) struct Traffic {
-    frames_in: Counter,
-    frames_out: Counter,
-    bytes_in: Counter,
-    bytes_out: Counter,
+    frames_in: Tally,
+    frames_out: Tally,
+    bytes_in: Tally,
+    bytes_out: Tally,
 }
 
-impl Traffic {
-    fn new(codec: Codec) -> Self {
-        let codec = codec.as_str();
-        Self {
-            frames_in: counter!(FRAMES_IN, "codec" => codec),
-            frames_out: counter!(FRAMES_OUT, "codec" => codec),
-            bytes_in: counter!(BYTES_IN, "codec" => codec),
-            bytes_out: counter!(BYTES_OUT, "codec" => codec),
-        }
-    }
+static JSON: Traffic = Traffic {
+    frames_in: Tally::JsonFramesIn,
+    frames_out: Tally::JsonFramesOut,
+    bytes_in: Tally::JsonBytesIn,
+    bytes_out: Tally::JsonBytesOut,
+};
 
+static MSGPACK: Traffic = Traffic {
+    frames_in: Tally::MsgpackFramesIn,
+    frames_out: Tally::MsgpackFramesOut,
+    bytes_in: Tally::MsgpackBytesIn,
+    bytes_out: Tally::MsgpackBytesOut,
+};
+
+impl Traffic {
     pub(super) fn came(&self, bytes: usize) {
-        self.frames_in.increment(1);
-        self.bytes_in.increment(u64::try_from(bytes).unwrap_or(u64::MAX));
+        count(self.frames_in, self.bytes_in, bytes);
     }
 
     pub(super) fn went(&self, bytes: usize) {
-        self.frames_out.increment(1);
-        self.bytes_out.increment(u64::try_from(bytes).unwrap_or(u64::MAX));
+        count(self.frames_out, self.bytes_out, bytes);
+    }
+}
+
+fn count(frames: Tally, all: Tally, bytes: usize) {
+    if is_measured() {
+        tally::add(frames, 1);
+        tally::add(all, i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+}
+
+/// What is counted of a codec.
+pub(super) fn traffic(codec: Codec) -> &'static Traffic {
+    match codec {
+        Codec::Json => &JSON,
+        Codec::Msgpack => &MSGPACK,
     }
 }
 
@@ -42,8 +62,6 @@ pub struct ConnectionMetrics {
     pub(super) connections: Gauge,
     /// Time from a chunk of the model's to the write of its text.
     pub(super) delta_delivery: Histogram,
-    json: Traffic,
-    msgpack: Traffic,
     /// Done and refused, in the order of [`Op::ALL`].
     commands: Vec<(Op, Counter, Counter)>,
     unknown: Counter,
@@ -60,17 +78,8 @@ impl ConnectionMetrics {
         Self {
             connections: gauge!(CONNECTIONS),
             delta_delivery: histogram!(DELTA_DELIVERY),
-            json: Traffic::new(Codec::Json),
-            msgpack: Traffic::new(Codec::Msgpack),
             commands: commands.collect(),
             unknown: command("unknown", "error"),
-        }
-    }
-
-    pub(super) fn traffic(&self, codec: Codec) -> &Traffic {
-        match codec {
-            Codec::Json => &self.json,
-            Codec::Msgpack => &self.msgpack,
         }
     }
 

@@ -31,7 +31,7 @@ impl Connection {
             return;
         }
         let mark = self.link.spend(bytes.len(), || self.deps.clock.instant());
-        self.deps.metrics.traffic(self.codec).went(bytes.len());
+        metrics::traffic(self.codec).went(bytes.len());
         if self.codec.is_binary() {
             ctx.binary(bytes);
         } else {

@@ -31,7 +31,8 @@ const SOON: &[(&str, &str)] = &[
     ("SESSION_MAILBOX", "4"),
     ("SESSION_MAX_RESTARTS", "2"),
     ("WORKERS", "1"),
-    ("WRITE_TIMEOUT", "2s"),
+    // Long enough that the reader is seen lagging by some scrapes before it is cut.
+    ("WRITE_TIMEOUT", "6s"),
 ];
 
 /// A server whose bounds are reached soon, with tools.
