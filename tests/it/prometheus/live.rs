@@ -12,16 +12,13 @@ use kronos_testkit::eventually;
 
 use super::{
     board::Board,
-    declared, load,
+    load,
     process::{Prometheus, find},
     promql::Query,
     rules::{Rule, rules},
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
-
-/// Metrics that the server declares and does not measure yet: what asks for them is left out.
-const NOT_YET: &[&str] = &[];
 
 /// Metrics that stay 0 in this load, with the reason. All others do not: a series that is there from the start says nothing.
 const QUIET: &[(&str, &str)] = &[
@@ -141,15 +138,6 @@ fn questions_of(place: &str, expression: &str) -> Vec<Question> {
         .collect()
 }
 
-/// Whether it asks, also through what the rules record, for what is not measured yet.
-fn is_early(expression: &str, rules: &[Rule]) -> bool {
-    Query::new(expression).selectors().iter().any(|selector| {
-        let recorded = rules.iter().find(|rule| !rule.is_alert && rule.name == selector.name);
-        recorded.is_some_and(|rule| is_early(&rule.expression, rules))
-            || declared(&selector.name).is_some_and(|metric| NOT_YET.contains(&metric.name))
-    })
-}
-
 fn questions(rules: &[Rule]) -> Vec<Question> {
     let boards = Board::all();
     let asked = boards
@@ -159,9 +147,7 @@ fn questions(rules: &[Rule]) -> Vec<Question> {
     let of_rules = rules
         .iter()
         .map(|rule| (format!("rule {}", rule.name), rule.expression.clone()));
-    let all = asked
-        .chain(of_rules)
-        .filter(|(_, expression)| !is_early(expression, rules));
+    let all = asked.chain(of_rules);
     all.flat_map(|(place, expression)| questions_of(&place, &expression))
         .collect()
 }
@@ -187,7 +173,7 @@ async fn every_expression_has_an_answer_and_each_trouble_shows() {
     let rules = rules();
     assert_same_rules(&prometheus, &rules).await;
     let _kept = load::everything(&agent).await;
-    for (trouble, expression) in TROUBLES.iter().filter(|(_, expression)| !is_early(expression, &rules)) {
+    for (trouble, expression) in TROUBLES {
         let shows = || async { prometheus.sum(expression).await > 0.0 };
         eventually(LIMIT, &format!("{trouble} shows in {expression}"), shows).await;
     }
@@ -212,7 +198,7 @@ async fn every_expression_has_an_answer_and_each_trouble_shows() {
             let most = prometheus
                 .sum(&format!("max_over_time({}{tail}[10m])", metric.name))
                 .await;
-            let is_quiet = NOT_YET.contains(&metric.name) || QUIET.iter().any(|(name, _)| *name == metric.name);
+            let is_quiet = QUIET.iter().any(|(name, _)| *name == metric.name);
             if (most > 0.0) == is_quiet && !PASSING.contains(&metric.name) {
                 silent.push(format!("{} is {most}", metric.name));
             }
