@@ -71,6 +71,13 @@ def map_path_parameters(context, path_parameters):
 
 
 @schemathesis.hook
+def after_call(context, case, response):
+    """A parked session is unavailable to everybody, as it should be: it comes back, so that what follows can find it."""
+    if case.operation.path.endswith("/park") and response.status_code < 300:
+        ask("POST", case.formatted_path.removesuffix("/park") + "/unpark", token=TOKEN)
+
+
+@schemathesis.hook
 def before_call(context, case, kwargs):
     path = case.operation.path
     # The one whose token this is stays as it is.
