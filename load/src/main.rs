@@ -7,13 +7,19 @@ mod follow;
 mod http;
 mod idle;
 mod instruments;
+mod meter;
 mod panics;
 mod peer;
 mod process;
+mod report;
+mod scenario;
+mod script;
 mod stamps;
 mod stats;
 mod storm;
 mod stream;
+mod threshold;
+mod watch;
 
 use std::process::ExitCode;
 

@@ -10,20 +10,17 @@
     reason = "this crate is only used by tests, where a panic is how a broken promise shows"
 )]
 
-mod checker;
 mod http;
 mod kronos_proc;
 mod raw_ws;
 mod sse;
-mod transcript;
 mod wait;
 mod ws;
 
-pub use checker::{Checker, Violation};
 pub use http::{HttpReply, parse_reply, request};
+pub use kronos_check::{Checker, ShownMessage, Transcript, Violation};
 pub use kronos_proc::{KronosOptions, KronosProc, log_folder};
 pub use raw_ws::{Handshake, RawFrame, RawWs, ReceivedFrame, opcode};
 pub use sse::{SseClient, SseEvent, text_of};
-pub use transcript::{ShownMessage, Transcript};
 pub use wait::{Condition, eventually, eventually_now};
 pub use ws::{Closed, ConnectOptions, Reply, WsClient};

@@ -15,8 +15,8 @@ use tokio::time::{Instant, timeout_at};
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-use crate::checker::Checker;
 pub use connect::ConnectOptions;
+use kronos_check::Checker;
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 

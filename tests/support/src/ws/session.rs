@@ -5,7 +5,7 @@ use kronos_protocol::server::{Attached, Cancelled, Sent};
 use kronos_protocol::{Attach, AttachTarget, Cancel, Cursor, Detach, OkBody, RunId, SendMode, SessionId, WireError};
 
 use super::{Reply, WsClient};
-use crate::transcript::Transcript;
+use kronos_check::Transcript;
 
 impl WsClient {
     /// Makes a session and follows it; returns its id.

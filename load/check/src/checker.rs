@@ -10,7 +10,7 @@ use kronos_protocol::{
     AttachTarget, Command, Cursor, EventKind, MessageId, OkBody, Ref, RunId, Seq, ServerFrame, SessionId,
 };
 
-pub(crate) use track::Track;
+pub use track::Track;
 
 /// A promise that the server broke.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -267,7 +267,7 @@ impl Checker {
     }
 
     /// Returns what is known of a session, if it was ever attached.
-    pub(crate) fn track(&self, session: &str) -> Option<&Track> {
+    pub fn track(&self, session: &str) -> Option<&Track> {
         self.sessions.get(session)
     }
 }

@@ -22,7 +22,7 @@ enum Stage {
 
 /// One session as one client sees it.
 #[derive(Debug)]
-pub(crate) struct Track {
+pub struct Track {
     session: SessionId,
     epoch: EpochId,
     stage: Stage,
@@ -62,29 +62,40 @@ impl Track {
         }
     }
 
-    pub(crate) fn is_attached(&self) -> bool {
+    /// Whether it is attached.
+    #[must_use]
+    pub fn is_attached(&self) -> bool {
         self.stage != Stage::Off
     }
 
-    pub(crate) fn is_caught_up(&self) -> bool {
+    /// Whether it is attached and has everything that there was.
+    #[must_use]
+    pub fn is_caught_up(&self) -> bool {
         self.stage == Stage::Live
     }
 
     /// Whether no run is active and nothing waits for one.
-    pub(crate) fn is_idle(&self) -> bool {
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
         let nothing_waits = self.waiting.is_empty() && self.expected.is_empty();
         self.is_caught_up() && self.run.is_none() && nothing_waits && self.seen() >= self.must_reach
     }
 
-    pub(crate) fn run(&self) -> Option<&RunId> {
+    /// The run that is active.
+    #[must_use]
+    pub fn run(&self) -> Option<&RunId> {
         self.run.as_ref()
     }
 
-    pub(crate) fn transcript(&self) -> &Transcript {
+    /// What the client shows.
+    #[must_use]
+    pub fn transcript(&self) -> &Transcript {
         &self.fold.transcript
     }
 
-    pub(crate) fn cursor(&self) -> Option<Cursor> {
+    /// Where it stands: what to come back with after a cut.
+    #[must_use]
+    pub fn cursor(&self) -> Option<Cursor> {
         Some(Cursor {
             epoch: self.epoch.clone(),
             seq: self.position?,
