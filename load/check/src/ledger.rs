@@ -261,7 +261,10 @@ impl Ledger {
         let late = if audit.is_some() { self.behind() } else { Vec::new() };
         for device in late {
             let found = self.position(device).map_or(0, |position| position.seq);
-            let what = format!("the last seq that came is {found}, the log goes on to {}", self.account.head);
+            let what = format!(
+                "the last seq that came is {found}, the log goes on to {}",
+                self.account.head
+            );
             breaches.push(self.breach(device, Fault::new("gap", Some(found + 1), what)));
         }
         let audited = audit.and_then(|audit| self.devices.get(audit.0));
@@ -297,7 +300,10 @@ impl Ledger {
             return;
         };
         if let ServerFrame::CaughtUp(frame) = frame
-            && let Some(position) = about.checker.track(frame.session.as_str()).and_then(crate::Track::cursor)
+            && let Some(position) = about
+                .checker
+                .track(frame.session.as_str())
+                .and_then(crate::Track::cursor)
             && position.seq < frame.seq
         {
             about.checker.resync(&frame.session, frame.seq);
@@ -322,7 +328,9 @@ impl Ledger {
                 about.asked.retain(|(asked, _)| asked != reference);
                 Vec::new()
             }
-            ServerFrame::Events(events) if self.session.as_ref() == Some(&events.session) => self.events(device, events),
+            ServerFrame::Events(events) if self.session.as_ref() == Some(&events.session) => {
+                self.events(device, events)
+            }
             ServerFrame::CaughtUp(frame) if self.session.as_ref() == Some(&frame.session) => {
                 about.history = false;
                 self.account.caught_up()
@@ -426,7 +434,15 @@ impl Ledger {
                 let fault = self.account.acked(id, sent.seq, sent.duplicate);
                 fault.into_iter().collect()
             }
-            (Some(Asked::Attach { after, tail, feed, head }), OkBody::Attached(attached)) => {
+            (
+                Some(Asked::Attach {
+                    after,
+                    tail,
+                    feed,
+                    head,
+                }),
+                OkBody::Attached(attached),
+            ) => {
                 if !feed && self.session.is_none() {
                     self.session = Some(attached.session.clone());
                 }
@@ -446,8 +462,14 @@ impl Ledger {
                     about.whole = start == Some(0);
                 }
                 about.history = true;
-                let asked = after.filter(|after| after.epoch == attached.epoch).map_or(0, |after| after.seq);
-                let shown = if known.as_ref() == Some(&attached.epoch) { head } else { 0 };
+                let asked = after
+                    .filter(|after| after.epoch == attached.epoch)
+                    .map_or(0, |after| after.seq);
+                let shown = if known.as_ref() == Some(&attached.epoch) {
+                    head
+                } else {
+                    0
+                };
                 let shown = shown.max(asked);
                 if attached.head < shown {
                     let what = format!("seq {shown} was shown, and the log now ends at {}", attached.head);
@@ -483,6 +505,3 @@ impl Ledger {
         faults
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -103,7 +103,10 @@ impl Account {
             .collect();
         lost.sort();
         let fault = |(seq, id): (Seq, &MessageId)| {
-            let what = format!("message {id} was acked as seq {seq}, and is nowhere in the log up to {}", self.head);
+            let what = format!(
+                "message {id} was acked as seq {seq}, and is nowhere in the log up to {}",
+                self.head
+            );
             Fault::new("never_applied", Some(seq), what)
         };
         lost.into_iter().map(fault).collect()
@@ -113,9 +116,19 @@ impl Account {
     pub(super) fn entry(&mut self, entry: &LogEntry, streams: &mut Streams, history: bool) -> Result<(), Fault> {
         let piece = delta(&entry.event);
         let before = piece.as_ref().and_then(|piece| streams.of(piece).copied());
+        let text = match &entry.event {
+            Event::TextMessageEnd(event) => streams.texts().find(|(id, _)| *id == event.message_id.as_str()),
+            _ => None,
+        };
+        let text = text.map(|(_, text)| text);
         let digest = streams.take(entry);
         if entry.seq <= self.head {
             self.note(entry);
+            if let (Event::TextMessageEnd(event), Some(text)) = (&entry.event, text)
+                && self.conversation.is_another(event.message_id.as_str(), text)
+            {
+                return Err(differs(entry, history));
+            }
             return self.again(entry, digest, history);
         }
         let first = entry.first_seq();
@@ -139,7 +152,8 @@ impl Account {
         self.apply(entry, known)
     }
 
-    /// Follows what is open; returns how many bytes of a delta are there already, `None` when they are others. `piece`: the delta, and
+    /// Follows what is open; returns how many bytes of a delta are there already (the most there are: not known), `None` when they are
+    /// others. `piece`: the delta, and
     /// what the device had of what it is a piece of.
     fn go_on(&mut self, entry: &LogEntry, piece: Option<(Delta<'_>, Digest)>) -> Option<usize> {
         let Some((piece, before)) = piece else {
@@ -148,11 +162,12 @@ impl Account {
             } else {
                 // Merged for a device that came in the middle: how much of it is new cannot be said.
                 self.streams.clear();
+                return Some(usize::MAX);
             }
             return Some(0);
         };
         let Some(there) = self.streams.of(&piece) else {
-            return Some(0);
+            return Some(if entry.first_seq() > self.head { 0 } else { usize::MAX });
         };
         // The device may be behind the others within what was merged for it.
         let known = there.len.checked_sub(before.len).map_or(usize::MAX, size);
@@ -215,7 +230,10 @@ impl Account {
             Some(sent) => sent.logged = true,
             None => {
                 let logged = true;
-                let sent = Sent { logged, ..Sent::default() };
+                let sent = Sent {
+                    logged,
+                    ..Sent::default()
+                };
                 self.sends.insert(id.clone(), sent);
             }
         }
@@ -243,7 +261,7 @@ impl Account {
                 }
             }
             Event::TextMessageContent(event) => {
-                let more = event.delta.get(known..).unwrap_or_default();
+                let more = event.delta.get(known..);
                 self.conversation.append(event.message_id.as_str(), more, seq);
                 if let Some(run) = self.run(entry.run.as_ref()) {
                     run.text = true;
@@ -353,6 +371,9 @@ impl Account {
         let mut faults = Vec::new();
         let at = frame.events.last().map_or(0, |entry| entry.seq);
         let newer = at > self.head;
+        if newer {
+            self.unseen();
+        }
         for entry in &frame.events {
             match &entry.event {
                 Event::MessagesSnapshot(event) => {
@@ -363,8 +384,17 @@ impl Account {
                         Some(before) => before.compare(&event.messages, None, truncated),
                         None => self.conversation.compare(&event.messages, Some(at), truncated),
                     });
+                    faults.extend(
+                        streams
+                            .texts()
+                            .filter_map(|(id, shown)| changed(&event.messages, id, shown, at)),
+                    );
                     streams.clear();
-                    for message in event.messages.iter().filter(|message| matches!(message, Message::Assistant(_))) {
+                    for message in event
+                        .messages
+                        .iter()
+                        .filter(|message| matches!(message, Message::Assistant(_)))
+                    {
                         if let Some(text) = text_of(message) {
                             streams.open_text(message.id().as_str(), Digest::of(&text));
                         }
@@ -388,7 +418,6 @@ impl Account {
             }
         }
         if newer {
-            self.unseen();
             self.head = at;
             self.streams = streams.clone();
         }
@@ -401,12 +430,30 @@ impl Account {
         for run in self.runs.iter_mut().filter(|run| run.end.is_none()) {
             run.whole = false;
         }
+        // How the runs ended that took up messages is not known.
+        for sent in self.sends.values_mut() {
+            sent.applied = None;
+        }
+        self.conversation.unseen();
     }
 
     /// Whether the conversation has ever gone another way.
     pub(super) fn has_branches(&self) -> bool {
         self.conversation.has_branches()
     }
+}
+
+/// A text that a device has of a message, against that of a snapshot.
+fn changed(snapshot: &[Message], id: &str, shown: Digest, at: Seq) -> Option<Fault> {
+    let given = snapshot.iter().find(|message| message.id().as_str() == id)?;
+    let same = text_of(given).is_none_or(|text| shown.begins(&text));
+    let what = || {
+        format!(
+            "message {id}: its text no longer begins with the {} bytes that were shown",
+            shown.len
+        )
+    };
+    (!same).then(|| Fault::new("unsaid", Some(at), what()))
 }
 
 fn size(len: u64) -> usize {
@@ -421,7 +468,10 @@ fn differs(entry: &LogEntry, history: bool) -> Fault {
     let kind = entry.event.kind();
     let seq = Some(entry.seq);
     if history {
-        let what = format!("{kind} was shown at seq {}, and the history now has something else there", entry.seq);
+        let what = format!(
+            "{kind} was shown at seq {}, and the history now has something else there",
+            entry.seq
+        );
         Fault::new("unsaid", seq, what)
     } else {
         let what = format!("{kind} at seq {} is not what another device was shown there", entry.seq);

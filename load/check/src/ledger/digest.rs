@@ -110,8 +110,20 @@ impl Streams {
     }
 
     fn close(&mut self, kind: EventKind, id: &str) -> Option<Digest> {
-        let at = self.0.iter().position(|stream| stream.kind == kind && stream.id == id)?;
+        let at = self
+            .0
+            .iter()
+            .position(|stream| stream.kind == kind && stream.id == id)?;
         Some(self.0.swap_remove(at).digest)
+    }
+
+    /// Returns the texts that are open, and what has come of them.
+    pub(super) fn texts(&self) -> impl Iterator<Item = (&str, Digest)> {
+        let texts = self
+            .0
+            .iter()
+            .filter(|stream| stream.kind == EventKind::TextMessageContent);
+        texts.map(|stream| (stream.id.as_str(), stream.digest))
     }
 
     /// Returns what has come so far of what this is a delta of.
@@ -133,7 +145,11 @@ impl Streams {
         match &entry.event {
             Event::TextMessageStart(event) => self.open_text(event.message_id.as_str(), Digest::EMPTY),
             Event::ReasoningMessageStart(event) => {
-                self.open(EventKind::ReasoningMessageContent, event.message_id.as_str(), Digest::EMPTY);
+                self.open(
+                    EventKind::ReasoningMessageContent,
+                    event.message_id.as_str(),
+                    Digest::EMPTY,
+                );
             }
             Event::ToolCallStart(event) => self.open(EventKind::ToolCallArgs, &event.tool_call_id, Digest::EMPTY),
             Event::TextMessageEnd(event) => {

@@ -13,8 +13,10 @@ const MAIN: &str = "main";
 #[derive(Debug, Clone)]
 struct Told {
     id: MessageId,
-    /// Of its text; `None` when the beginning was not seen.
-    text: Option<Digest>,
+    /// Of its text, or of its beginning.
+    text: Digest,
+    /// Whether pieces were left out behind that beginning.
+    open_end: bool,
     /// The position of its last piece.
     seq: Seq,
     /// Whether nothing more of it comes.
@@ -72,8 +74,13 @@ impl Conversation {
             Some(place) => place,
             None => {
                 let id = id.clone();
-                let text = Some(text);
-                self.told.push(Told { id, text, seq, done });
+                self.told.push(Told {
+                    id,
+                    text,
+                    open_end: false,
+                    seq,
+                    done,
+                });
                 self.told.len() - 1
             }
         };
@@ -84,10 +91,13 @@ impl Conversation {
         }
     }
 
-    /// More of a message is shown.
-    pub(super) fn append(&mut self, id: &str, delta: &str, seq: Seq) {
+    /// More of a message is shown; `None`: not known what.
+    pub(super) fn append(&mut self, id: &str, more: Option<&str>, seq: Seq) {
         if let Some(told) = self.find(id) {
-            told.text = told.text.map(|text| text.and(delta.as_bytes()));
+            match more {
+                Some(more) if !told.open_end => told.text = told.text.and(more.as_bytes()),
+                _ => told.open_end = true,
+            }
             told.seq = seq;
         }
     }
@@ -99,10 +109,23 @@ impl Conversation {
         }
     }
 
+    /// Whether a message has ended with another text than this.
+    pub(super) fn is_another(&self, id: &str, text: Digest) -> bool {
+        let told = self.told.iter().rev().find(|told| told.id.as_str() == id);
+        told.is_some_and(|told| told.done && !told.open_end && told.text != text)
+    }
+
     /// Nothing more of any message comes.
     pub(super) fn end_all(&mut self) {
         for told in &mut self.told {
             told.done = true;
+        }
+    }
+
+    /// Something was left out: what is open is not known to its end any more.
+    pub(super) fn unseen(&mut self) {
+        for told in self.told.iter_mut().filter(|told| !told.done) {
+            told.open_end = true;
         }
     }
 
@@ -116,11 +139,12 @@ impl Conversation {
         let old = self.paths.get(self.chosen).map(|path| path.places.as_slice());
         let kept = match after {
             None => &[],
-            Some(place) => old.and_then(|old| {
-                let at = old.iter().position(|known| *known == place)?;
-                old.get(..=at)
-            })
-            .unwrap_or_default(),
+            Some(place) => old
+                .and_then(|old| {
+                    let at = old.iter().position(|known| *known == place)?;
+                    old.get(..=at)
+                })
+                .unwrap_or_default(),
         };
         let places = kept.to_vec();
         let name = name.to_owned();
@@ -135,7 +159,10 @@ impl Conversation {
         };
         self.chosen = self.paths.iter().position(|path| path.name == name).unwrap_or_else(|| {
             let name = name.to_owned();
-            self.paths.push(Path { name, places: Vec::new() });
+            self.paths.push(Path {
+                name,
+                places: Vec::new(),
+            });
             self.paths.len() - 1
         });
     }
@@ -149,13 +176,17 @@ impl Conversation {
     /// must have all of it. `truncated`: it has only the newest messages.
     pub(super) fn compare(&self, snapshot: &[Message], at: Option<Seq>, truncated: bool) -> Vec<Fault> {
         let path = self.paths.get(self.chosen).map(|path| path.places.as_slice());
-        let shown = path.unwrap_or_default().iter().filter_map(|place| self.told.get(*place));
+        let shown = path
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|place| self.told.get(*place));
         let mut found_one = !truncated;
         let mut faults = Vec::new();
         for told in shown.filter(|told| at.is_none_or(|at| told.seq <= at)) {
-            let Some(text) = told.text.filter(|text| text.len > 0) else {
+            let text = told.text;
+            if text.len == 0 {
                 continue;
-            };
+            }
             let given = snapshot.iter().find(|message| *message.id() == told.id);
             let Some(given) = given.and_then(text_of) else {
                 if found_one {
@@ -173,7 +204,7 @@ impl Conversation {
                     cut(&given),
                 );
                 faults.push(Fault::new("unsaid", Some(told.seq), what));
-            } else if told.done && at.is_some() && given.len() as u64 > text.len {
+            } else if told.done && !told.open_end && at.is_some() && given.len() as u64 > text.len {
                 let what = format!(
                     "message {} ended after {} bytes, and a snapshot has {}: {:?}",
                     told.id,
@@ -190,19 +221,24 @@ impl Conversation {
     /// Compares what an earlier history showed with what this one shows.
     pub(super) fn compare_with(&self, before: &Self) -> Vec<Fault> {
         let path = before.paths.get(before.chosen).map(|path| path.places.as_slice());
-        let shown = path.unwrap_or_default().iter().filter_map(|place| before.told.get(*place));
+        let shown = path
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|place| before.told.get(*place));
         let gone = shown.filter(|told| {
             let now = self.told.iter().find(|now| now.id == told.id);
-            let now = now.map(|now| now.text);
-            match (told.text.filter(|text| text.len > 0), now) {
-                (Some(_), None) => true,
+            match now {
+                _ if told.text.len == 0 => false,
+                None => true,
                 // Longer ones cannot be compared without the texts.
-                (Some(text), Some(Some(now))) => now.len < text.len || (now.len == text.len && now != text),
-                (None, _) | (Some(_), Some(None)) => false,
+                Some(now) => now.text.len < told.text.len || (now.text.len == told.text.len && now.text != told.text),
             }
         });
         let fault = |told: &Told| {
-            let what = format!("message {} was shown in the history before, and is gone or another", told.id);
+            let what = format!(
+                "message {} was shown in the history before, and is gone or another",
+                told.id
+            );
             Fault::new("unsaid", None, what)
         };
         gone.map(fault).collect()
@@ -214,13 +250,19 @@ impl Conversation {
         for message in snapshot {
             let Some(text) = text_of(message) else { continue };
             let id = message.id().clone();
-            let text = Some(Digest::of(&text));
-            let told = Told { id, text, seq: at, done: false };
+            let text = Digest::of(&text);
+            let told = Told {
+                id,
+                text,
+                open_end: false,
+                seq: at,
+                done: false,
+            };
             match self.told.iter().rposition(|known| known.id == told.id) {
                 Some(place) => {
                     places.push(place);
                     if let Some(known) = self.told.get_mut(place) {
-                        (known.text, known.seq) = (told.text, at);
+                        (known.text, known.open_end, known.seq) = (text, false, at);
                     }
                 }
                 None => {
