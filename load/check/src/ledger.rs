@@ -458,8 +458,10 @@ impl Ledger {
                 };
                 let goes_on = before.is_some_and(|before| Some(before.seq) == start && before.epoch == attached.epoch);
                 if !goes_on {
-                    about.streams.clear();
                     about.whole = start == Some(0);
+                    if attached.recovered {
+                        about.streams.clear();
+                    }
                 }
                 about.history = true;
                 let asked = after
