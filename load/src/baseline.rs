@@ -2,7 +2,7 @@
 
 mod cancel;
 mod flush;
-mod machine;
+pub(crate) mod machine;
 mod memory;
 mod samples;
 mod sends;

@@ -27,7 +27,7 @@ use clap::{Parser, Subcommand};
 
 /// Measures Kronos against a bare proxy, and checks it under load.
 #[derive(Debug, Parser)]
-#[command(name = "kronos-load", version)]
+#[command(name = "kronos-load", version, after_help = report::EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
