@@ -11,6 +11,7 @@ mod meter;
 mod panics;
 mod peer;
 mod process;
+mod recording;
 mod report;
 mod scenario;
 mod script;
@@ -45,6 +46,8 @@ enum Command {
     Storm(storm::StormArgs),
     /// Let one input in a hundred panic; exit code 1 when anybody else sees an error
     Panics(panics::PanicsArgs),
+    /// Show the scenarios that ship
+    Scenarios(scenario::ScenariosArgs),
     /// Run the yardstick: a websocket in front of the model, and nothing else
     BareProxy(bare::BareArgs),
 }
@@ -56,6 +59,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Idle(args) => idle::run(&args),
         Command::Storm(args) => storm::run(&args),
         Command::Panics(args) => panics::run(&args),
+        Command::Scenarios(args) => args.run(),
         Command::BareProxy(args) => bare::run(&args).map(|()| ExitCode::SUCCESS),
     }
 }
