@@ -15,6 +15,7 @@ mod recording;
 mod report;
 mod scenario;
 mod script;
+mod scrub;
 mod stamps;
 mod stats;
 mod storm;
@@ -48,6 +49,10 @@ enum Command {
     Panics(panics::PanicsArgs),
     /// Show the scenarios that ship
     Scenarios(scenario::ScenariosArgs),
+    /// Make a recording of hand-written steps
+    Script(scenario::ScriptArgs),
+    /// Replace what people said in a recording by text of the same length and shape
+    Scrub(scrub::ScrubArgs),
     /// Run the yardstick: a websocket in front of the model, and nothing else
     BareProxy(bare::BareArgs),
 }
@@ -60,6 +65,8 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Storm(args) => storm::run(&args),
         Command::Panics(args) => panics::run(&args),
         Command::Scenarios(args) => args.run(),
+        Command::Script(args) => args.run(),
+        Command::Scrub(args) => args.run(),
         Command::BareProxy(args) => bare::run(&args).map(|()| ExitCode::SUCCESS),
     }
 }
