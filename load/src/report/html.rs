@@ -1,0 +1,4 @@
+//! The report as one page.
+pub(crate) fn page(report: &super::Report) -> String {
+    report.settings.scenario.clone()
+}
