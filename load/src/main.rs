@@ -11,9 +11,11 @@ mod meter;
 mod panics;
 mod peer;
 mod process;
+mod recording;
 mod report;
 mod scenario;
 mod script;
+mod scrub;
 mod stamps;
 mod stats;
 mod storm;
@@ -45,6 +47,12 @@ enum Command {
     Storm(storm::StormArgs),
     /// Let one input in a hundred panic; exit code 1 when anybody else sees an error
     Panics(panics::PanicsArgs),
+    /// Show the scenarios that ship
+    Scenarios(scenario::ScenariosArgs),
+    /// Make a recording of hand-written steps
+    Script(scenario::ScriptArgs),
+    /// Replace what people said in a recording by text of the same length and shape
+    Scrub(scrub::ScrubArgs),
     /// Run the yardstick: a websocket in front of the model, and nothing else
     BareProxy(bare::BareArgs),
 }
@@ -56,6 +64,9 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Idle(args) => idle::run(&args),
         Command::Storm(args) => storm::run(&args),
         Command::Panics(args) => panics::run(&args),
+        Command::Scenarios(args) => args.run(),
+        Command::Script(args) => args.run(),
+        Command::Scrub(args) => args.run(),
         Command::BareProxy(args) => bare::run(&args).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -10,6 +10,9 @@ use kronos_protocol::Codec;
 use kronos_protocol::client::{ClientInfo, Command};
 use kronos_protocol::ids::{DeviceName, InterruptId, MessageId, RunId};
 
+/// The session that hand-written commands name; a replay puts its own in the place of whatever a command names.
+pub(crate) const SESSION: &str = "script";
+
 /// One user: devices, and what is done on them, in order.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Script {
@@ -67,6 +70,14 @@ impl From<Duration> for Think {
 }
 
 impl Think {
+    /// Returns both, one after the other.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            from: self.from + other.from,
+            to: self.to + other.to,
+        }
+    }
+
     /// Draws a time.
     pub(crate) fn draw(self, random: &mut impl rand::Rng) -> Duration {
         self.from + self.to.saturating_sub(self.from).mul_f64(random.random::<f64>())
