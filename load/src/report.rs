@@ -17,7 +17,7 @@ use anyhow::{Context as _, ensure};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use crate::bench::machine::Machine;
+use crate::baseline::machine::Machine;
 use crate::meter::{Broken, Count, Latency, Server};
 use crate::threshold::Judged;
 pub(crate) use figures::{Both, Figures};

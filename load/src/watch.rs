@@ -16,7 +16,7 @@ use anyhow::anyhow;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::bench::machine::Machine;
+use crate::baseline::machine::Machine;
 use crate::clock;
 use crate::meter::{Level, Meter};
 use crate::report::{self, Both, Report, Settings};
