@@ -3,6 +3,7 @@
 mod bare;
 mod baseline;
 mod clock;
+mod compare;
 mod follow;
 mod http;
 mod idle;
@@ -39,6 +40,8 @@ struct Cli {
 enum Command {
     /// Measure the server against a bare proxy, in turns, and print one table of figures and ratios
     Baseline(baseline::BaselineArgs),
+    /// Say what got better or worse between two loads, beyond the noise; exit code 1 when anything got worse
+    Compare(compare::CompareArgs),
     /// Measure what metrics and the flight recorder cost; exit code 1 when it is more than it may be
     Instruments(instruments::InstrumentsArgs),
     /// Attach many sockets to sessions that sleep; exit code 1 when one does not wake
@@ -60,6 +63,7 @@ enum Command {
 fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Command::Baseline(args) => baseline::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Instruments(args) => instruments::run(&args),
         Command::Idle(args) => idle::run(&args),
         Command::Storm(args) => storm::run(&args),
