@@ -11,7 +11,9 @@ mod meter;
 mod panics;
 mod peer;
 mod process;
+mod replay;
 mod report;
+mod run;
 mod scenario;
 mod script;
 mod stamps;
@@ -45,6 +47,8 @@ enum Command {
     Storm(storm::StormArgs),
     /// Let one input in a hundred panic; exit code 1 when anybody else sees an error
     Panics(panics::PanicsArgs),
+    /// Replay scenarios or recordings against a server; exit code 0 when everything held
+    Run(run::RunArgs),
     /// Run the yardstick: a websocket in front of the model, and nothing else
     BareProxy(bare::BareArgs),
 }
@@ -56,6 +60,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Idle(args) => idle::run(&args),
         Command::Storm(args) => storm::run(&args),
         Command::Panics(args) => panics::run(&args),
+        Command::Run(args) => run::run(&args),
         Command::BareProxy(args) => bare::run(&args).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -140,3 +140,93 @@ impl Scenario {
         from
     }
 }
+
+/// What the command line says beside the scenario.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Overrides {
+    pub(crate) speed: Option<f64>,
+    pub(crate) users: Option<f64>,
+    pub(crate) rate: Option<f64>,
+    pub(crate) duration: Option<Duration>,
+    pub(crate) codec: Option<CodecMix>,
+    pub(crate) seed: Option<u64>,
+    pub(crate) grace: Option<Duration>,
+    pub(crate) max_users: Option<usize>,
+    pub(crate) users_kind: Option<Users>,
+}
+
+/// Loads it.
+pub(crate) fn load(names: &[String], overrides: &Overrides) -> anyhow::Result<Scenario> {
+    use crate::script::{Action, Cause, Device, Step};
+    use kronos_protocol::client::{Command, Send};
+    let device = |name: &str, codec| Device {
+        name: kronos_protocol::ids::DeviceName::from_trusted(name.to_owned()),
+        client: None,
+        codec,
+        bytes_per_second: None,
+    };
+    let step = |device, cause, ms, action| Step {
+        device,
+        cause,
+        think: Duration::from_millis(ms),
+        action,
+    };
+    let send = |id: &str, text: &str| {
+        let session = kronos_protocol::SessionId::from_trusted("s".to_owned());
+        let id = kronos_protocol::MessageId::from_trusted(id.to_owned());
+        Action::Command(Box::new(Command::Send(Send::new(session, id, text.to_owned()))))
+    };
+    let session = || kronos_protocol::SessionId::from_trusted("s".to_owned());
+    let cancel = Action::Command(Box::new(Command::Cancel(kronos_protocol::Cancel::new(session()))));
+    let script = Script {
+        name: "tiny".to_owned(),
+        devices: vec![
+            device("phone", None),
+            device("laptop", Some(kronos_protocol::Codec::Msgpack)),
+        ],
+        steps: vec![
+            step(0, Cause::Previous, 0, Action::Join),
+            step(1, Cause::Previous, 10, Action::Join),
+            step(0, Cause::Replied, 20, send("m_1", "[[clock]][[tokens 60]]")),
+            step(1, Cause::Deltas { run: 0, count: 10 }, 0, Action::Cut),
+            step(1, Cause::Previous, 200, Action::Join),
+            step(0, Cause::RunEnded(0), 50, send("m_2", "[[clock]][[tokens 400]]")),
+            step(1, Cause::Deltas { run: 1, count: 20 }, 5, cancel),
+            step(0, Cause::RunEnded(1), 50, send("m_3", "[[clock]][[tokens 30]]")),
+            step(0, Cause::Previous, 0, Action::Cut),
+            step(0, Cause::Previous, 100, Action::Join),
+            step(0, Cause::RunEnded(2), 10, Action::Leave),
+        ],
+        ..Script::default()
+    };
+    let duration = overrides.duration.unwrap_or(Duration::from_secs(5));
+    let closed = overrides.users;
+    Ok(Scenario {
+        name: names.join(" "),
+        about: String::new(),
+        seed: overrides.seed.unwrap_or(1),
+        model: if closed.is_some() { Model::Closed } else { Model::Open },
+        stages: vec![
+            Stage {
+                over: Duration::ZERO,
+                to: closed.or(overrides.rate).unwrap_or(5.0),
+            },
+            Stage {
+                over: duration,
+                to: closed.or(overrides.rate).unwrap_or(5.0),
+            },
+        ],
+        grace: overrides.grace.unwrap_or(Duration::from_secs(20)),
+        max_users: overrides.max_users.unwrap_or(20_000),
+        speed: overrides.speed.unwrap_or(1.0),
+        codec: overrides.codec.unwrap_or(CodecMix::Json),
+        users: overrides.users_kind.clone().unwrap_or(Users::Named),
+        mix: vec![Part { weight: 1, script }],
+        network: Network::default(),
+        thresholds: Vec::new(),
+        spawn: Spawn {
+            sim: serde_json::json!({"tokens_per_second": 50}),
+            ..Spawn::default()
+        },
+    })
+}
