@@ -26,5 +26,5 @@ pub(crate) struct Report {
 
 /// Prints the summary, writes the files, and returns the exit code: 0 when everything held, else what did not.
 pub(crate) fn conclude(_report: &Report, _args: &OutputArgs) -> anyhow::Result<ExitCode> {
-    Ok(ExitCode::SUCCESS)
+    anyhow::bail!("the skeleton")
 }
