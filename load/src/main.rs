@@ -11,6 +11,7 @@ mod meter;
 mod panics;
 mod peer;
 mod process;
+mod recording;
 mod replay;
 mod report;
 mod run;
@@ -49,6 +50,8 @@ enum Command {
     Panics(panics::PanicsArgs),
     /// Replay scenarios or recordings against a server; exit code 0 when everything held
     Run(run::RunArgs),
+    /// Show the scenarios that ship
+    Scenarios(scenario::ScenariosArgs),
     /// Run the yardstick: a websocket in front of the model, and nothing else
     BareProxy(bare::BareArgs),
 }
@@ -61,6 +64,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Storm(args) => storm::run(&args),
         Command::Panics(args) => panics::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Scenarios(args) => args.run(),
         Command::BareProxy(args) => bare::run(&args).map(|()| ExitCode::SUCCESS),
     }
 }

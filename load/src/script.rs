@@ -9,6 +9,9 @@ use kronos_protocol::Codec;
 use kronos_protocol::client::{ClientInfo, Command};
 use kronos_protocol::ids::{DeviceName, InterruptId, MessageId, RunId};
 
+/// The session that hand-written commands name; a replay puts its own in the place of whatever a command names.
+pub(crate) const SESSION: &str = "script";
+
 /// One user: devices, and what is done on them, in order.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Script {
@@ -45,9 +48,39 @@ pub(crate) struct Step {
     /// What it waits for, beside the step before it.
     pub(crate) cause: Cause,
     /// How long the person thought after the later of the two; divided by the speed of the load.
-    pub(crate) think: Duration,
+    pub(crate) think: Think,
     /// What is done then.
     pub(crate) action: Action,
+}
+
+/// How long somebody thinks: drawn evenly between the two for each user that replays the step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Think {
+    /// At least.
+    pub(crate) from: Duration,
+    /// At most; not below `from`.
+    pub(crate) to: Duration,
+}
+
+impl From<Duration> for Think {
+    fn from(time: Duration) -> Self {
+        Self { from: time, to: time }
+    }
+}
+
+impl Think {
+    /// Returns both, one after the other.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            from: self.from + other.from,
+            to: self.to + other.to,
+        }
+    }
+
+    /// Draws a time.
+    pub(crate) fn draw(self, random: &mut impl rand::Rng) -> Duration {
+        self.from + self.to.saturating_sub(self.from).mul_f64(random.random::<f64>())
+    }
 }
 
 /// A moment that somebody reacts to. Runs and questions are counted from 0, in the order in which the session began them.

@@ -1,0 +1,91 @@
+//! The scenarios and recordings that ship with the program.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::{Scenario, file};
+use crate::recording;
+use crate::script::Script;
+
+/// Declares files of a folder by their names.
+macro_rules! files {
+    ($folder:literal, $end:literal, [$($name:literal),* $(,)?]) => {
+        &[$( ($name, include_str!(concat!("../../", $folder, "/", $name, $end))) ),*]
+    };
+}
+
+const SCENARIOS: &[(&str, &str)] = files!("scenarios", ".toml", ["smoke"]);
+
+const RECORDINGS: &[(&str, &str)] = &[];
+
+/// Returns the text of a scenario that ships.
+pub(super) fn scenario(name: &str) -> Option<&'static str> {
+    SCENARIOS
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, text)| *text)
+}
+
+/// Returns the names of the scenarios that ship.
+pub(super) fn names() -> Vec<&'static str> {
+    SCENARIOS.iter().map(|(name, _)| *name).collect()
+}
+
+/// Returns the script of a recording that ships.
+pub(super) fn recording(file: &Path) -> anyhow::Result<Script> {
+    let name = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    let found = RECORDINGS.iter().find(|(known, _)| *known == name);
+    let (name, text) = found.with_context(|| format!("no recording {} ships with the program", file.display()))?;
+    recording::read(text.as_bytes(), name)
+}
+
+/// Show the scenarios that ship
+#[derive(Debug, Args)]
+pub(crate) struct ScenariosArgs {
+    /// Print this one as it is written
+    name: Option<String>,
+}
+
+impl ScenariosArgs {
+    /// Prints them.
+    pub(crate) fn run(&self) -> anyhow::Result<ExitCode> {
+        let mut out = std::io::stdout().lock();
+        if let Some(name) = &self.name {
+            let text = scenario(name).with_context(|| format!("no scenario {name}: one of {}", names().join(", ")))?;
+            out.write_all(text.as_bytes())?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        for (name, text) in SCENARIOS {
+            let scenario: Scenario = file::read(text, name, None).with_context(|| format!("scenario {name}"))?;
+            writeln!(out, "{name:<13} {}", scenario.about)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_scenario_that_ships_can_be_read() {
+        for (name, text) in SCENARIOS {
+            let scenario = file::read(text, name, None).unwrap_or_else(|error| panic!("{name}: {error:#}"));
+            assert_eq!(&scenario.name, name);
+            assert!(!scenario.about.is_empty(), "{name}");
+            assert!(!scenario.thresholds.is_empty(), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_recording_that_ships_becomes_a_script() {
+        for (name, text) in RECORDINGS {
+            let script = recording::read(text.as_bytes(), name).unwrap_or_else(|error| panic!("{name}: {error:#}"));
+            assert!(!script.steps.is_empty(), "{name}");
+        }
+    }
+}
