@@ -10,7 +10,7 @@ use rand::seq::index;
 use rand::{SeedableRng as _, rngs::StdRng};
 use tokio::time::timeout;
 
-use crate::bench::{PlaceArgs, asleep, live_sessions};
+use crate::baseline::{PlaceArgs, asleep, live_sessions};
 use crate::clock;
 use crate::follow::Follower;
 use crate::peer::{Attached, Peer};

@@ -1,7 +1,7 @@
-//! The benchmark of Kronos, and load runs that check what they see.
+//! Records chat sessions, replays them at any rate, checks every promise on the way, and measures.
 
 mod bare;
-mod bench;
+mod baseline;
 mod clock;
 mod follow;
 mod http;
@@ -30,7 +30,7 @@ use clap::{Parser, Subcommand};
 
 /// Measures Kronos against a bare proxy, and checks it under load.
 #[derive(Debug, Parser)]
-#[command(name = "kronos-load", version)]
+#[command(name = "kronos-load", version, after_help = report::EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -38,8 +38,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Measure everything and print one table
-    Bench(bench::BenchArgs),
+    /// Measure the server against a bare proxy, in turns, and print one table of figures and ratios
+    Baseline(baseline::BaselineArgs),
     /// Measure what metrics and the flight recorder cost; exit code 1 when it is more than it may be
     Instruments(instruments::InstrumentsArgs),
     /// Attach many sockets to sessions that sleep; exit code 1 when one does not wake
@@ -58,7 +58,7 @@ enum Command {
 
 fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
-        Command::Bench(args) => bench::run(&args),
+        Command::Baseline(args) => baseline::run(&args),
         Command::Instruments(args) => instruments::run(&args),
         Command::Idle(args) => idle::run(&args),
         Command::Storm(args) => storm::run(&args),

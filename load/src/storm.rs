@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::LocalSet;
 use tokio::time::timeout;
 
-use crate::bench::PlaceArgs;
+use crate::baseline::PlaceArgs;
 use crate::clock;
 use crate::follow::Follower;
 use crate::peer::Attached;

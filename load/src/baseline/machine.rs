@@ -3,24 +3,31 @@
 use std::fs;
 use std::process::Command;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::clock;
 use crate::process::Place;
 
 /// The machine, the time, the versions.
-#[derive(Debug, Serialize)]
-pub(super) struct Machine {
-    pub(super) cpu: String,
-    pub(super) cores: usize,
-    pub(super) memory_gib: u64,
-    pub(super) kernel: String,
-    pub(super) date: String,
-    pub(super) versions: String,
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Machine {
+    /// The model of the processor.
+    pub(crate) cpu: String,
+    /// How many cores.
+    pub(crate) cores: usize,
+    /// How much memory.
+    pub(crate) memory_gib: u64,
+    /// The kernel's version.
+    pub(crate) kernel: String,
+    /// The day.
+    pub(crate) date: String,
+    /// What was measured, and what measured.
+    pub(crate) versions: String,
     /// Load average of the last minute, before and after: what others did meanwhile is in every number.
-    pub(super) load_before: String,
-    pub(super) load_after: String,
+    pub(crate) load_before: String,
+    /// The same after the run.
+    pub(crate) load_after: String,
 }
 
 impl Machine {
@@ -31,6 +38,11 @@ impl Machine {
             said(&server, &["--version"]),
             said("git", &["rev-parse", "--short=12", "HEAD"]),
         ];
+        Self::here(versions.into_iter().flatten().collect::<Vec<_>>().join(", "))
+    }
+
+    /// Reads everything that is known of the machine and the time.
+    pub(crate) fn here(versions: String) -> anyhow::Result<Self> {
         let seconds = i64::try_from(clock::micros() / 1_000_000)?;
         Ok(Self {
             cpu: field("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown".to_owned()),
@@ -41,14 +53,14 @@ impl Machine {
                 .div_ceil(1024 * 1024),
             kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned(),
             date: OffsetDateTime::from_unix_timestamp(seconds)?.date().to_string(),
-            versions: versions.into_iter().flatten().collect::<Vec<_>>().join(", "),
+            versions,
             load_before: load()?,
             load_after: String::new(),
         })
     }
 
     /// Reads what is known after the run.
-    pub(super) fn finish(mut self) -> anyhow::Result<Self> {
+    pub(crate) fn finish(mut self) -> anyhow::Result<Self> {
         self.load_after = load()?;
         Ok(self)
     }

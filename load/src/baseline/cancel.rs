@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::task::LocalSet;
 
-use super::{Bench, servers::Servers};
+use super::{Baseline, servers::Servers};
 use crate::http;
 use crate::peer::Peer;
 use crate::process::Process;
@@ -23,7 +23,7 @@ const SESSIONS: usize = 20;
 const NOTICE: Duration = Duration::from_millis(500);
 
 /// Measures all ways round by round.
-pub(super) async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
+pub(super) async fn measure(bench: &mut Baseline) -> anyhow::Result<()> {
     if !bench.wants("cancel") {
         return Ok(());
     }

@@ -1,8 +1,8 @@
-//! The benchmark: everything in interleaved rounds, ratios within one run, one table.
+//! The yardstick: the same loads on the server and on a bare proxy, in interleaved rounds; ratios within one run, one table.
 
 mod cancel;
 mod flush;
-mod machine;
+pub(crate) mod machine;
 mod memory;
 mod samples;
 mod sends;
@@ -40,7 +40,7 @@ const NAMES: [&str; 8] = [
 
 /// How much is measured.
 #[derive(Debug, Args)]
-pub(crate) struct BenchArgs {
+pub(crate) struct BaselineArgs {
     /// Less of everything in one round: under a minute, to see that it works
     #[arg(long)]
     quick: bool,
@@ -93,8 +93,8 @@ impl PlaceArgs {
     }
 }
 
-/// A run of the benchmark.
-struct Bench {
+/// A run.
+struct Baseline {
     place: Place,
     quick: bool,
     rounds: usize,
@@ -104,7 +104,7 @@ struct Bench {
     samples: Samples,
 }
 
-impl Bench {
+impl Baseline {
     fn wants(&self, name: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|only| only == name)
     }
@@ -122,11 +122,11 @@ impl Bench {
     }
 }
 
-/// Runs the benchmark and prints its table.
-pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
+/// Measures and prints the table.
+pub(crate) fn run(args: &BaselineArgs) -> anyhow::Result<ExitCode> {
     rlimit::increase_nofile_limit(u64::MAX)?;
     let place = args.place.place()?;
-    let mut bench = Bench {
+    let mut bench = Baseline {
         relaxed: process::knows(&place, "DURABILITY")?,
         quick: args.quick,
         rounds: if args.quick { 1 } else { args.rounds },
@@ -146,7 +146,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
+async fn measure(bench: &mut Baseline) -> anyhow::Result<()> {
     sends::measure(bench).await?;
     streams::measure(bench).await?;
     cancel::measure(bench).await?;

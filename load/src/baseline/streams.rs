@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Bench, flush, servers::Servers};
+use super::{Baseline, flush, servers::Servers};
 use crate::process;
 use crate::stream::{self, Load, Streamed, Way};
 
@@ -37,7 +37,7 @@ fn kinds(quick: bool) -> [Kind; 3] {
 }
 
 /// Measures all ways round by round.
-pub(super) async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
+pub(super) async fn measure(bench: &mut Baseline) -> anyhow::Result<()> {
     let kinds: Vec<Kind> = kinds(bench.quick)
         .into_iter()
         .filter(|kind| bench.wants(kind.name))

@@ -1,8 +1,9 @@
-//! Resident memory of an idle attached socket whose session sleeps, at 1,000 and 9,000 of them.
+//! Resident memory of an idle attached socket whose session sleeps, at 1,000 and 9,000 of them, and of what is left of such a session
+//! when its socket is gone.
 
 use std::time::Duration;
 
-use super::Bench;
+use super::Baseline;
 use crate::clock;
 use crate::http;
 use crate::peer::Peer;
@@ -13,11 +14,15 @@ use crate::stream::{self, Way, count};
 const ASLEEP: Duration = Duration::from_secs(8);
 /// Time for an allocator to give back what it will.
 const REST: Duration = Duration::from_millis(500);
+/// Most time for that after all sockets are gone, the time without change that ends it, and the least that is a change.
+const GIVEN_BACK: Duration = Duration::from_secs(30);
+const STILL: Duration = Duration::from_secs(4);
+const STEP: u64 = 1 << 20;
 /// Sockets that come and go before, so that what is made once does not count.
 const WARM: usize = 100;
 
 /// Measures all ways round by round, each time with new processes.
-pub(super) async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
+pub(super) async fn measure(bench: &mut Baseline) -> anyhow::Result<()> {
     if !bench.wants("memory") {
         return Ok(());
     }
@@ -27,18 +32,16 @@ pub(super) async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
             bench.progress("memory", round, way)?;
             let simulator = process::simulator(&bench.place, 0.0).await?;
             let server = start(bench, way, &simulator).await?;
-            for (size, bytes) in ["small", "large"]
-                .into_iter()
-                .zip(grow(way, &simulator, &server, steps).await?)
-            {
-                bench.samples.add(&format!("memory.{size}"), way, bytes / 1024.0);
+            let measures = ["small", "large", "stored"];
+            for (measure, bytes) in measures.into_iter().zip(grow(way, &simulator, &server, steps).await?) {
+                bench.samples.add(&format!("memory.{measure}"), way, bytes / 1024.0);
             }
         }
     }
     Ok(())
 }
 
-async fn start(bench: &Bench, way: Way, simulator: &Process) -> anyhow::Result<Process> {
+async fn start(bench: &Baseline, way: Way, simulator: &Process) -> anyhow::Result<Process> {
     if way == Way::Bare {
         return process::bare(&bench.place, simulator.address()).await;
     }
@@ -47,20 +50,41 @@ async fn start(bench: &Bench, way: Way, simulator: &Process) -> anyhow::Result<P
     process::kronos(&bench.place, simulator.address(), &env).await
 }
 
-/// Returns bytes for each socket after each step.
-async fn grow(way: Way, simulator: &Process, server: &Process, steps: [usize; 2]) -> anyhow::Result<[f64; 2]> {
+/// Returns bytes for each socket after each step, and then for each session when all sockets are gone.
+async fn grow(way: Way, simulator: &Process, server: &Process, steps: [usize; 2]) -> anyhow::Result<[f64; 3]> {
     drop(stream::open(way, simulator, Some(server), WARM, 0).await?);
     asleep(way, server).await?;
     let before = process::resident(server.pid())?;
     let mut peers: Vec<Peer> = Vec::new();
-    let mut taken = [0.0; 2];
+    let mut taken = [0.0; 3];
     for ((step, taken), round) in steps.into_iter().zip(&mut taken).zip(1..) {
         peers.extend(stream::open(way, simulator, Some(server), step - peers.len(), round).await?);
         asleep(way, server).await?;
         let grown = process::resident(server.pid())?.saturating_sub(before);
         *taken = count(usize::try_from(grown)?) / count(step);
     }
+    let sessions = peers.len();
+    drop(peers);
+    let left = settled(server).await?.saturating_sub(before);
+    if let Some(stored) = taken.last_mut() {
+        *stored = count(usize::try_from(left)?) / count(sessions);
+    }
     Ok(taken)
+}
+
+/// Returns what is resident when it shrinks no more: an allocator gives back what it will in some seconds.
+async fn settled(server: &Process) -> anyhow::Result<u64> {
+    let deadline = clock::instant() + GIVEN_BACK;
+    let mut smallest = process::resident(server.pid())?;
+    let mut since = clock::instant();
+    while since.elapsed() < STILL && clock::instant() < deadline {
+        tokio::time::sleep(REST).await;
+        let now = process::resident(server.pid())?;
+        if now + STEP < smallest {
+            (smallest, since) = (now, clock::instant());
+        }
+    }
+    Ok(smallest.min(process::resident(server.pid())?))
 }
 
 /// Waits until no session is in memory, or until it is clear that this will not happen.

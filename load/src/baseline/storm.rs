@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::{Bench, servers::Servers};
+use super::{Baseline, servers::Servers};
 use crate::clock;
 use crate::peer::{Attached, Peer, Socket};
 use crate::process::Process;
@@ -14,11 +14,11 @@ use crate::stream as load;
 const IN_FLIGHT: usize = 1000;
 
 /// Measures all ways round by round, always with the same sockets.
-pub(super) async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
+pub(super) async fn measure(bench: &mut Baseline) -> anyhow::Result<()> {
     if !bench.wants("storm") {
         return Ok(());
     }
-    let sockets = if bench.quick { 500 } else { 5000 };
+    let sockets = if bench.quick { 500 } else { 9000 };
     let servers = Servers::start(bench, &[("PING_INTERVAL", "300s")]).await?;
     let mut crowds = Vec::new();
     for (way, server) in servers.served() {

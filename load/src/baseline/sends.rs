@@ -9,13 +9,13 @@ use anyhow::Context as _;
 use serde_json::json;
 use tokio::task::LocalSet;
 
-use super::{Bench, flush, servers::Servers};
+use super::{Baseline, flush, servers::Servers};
 use crate::clock;
 use crate::peer::Peer;
 use crate::stream::{self, Way, count};
 
 /// Measures the raw loop and each way, round by round.
-pub(super) async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
+pub(super) async fn measure(bench: &mut Baseline) -> anyhow::Result<()> {
     let length = if bench.quick {
         Duration::from_millis(500)
     } else {

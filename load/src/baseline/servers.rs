@@ -1,6 +1,6 @@
 //! The processes that a measurement compares, each started once.
 
-use super::Bench;
+use super::Baseline;
 use crate::process::{self, Process};
 use crate::stream::Way;
 
@@ -14,7 +14,7 @@ pub(super) struct Servers {
 
 impl Servers {
     /// Starts all of them; `env` is for the server.
-    pub(super) async fn start(bench: &Bench, env: &[(&str, &str)]) -> anyhow::Result<Self> {
+    pub(super) async fn start(bench: &Baseline, env: &[(&str, &str)]) -> anyhow::Result<Self> {
         let place = &bench.place;
         let simulator = process::simulator(place, 50.0).await?;
         let upstream = simulator.address();
