@@ -19,15 +19,6 @@ pub(crate) struct Threshold {
     limit: f64,
 }
 
-impl std::str::FromStr for Threshold {
-    type Err = anyhow::Error;
-
-    fn from_str(text: &str) -> anyhow::Result<Self> {
-        let text = text.trim().to_owned();
-        anyhow::ensure!(!text.is_empty(), "an empty threshold");
-        Ok(Self { text })
-    }
-}
 /// What came of one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Judged {
