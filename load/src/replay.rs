@@ -42,6 +42,8 @@ const DOORS: usize = 1024;
 const TICK: Duration = Duration::from_millis(20);
 /// Time for who is at it when somebody has interrupted the load.
 const HURRY: Duration = Duration::from_secs(5);
+/// How much earlier a timer is set, since it fires up to this much late. What begins early was intended then.
+const TIMER: Duration = Duration::from_millis(2);
 /// Users that are named of those that did not come to the end.
 const NAMED: usize = 20;
 
@@ -162,6 +164,16 @@ impl Engine {
         })
     }
 
+    /// Waits until it is time and returns when it was meant to be: then, or now, when the timer fired early.
+    pub(crate) async fn on_time(&self, due: Instant) -> Instant {
+        let early = due.checked_sub(TIMER).unwrap_or(due);
+        if clock::instant() < early {
+            sleep_until(early.into()).await;
+            self.meter.lag(clock::instant().saturating_duration_since(due));
+        }
+        due.min(clock::instant())
+    }
+
     fn stops(&self) -> u8 {
         *self.stop.borrow()
     }
@@ -174,7 +186,7 @@ impl Engine {
             let intended = tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop > 0) => return,
-                intended = user::on_time(due) => intended,
+                intended = self.on_time(due) => intended,
             };
             self.meter.count(Count::Offered, 1);
             if self.tasks.borrow().len() >= self.scenario.max_users {

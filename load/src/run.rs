@@ -51,10 +51,10 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N")]
     rate: Option<f64>,
     /// How long the stages take together, such as 30s or 5m
-    #[arg(long, value_name = "TIME", value_parser = span)]
+    #[arg(long, value_name = "TIME", value_parser = scenario::parse_span)]
     duration: Option<Duration>,
     /// Time for those who are at it when the stages are over
-    #[arg(long, value_name = "TIME", value_parser = span)]
+    #[arg(long, value_name = "TIME", value_parser = scenario::parse_span)]
     grace: Option<Duration>,
     /// Most users at a time in the open model
     #[arg(long, value_name = "N")]
@@ -95,20 +95,6 @@ enum CodecArg {
     Msgpack,
     /// Each device draws one
     Mixed,
-}
-
-fn span(text: &str) -> Result<Duration, String> {
-    let at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(at);
-    let number: f64 = number.trim().parse().map_err(|_| format!("not a time: {text}"))?;
-    let seconds = match unit {
-        "ms" => number / 1e3,
-        "" | "s" => number,
-        "m" => number * 60.0,
-        "h" => number * 3600.0,
-        _ => return Err(format!("not a unit of time: {unit}")),
-    };
-    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
 impl RunArgs {
@@ -201,6 +187,9 @@ async fn load(args: &RunArgs, scenario: &Scenario) -> anyhow::Result<ExitCode> {
         stop: interruptions(),
     };
     let outcome = replay::run(scenario, target, meter.clone(), options).await?;
+    if outcome.interrupted {
+        meter.interrupt();
+    }
     let report = watch.finish()?;
     say(&outcome)?;
     let code = report::conclude(&report, &args.output)?;

@@ -2,53 +2,71 @@
 
 use std::time::Duration;
 
+use kronos_check::DeviceId;
 use kronos_protocol::client::{Attach, AttachTarget, Hello};
-use kronos_protocol::{ClientFrame, Codec, Command, OkBody, Ref, Seq, ServerFrame, SessionId};
+use kronos_protocol::{ClientFrame, Codec, Command, Ref, ServerFrame, SessionId};
 use tokio::time::timeout;
 
-use super::checks::Witness;
-use super::device::{Device, Link};
 use super::user::User;
 use super::wire::{Lost, Wire};
-use crate::script::{RunEnd, RunShape};
 
 /// Time to read a log to its end, runs included that go on without anybody.
 const LONG: Duration = Duration::from_secs(120);
+/// Time for the devices to see what the audit saw.
+const SOON: Duration = Duration::from_secs(20);
+/// Time for a proper end.
+const GOODBYE: Duration = Duration::from_secs(5);
 /// Tries, when the server does not take the connection.
 const TRIES: u32 = 5;
 
-/// Reads the log and compares. Errors of the connection are counted like those of any other.
+/// Reads the log, compares, and ends the account. Errors of the connection are counted like those of any other.
 pub(crate) async fn audit(user: &User) {
-    compare_shape(user);
-    let engine = &user.engine;
-    let Some(session) = user.view.borrow().session.clone() else {
+    let Some(first) = user.devices.first().map(|device| device.account) else {
         return;
     };
-    if !engine.audits(user.number) {
-        return;
-    }
-    for left in (0..TRIES).rev() {
-        let auditor = Witness::new("audit".to_owned(), Codec::Json);
-        match timeout(LONG, read(user, &session, &auditor))
+    let session = user.view.borrow().session.clone();
+    let session = session.filter(|_| user.engine.audits(user.number));
+    let Some(session) = session else {
+        return user.checks.finish(first, None);
+    };
+    let account = user.checks.device("audit");
+    let mut left = TRIES;
+    let wire = loop {
+        left -= 1;
+        match timeout(LONG, read(user, &session, account))
             .await
             .unwrap_or(Err(Lost::Timeout))
         {
-            Ok(head) => return compare(user, &session, &auditor, head),
-            Err(lost) if lost.may_return() && left > 0 => {
-                let pause = lost.after().unwrap_or(Duration::from_millis(500));
-                tokio::time::sleep(pause).await;
+            Ok(wire) => break Some(wire),
+            Err(lost) => {
+                user.checks.cut(account);
+                if !lost.is_planned() {
+                    user.engine.meter.error(&lost.code());
+                }
+                if !lost.may_return() || left == 0 {
+                    break None;
+                }
+                tokio::time::sleep(lost.after().unwrap_or(Duration::from_millis(500))).await;
             }
-            Err(lost) => return engine.meter.error(&lost.code()),
         }
+    };
+    if wire.is_some() {
+        // A device that reads slowly may still be at it.
+        timeout(SOON, user.agreed()).await.ok();
+    }
+    user.checks.finish(first, wire.is_some().then_some(account));
+    if let Some(wire) = wire {
+        timeout(GOODBYE, wire.close()).await.ok();
     }
 }
 
-/// Reads the log until nothing runs; returns its last position.
-async fn read(user: &User, session: &SessionId, auditor: &Witness) -> Result<Seq, Lost> {
+/// Reads the log until nothing runs.
+async fn read(user: &User, session: &SessionId, account: DeviceId) -> Result<Wire, Lost> {
     let engine = &user.engine;
-    let _door = engine.doors.acquire().await;
     let codec = Codec::Json;
+    let door = engine.doors.acquire().await;
     let mut wire = Wire::open(&engine.target, user.person.name.as_deref(), codec, false).await?;
+    drop(door);
     let hello = Hello {
         token: user.person.token.clone(),
         ..Hello::default()
@@ -57,16 +75,18 @@ async fn read(user: &User, session: &SessionId, auditor: &Witness) -> Result<Seq
     for (command, name) in [(Command::Hello(hello), "1"), (Command::Attach(attach), "2")] {
         let frame = ClientFrame::new(Ref::from_trusted(name.to_owned()), command);
         let bytes = codec.encode(&frame).map_err(|_| Lost::Unreadable)?;
-        auditor.sent(&frame, &bytes);
+        user.checks.sent(account, &frame);
         wire.feed(bytes).await?;
     }
     wire.flush().await?;
-    let asks = !user.view.borrow().open.is_empty();
-    let (mut seq, mut caught_up) = (0, false);
+    let mut caught_up = false;
     loop {
         let bytes = wire.next().await?;
-        let frame = codec.decode_server(&bytes).map_err(|_| Lost::Unreadable)?;
-        auditor.received(&frame, &bytes, &user.script.name, &engine.meter);
+        let Ok(frame) = codec.decode_server(&bytes) else {
+            user.checks.undecodable(account, &bytes);
+            return Err(Lost::Unreadable);
+        };
+        user.checks.received(account, &frame);
         match frame {
             ServerFrame::Error { error, .. } => {
                 let after = error
@@ -74,117 +94,12 @@ async fn read(user: &User, session: &SessionId, auditor: &Witness) -> Result<Seq
                     .then(|| Duration::from_millis(error.after_ms.unwrap_or(500)));
                 return Err(Lost::Unwelcome(error.code.as_str().to_owned(), after));
             }
-            ServerFrame::Events(events) => seq = events.events.last().map_or(seq, |entry| entry.seq),
-            ServerFrame::CaughtUp(frame) => (seq, caught_up) = (frame.seq, true),
-            ServerFrame::Ok {
-                body: OkBody::Attached(_),
-                ..
-            }
-            | ServerFrame::Ok { .. }
-            | ServerFrame::Presence(_)
-            | ServerFrame::Goaway(_) => {}
+            ServerFrame::CaughtUp(_) => caught_up = true,
+            ServerFrame::Ok { .. } | ServerFrame::Events(_) | ServerFrame::Presence(_) | ServerFrame::Goaway(_) => {}
         }
-        if caught_up && (asks || auditor.is_idle(session) || auditor.is_broken()) {
-            timeout(LONG, wire.close()).await.ok();
-            return Ok(seq);
+        let rests = user.checks.is_idle(account) || user.checks.is_broken() || user.asks();
+        if caught_up && rests {
+            return Ok(wire);
         }
     }
-}
-
-/// Compares what the devices show with the log.
-fn compare(user: &User, session: &SessionId, auditor: &Witness, head: Seq) {
-    let Some(log) = auditor.transcript(session) else {
-        return;
-    };
-    for device in &user.devices {
-        let here = device.link.get() == Link::Here;
-        let seen = device.witness.cursor(session).map_or(0, |cursor| cursor.seq);
-        if device.witness.is_broken() || (!here && seen < head) {
-            continue;
-        }
-        if seen != head {
-            let what = format!("the log ends at {head}, the device is at {seen}");
-            accuse(user, device, "head", session, Some(head.min(seen)), what);
-        } else if let Some(shown) = device.witness.transcript(session).filter(|shown| *shown != log) {
-            let (shown, log) = (shown.lines(), log.lines());
-            let place = shown.iter().zip(&log).take_while(|(shown, log)| shown == log).count();
-            let line = |lines: &[String]| lines.get(place).map_or_else(|| "nothing".to_owned(), |line| cut(line));
-            let what = format!(
-                "message {}: the log says {}, the device shows {}",
-                place + 1,
-                line(&log),
-                line(&shown)
-            );
-            accuse(user, device, "transcript", session, Some(head), what);
-        }
-    }
-}
-
-fn accuse(user: &User, device: &Device, check: &'static str, session: &SessionId, seq: Option<Seq>, what: String) {
-    let broken = device
-        .witness
-        .accuse(check, session.as_str(), seq, &user.script.name, what);
-    user.engine.meter.broken(broken);
-}
-
-/// Compares what the runs came to with the recording.
-fn compare_shape(user: &User) {
-    let view = user.view.borrow();
-    let (Some(session), Some(device)) = (&view.session, user.devices.first()) else {
-        return;
-    };
-    if view.patchy {
-        return;
-    }
-    let shape = view.shape();
-    for (index, recorded) in user.script.shape.iter().enumerate() {
-        let here = shape.get(index);
-        let what = match here {
-            None => Some(format!("run {} of the recording did not come", index + 1)),
-            Some(Some(here)) => differs(recorded, here).map(|what| format!("run {}: {what}", index + 1)),
-            Some(None) => None,
-        };
-        if let Some(what) = what {
-            let seq = view.runs.get(index).map(|run| run.begun.seq);
-            accuse(user, device, "shape", session, seq, what);
-            return;
-        }
-    }
-}
-
-/// Says in what a run differs from the recorded one. One that was stopped may have been faster than who stopped it.
-fn differs(recorded: &RunShape, here: &RunShape) -> Option<String> {
-    if recorded.end == RunEnd::Cancelled {
-        let stopped = matches!(here.end, RunEnd::Cancelled | RunEnd::Success);
-        return (!stopped).then(|| format!("it was cancelled when it was recorded, here it ended as {:?}", here.end));
-    }
-    if recorded.end != here.end {
-        return Some(format!(
-            "it ended as {:?} when it was recorded, here as {:?}",
-            recorded.end, here.end
-        ));
-    }
-    if recorded.text != here.text {
-        let word = |text| if text { "text" } else { "no text" };
-        return Some(format!(
-            "{} when it was recorded, here {}",
-            word(recorded.text),
-            word(here.text)
-        ));
-    }
-    (recorded.tools != here.tools).then(|| {
-        format!(
-            "it called {:?} when it was recorded, here {:?}",
-            recorded.tools, here.tools
-        )
-    })
-}
-
-/// Cuts a line of a transcript to what a report can show.
-fn cut(line: &str) -> String {
-    let mut short: String = line.chars().take(80).collect();
-    if short.len() < line.len() {
-        short.push('…');
-    }
-    format!("{short:?}")
 }

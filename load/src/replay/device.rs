@@ -17,12 +17,12 @@ use tokio::sync::Notify;
 use tokio::time::{sleep_until, timeout};
 
 use super::Counted;
-use super::checks::Witness;
 use super::clocks::{Clocks, Start};
 use super::user::User;
 use super::wire::{Lost, Wire};
 use crate::clock;
 use crate::meter::{Count, Latency, Level};
+use kronos_check::DeviceId;
 
 /// Time for the handshake, and then for attaching, on a server that is busy.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -101,7 +101,8 @@ pub(crate) struct Device {
     codec: Codec,
     /// Bytes a second that it reads.
     pace: Cell<Option<u32>>,
-    pub(crate) witness: Witness,
+    /// Its place in the account of the session.
+    pub(crate) account: DeviceId,
     orders: RefCell<VecDeque<Order>>,
     wake: Notify,
     pub(crate) link: Cell<Link>,
@@ -157,9 +158,15 @@ enum Over {
 
 impl Device {
     /// Makes a device that is not there yet.
-    pub(crate) fn new(name: DeviceName, client: Option<ClientInfo>, codec: Codec, pace: Option<u32>) -> Self {
+    pub(crate) fn new(
+        name: DeviceName,
+        account: DeviceId,
+        client: Option<ClientInfo>,
+        codec: Codec,
+        pace: Option<u32>,
+    ) -> Self {
         Self {
-            witness: Witness::new(name.to_string(), codec),
+            account,
             name,
             client,
             codec,
@@ -299,7 +306,7 @@ impl Device {
         let open = Counted::new(meter, Level::Sockets);
         let over = self.live(user, &mut wire, &mut back).await;
         drop(open);
-        self.witness.disconnected();
+        user.checks.cut(self.account);
         let planned = !matches!(over, Over::Lost(_));
         self.ended(user, planned);
         match over {
@@ -356,7 +363,7 @@ impl Device {
         };
         let session = user.view.borrow().session.clone();
         let attach = Attach {
-            after: session.as_ref().and_then(|session| self.witness.cursor(session)),
+            after: session.as_ref().and_then(|_| user.checks.cursor(self.account)),
             ..Attach::new(match session {
                 Some(session) => AttachTarget::Existing(session),
                 None => AttachTarget::New {
@@ -366,7 +373,7 @@ impl Device {
             })
         };
         for command in [Command::Hello(hello), Command::Attach(attach)] {
-            let (_, bytes) = self.frame(command)?;
+            let (_, bytes) = self.frame(user, command)?;
             engine.meter.count(Count::BytesOut, wide(bytes.len()));
             wire.feed(bytes).await?;
         }
@@ -375,10 +382,10 @@ impl Device {
     }
 
     /// Writes a command as a frame with a name of its own.
-    fn frame(&self, command: Command) -> Result<(Ref, Bytes), Lost> {
+    fn frame(&self, user: &User, command: Command) -> Result<(Ref, Bytes), Lost> {
         let frame = ClientFrame::new(self.next_ref(), command);
         let bytes = self.codec.encode(&frame).map_err(|_| Lost::Unreadable)?;
-        self.witness.sent(&frame, &bytes);
+        user.checks.sent(self.account, &frame);
         Ok((frame.reference, bytes))
     }
 

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep_until, timeout};
 
+use super::checks::Checks;
 use super::device::{Device, Link, Order};
 use super::people::Person;
 use super::view::{Moment, View};
@@ -23,8 +24,6 @@ use crate::meter::Count;
 use crate::scenario::CodecMix;
 use crate::script::{Action, Cause, RunEnd, Script, Step};
 
-/// How much earlier a timer is set, since it fires up to this much late. What begins early was intended then.
-const TIMER: Duration = Duration::from_millis(2);
 /// Time for the devices to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(6);
 
@@ -35,6 +34,7 @@ pub(crate) struct User {
     pub(crate) number: u64,
     pub(crate) person: Person,
     pub(crate) devices: Vec<Device>,
+    pub(crate) checks: Checks,
     pub(crate) view: RefCell<View>,
     /// Something has changed that the director may wait for.
     pub(crate) changed: Notify,
@@ -47,7 +47,10 @@ pub(crate) struct User {
     /// The step that is waited for.
     at: Cell<usize>,
     failed: RefCell<Option<String>>,
-    random: RefCell<StdRng>,
+    /// Draws think times: the same for each run.
+    thinking: RefCell<StdRng>,
+    /// Draws when the network fails, as often as there are connections.
+    failing: RefCell<StdRng>,
     reminders: RefCell<Vec<AbortHandle>>,
 }
 
@@ -55,6 +58,7 @@ impl User {
     /// Makes a user; `seed` says which draws there are.
     pub(crate) fn new(engine: Rc<Engine>, script: Rc<Script>, number: u64, person: Person, mut random: StdRng) -> Self {
         let network = engine.scenario.network;
+        let checks = Checks::new(Rc::clone(&script), engine.meter.clone());
         let mut device = |name: DeviceName, of: Option<&crate::script::Device>| {
             let codec = of
                 .and_then(|of| of.codec)
@@ -67,7 +71,8 @@ impl User {
             let slow = random.random::<f64>() < network.slow_share;
             let pace = of.and_then(|of| of.bytes_per_second);
             let pace = pace.or(slow.then_some(network.slow_bytes_per_second));
-            Device::new(name, of.and_then(|of| of.client.clone()), codec, pace)
+            let account = checks.device(name.as_str());
+            Device::new(name, account, of.and_then(|of| of.client.clone()), codec, pace)
         };
         let known = script.devices.len();
         let mut devices: Vec<_> = script
@@ -85,6 +90,7 @@ impl User {
             script,
             number,
             person,
+            checks,
             view: RefCell::default(),
             changed: Notify::new(),
             wants_deltas: Cell::new(false),
@@ -92,7 +98,8 @@ impl User {
             replied: Cell::new(None),
             at: Cell::new(0),
             failed: RefCell::new(None),
-            random: RefCell::new(random),
+            thinking: RefCell::new(StdRng::seed_from_u64(random.random())),
+            failing: RefCell::new(random),
             reminders: RefCell::default(),
         }
     }
@@ -106,7 +113,7 @@ impl User {
     /// Draws when the network of a device fails next.
     pub(crate) fn next_cut(&self, now: Instant) -> Option<Instant> {
         let mean = self.engine.scenario.network.cut_every?;
-        let share: f64 = self.random.borrow_mut().random();
+        let share: f64 = self.failing.borrow_mut().random();
         Some(now + mean.mul_f64(-(1.0 - share).ln()))
     }
 
@@ -193,9 +200,9 @@ impl User {
             let cause = self.caused(step, device, done).await?;
             let think = step
                 .think
-                .draw(&mut *self.random.borrow_mut())
+                .draw(&mut *self.thinking.borrow_mut())
                 .div_f64(self.engine.scenario.speed);
-            let intended = on_time(done.max(cause) + think).await;
+            let intended = self.engine.on_time(done.max(cause) + think).await;
             done = self.act(step, device, intended).await?;
         }
         self.at.set(self.script.steps.len());
@@ -349,19 +356,33 @@ impl User {
         self.wants_all.set(true);
         self.until(|| {
             let view = self.view.borrow();
-            let Some(session) = &view.session else { return Some(()) };
-            let asks = !view.open.is_empty() && view.active().is_none();
+            if view.session.is_none() {
+                return Some(());
+            }
+            let rests = self.asks() || self.checks.is_broken();
             let settled = |device: &Device| match device.link.get() {
                 Link::Off => true,
                 Link::Away | Link::Joining => false,
                 Link::Here => {
-                    let idle = asks || device.witness.is_broken() || device.witness.is_idle(session);
-                    idle && device.position.get() >= view.seq && device.has_all_replies()
+                    let idle = rests || self.checks.is_idle(device.account);
+                    let even = device.position.get() >= view.seq || self.checks.is_broken();
+                    idle && even && device.has_all_replies()
                 }
             };
             self.devices.iter().all(settled).then_some(())
         })
         .await
+    }
+
+    /// Whether the session waits for an answer that nobody gives.
+    pub(crate) fn asks(&self) -> bool {
+        let view = self.view.borrow();
+        !view.open.is_empty() && view.active().is_none()
+    }
+
+    /// Waits until nobody has seen less than another.
+    pub(crate) async fn agreed(&self) {
+        self.until(|| self.checks.all_see_the_same().then_some(())).await;
     }
 
     /// Comes, does everything, is audited, goes. Records what it came to.
@@ -420,15 +441,6 @@ impl Drop for Tasks {
             task.abort();
         }
     }
-}
-
-/// Waits until it is time and returns when it was meant to be: then, or now, when the timer fired early.
-pub(super) async fn on_time(due: Instant) -> Instant {
-    let early = due.checked_sub(TIMER).unwrap_or(due);
-    if clock::instant() < early {
-        sleep_until(early.into()).await;
-    }
-    due.min(clock::instant())
 }
 
 /// Returns the random numbers of a user.

@@ -5,7 +5,7 @@ use std::time::Instant;
 use kronos_protocol::event::{RunFinished, RunStarted, TextRole};
 use kronos_protocol::{EpochId, Event, InterruptId, LogEntry, MessageId, Outcome, RunId, Seq, SessionId};
 
-use crate::script::{RunEnd, RunShape};
+use crate::script::RunEnd;
 
 /// When something was seen, and where it is in the log.
 #[derive(Debug, Clone, Copy)]
@@ -25,7 +25,6 @@ pub(crate) struct Run {
     pub(crate) code: Option<String>,
     /// Deltas of its texts.
     pub(crate) deltas: u64,
-    pub(crate) tools: Vec<String>,
     /// Somebody stopped it, or sent a message that does.
     pub(crate) stopped: bool,
 }
@@ -122,13 +121,6 @@ impl View {
                 }
                 News::None
             }
-            Event::ToolCallStart(event) => {
-                let run = entry.run.as_ref().and_then(|run| self.index(run));
-                if let Some(run) = run.and_then(|run| self.runs.get_mut(run)) {
-                    run.tools.push(event.tool_call_name.clone());
-                }
-                News::None
-            }
             Event::RunStarted(event) => self.begun(event, moment),
             Event::RunFinished(event) => self.finished(event, moment),
             Event::RunError(event) => {
@@ -159,7 +151,6 @@ impl View {
             end: None,
             code: None,
             deltas: 0,
-            tools: Vec::new(),
             stopped: false,
         });
         News::Some
@@ -209,24 +200,11 @@ impl View {
                 end: None,
                 code: None,
                 deltas: 0,
-                tools: Vec::new(),
                 stopped: false,
             });
         }
         for run in self.runs.iter_mut().filter(|run| run.ended.is_none()) {
             run.ended = Some(moment);
         }
-    }
-
-    /// Returns what the runs came to, as far as each has ended; `None` for one whose end nobody saw.
-    pub(crate) fn shape(&self) -> Vec<Option<RunShape>> {
-        let shape = |run: &Run| {
-            Some(RunShape {
-                end: run.end?,
-                text: run.deltas > 0,
-                tools: run.tools.clone(),
-            })
-        };
-        self.runs.iter().map(shape).collect()
     }
 }

@@ -155,7 +155,7 @@ impl Device {
         let Some(next) = next else {
             return Ok(None);
         };
-        let (reference, bytes) = self.frame(next.command.clone())?;
+        let (reference, bytes) = self.frame(user, next.command.clone())?;
         next.reference = Some(reference);
         next.start.began = now;
         if std::mem::take(&mut next.anew) && next.again {
@@ -187,8 +187,11 @@ impl Device {
     /// Takes a frame; true: it has everything now.
     fn take(&self, user: &User, bytes: &[u8], now: Now, opened: Instant, back: &mut Return) -> Result<bool, Lost> {
         let meter = &user.engine.meter;
-        let frame = self.codec.decode_server(bytes).map_err(|_| Lost::Unreadable)?;
-        self.witness.received(&frame, bytes, &user.script.name, meter);
+        let Ok(frame) = self.codec.decode_server(bytes) else {
+            user.checks.undecodable(self.account, bytes);
+            return Err(Lost::Unreadable);
+        };
+        user.checks.received(self.account, &frame);
         meter.count(Count::BytesIn, wide(bytes.len()));
         match &frame {
             ServerFrame::Events(events) => self.events(user, events, now),
@@ -235,18 +238,14 @@ impl Device {
     /// When a snapshot stood for a part of the history, what nobody saw has ended.
     fn settle(&self, user: &User, now: Instant) {
         let mut view = user.view.borrow_mut();
-        let idle = view
-            .session
-            .clone()
-            .is_some_and(|session| self.witness.is_idle(&session));
-        if view.patchy && idle && view.seq <= self.position.get() {
+        if view.patchy && user.checks.is_idle(self.account) && view.seq <= self.position.get() {
             view.settle(now);
         }
     }
 
     fn answered(&self, user: &User, reference: &Ref, body: &OkBody, now: Instant) {
         match body {
-            OkBody::Welcome(_) => return,
+            OkBody::Welcome(welcome) => return user.engine.meter.server(&welcome.server.name, &welcome.server.version),
             OkBody::Attached(attached) if self.link.get() == Link::Joining => {
                 let mut view = user.view.borrow_mut();
                 view.attached(&attached.session, &attached.epoch);
