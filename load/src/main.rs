@@ -11,6 +11,7 @@ mod meter;
 mod panics;
 mod peer;
 mod process;
+mod proxy;
 mod report;
 mod scenario;
 mod script;
@@ -45,6 +46,10 @@ enum Command {
     Storm(storm::StormArgs),
     /// Let one input in a hundred panic; exit code 1 when anybody else sees an error
     Panics(panics::PanicsArgs),
+    /// Run a proxy in front of a server that breaks promises on purpose: to see that they are missed
+    FaultProxy(proxy::FaultArgs),
+    /// Run a proxy in front of a server that writes down every session that passes
+    Record(proxy::RecordArgs),
     /// Run the yardstick: a websocket in front of the model, and nothing else
     BareProxy(bare::BareArgs),
 }
@@ -56,6 +61,8 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Idle(args) => idle::run(&args),
         Command::Storm(args) => storm::run(&args),
         Command::Panics(args) => panics::run(&args),
+        Command::FaultProxy(args) => proxy::run_faulty(&args).map(|()| ExitCode::SUCCESS),
+        Command::Record(args) => proxy::run_recorder(&args).map(|()| ExitCode::SUCCESS),
         Command::BareProxy(args) => bare::run(&args).map(|()| ExitCode::SUCCESS),
     }
 }
