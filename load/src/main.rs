@@ -12,6 +12,7 @@ mod meter;
 mod panics;
 mod peer;
 mod process;
+mod proxy;
 mod recording;
 mod replay;
 mod report;
@@ -60,6 +61,10 @@ enum Command {
     Script(scenario::ScriptArgs),
     /// Replace what people said in a recording by text of the same length and shape
     Scrub(scrub::ScrubArgs),
+    /// Run a proxy in front of a server that breaks promises on purpose: to see that they are missed
+    FaultProxy(proxy::FaultArgs),
+    /// Run a proxy in front of a server that writes down every session that passes
+    Record(proxy::RecordArgs),
     /// Run the yardstick: a websocket in front of the model, and nothing else
     BareProxy(bare::BareArgs),
 }
@@ -76,6 +81,8 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Scenarios(args) => args.run(),
         Command::Script(args) => args.run(),
         Command::Scrub(args) => args.run(),
+        Command::FaultProxy(args) => proxy::run_faulty(&args).map(|()| ExitCode::SUCCESS),
+        Command::Record(args) => proxy::run_recorder(&args).map(|()| ExitCode::SUCCESS),
         Command::BareProxy(args) => bare::run(&args).map(|()| ExitCode::SUCCESS),
     }
 }
