@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+pub(crate) use kronos_check::{RunEnd, RunShape};
 use kronos_protocol::Codec;
 use kronos_protocol::client::{ClientInfo, Command};
 use kronos_protocol::ids::{DeviceName, InterruptId, MessageId, RunId};
@@ -138,29 +139,4 @@ pub(crate) struct Names {
     pub(crate) answers: Vec<MessageId>,
     /// Questions.
     pub(crate) interrupts: Vec<InterruptId>,
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum RunEnd {
-    /// RUN_FINISHED, outcome success.
-    Success,
-    /// RUN_FINISHED, outcome interrupt: it asks somebody.
-    Asks,
-    /// RUN_ERROR or RUN_FINISHED after a cancel.
-    Cancelled,
-    /// RUN_ERROR.
-    Failed,
-}
-
-/// What a run came to, as far as a replay must come to the same.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RunShape {
-    /// How it ended.
-    pub(crate) end: RunEnd,
-    /// Whether it wrote text. Not compared when it was cancelled.
-    pub(crate) text: bool,
-    /// The names of the tools that it called, in order. Not compared when it was cancelled.
-    pub(crate) tools: Vec<String>,
 }
