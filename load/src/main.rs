@@ -12,7 +12,9 @@ mod panics;
 mod peer;
 mod process;
 mod recording;
+mod replay;
 mod report;
+mod run;
 mod scenario;
 mod script;
 mod scrub;
@@ -47,6 +49,8 @@ enum Command {
     Storm(storm::StormArgs),
     /// Let one input in a hundred panic; exit code 1 when anybody else sees an error
     Panics(panics::PanicsArgs),
+    /// Replay scenarios or recordings against a server; exit code 0 when everything held
+    Run(run::RunArgs),
     /// Show the scenarios that ship
     Scenarios(scenario::ScenariosArgs),
     /// Make a recording of hand-written steps
@@ -64,6 +68,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Idle(args) => idle::run(&args),
         Command::Storm(args) => storm::run(&args),
         Command::Panics(args) => panics::run(&args),
+        Command::Run(args) => run::run(&args),
         Command::Scenarios(args) => args.run(),
         Command::Script(args) => args.run(),
         Command::Scrub(args) => args.run(),

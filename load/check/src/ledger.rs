@@ -186,6 +186,14 @@ impl Ledger {
         track.is_some_and(crate::Track::is_caught_up)
     }
 
+    /// Whether a device is attached to the session, has everything, and knows of no run and of no message that waits for one.
+    #[must_use]
+    pub fn is_idle(&self, device: DeviceId) -> bool {
+        let about = self.devices.get(device.0).zip(self.session.as_ref());
+        let track = about.and_then(|(about, session)| about.checker.track(session.as_str()));
+        track.is_some_and(crate::Track::is_idle)
+    }
+
     /// Returns the commands of a device that have no reply yet.
     #[must_use]
     pub fn unanswered(&self, device: DeviceId) -> Vec<Ref> {
