@@ -14,7 +14,20 @@ macro_rules! files {
     };
 }
 
-const SCENARIOS: &[(&str, &str)] = files!("scenarios", ".toml", ["smoke"]);
+const SCENARIOS: &[(&str, &str)] = files!(
+    "scenarios",
+    ".toml",
+    [
+        "smoke",
+        "chat",
+        "idle",
+        "storm",
+        "stream",
+        "slow-readers",
+        "agent",
+        "soak"
+    ]
+);
 
 const RECORDINGS: &[(&str, &str)] = &[];
 

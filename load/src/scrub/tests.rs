@@ -9,16 +9,16 @@ use crate::script::{Action, Script};
 /// What must be gone.
 const SECRETS: [&str; 16] = [
     "hunter2",
-    "anna",
+    "annabella",
     "Oerlikon",
-    "4111",
-    "acme",
+    "41112222",
+    "acmecorp",
     "sk-live",
     "Zürich",
     "Müller",
     "wort, ",
     "geheim",
-    "Titel",
+    "Titelseite",
     "laptop",
     "0192aaaa",
     "m_ziel",
@@ -28,46 +28,46 @@ const SECRETS: [&str; 16] = [
 
 fn lines() -> Vec<String> {
     let event = |at: u64, device: &str, seq: u64, event: Value| {
-        json!({"at_ms": at, "device": device, "seq": seq, "run": "r_anna", "event": event}).to_string()
+        json!({"at_ms": at, "device": device, "seq": seq, "run": "r_annabella", "event": event}).to_string()
     };
     let command =
-        |at: u64, command: Value| json!({"at_ms": at, "device": "laptop of anna", "command": command}).to_string();
-    let args = r#"{"owner":"acme","n":4111,"t":"Z\u00fcrich\n"}"#;
+        |at: u64, command: Value| json!({"at_ms": at, "device": "laptop of annabella", "command": command}).to_string();
+    let args = r#"{"owner":"acmecorp","n":41112222,"t":"Z\u00fcrich\n"}"#;
     let (head, tail) = args.split_at(14);
     vec![
-        json!({"kronosrec": 1, "session": "0192aaaa", "epoch": "e_geheim", "started_at_ms": 5, "title": "Titel hunter2",
+        json!({"kronosrec": 1, "session": "0192aaaa", "epoch": "e_geheim", "started_at_ms": 5, "title": "Titelseite hunter2",
             "recorder": "kronos 0.1.0", "secretfield": "hunter2"}).to_string(),
-        command(0, json!({"op": "hello", "ref": "anna", "client": {"name": "annas app", "version": "4111"}})),
-        command(1, json!({"op": "attach", "ref": "2", "session": "new", "title": "Titel", "settings":
-            {"system_prompt": "be kind to anna", "tool_policy": "ask_all", "model": "gemini-3.8-flash"}})),
+        command(0, json!({"op": "hello", "ref": "annabella", "client": {"name": "annabellas app", "version": "41112222"}})),
+        command(1, json!({"op": "attach", "ref": "2", "session": "new", "title": "Titelseite", "settings":
+            {"system_prompt": "be kind to annabella", "tool_policy": "ask_all", "model": "gemini-3.8-flash"}})),
         command(9, json!({"op": "send", "ref": "3", "session": "0192aaaa", "id": "m_ziel", "mode": "interrupt",
-            "content": "anna@acme.com lives in Zürich-Oerlikon, pays with 4111 1111 and sk-live [[tokens 5]] Müller",
+            "content": "annabella@acmecorp.com lives in Zürich-Oerlikon, pays with 41112222 1111 and sk-live [[tokens 5]] Müller",
             "run": {"system_prompt": "hunter2", "toolkits": ["github"], "temperature": 0.5}})),
-        event(20, "laptop of anna", 1, json!({"type": "RUN_STARTED", "threadId": "0192aaaa", "runId": "r_anna", "timestamp": 7,
-            "input": {"threadId": "0192aaaa", "runId": "r_anna", "tools": [{"name": "geheim", "description": "hunter2"}],
-                "context": [{"description": "acme", "value": "4111"}], "state": {"anna": "hunter2"},
-                "messages": [{"role": "user", "id": "m_ziel", "name": "anna", "metadata": {"geheim": [4111, "acme"]},
+        event(20, "laptop of annabella", 1, json!({"type": "RUN_STARTED", "threadId": "0192aaaa", "runId": "r_annabella", "timestamp": 7,
+            "input": {"threadId": "0192aaaa", "runId": "r_annabella", "tools": [{"name": "geheim", "description": "hunter2"}],
+                "context": [{"description": "acmecorp", "value": "41112222"}], "state": {"annabella": "hunter2"},
+                "messages": [{"role": "user", "id": "m_ziel", "name": "annabella", "metadata": {"geheim": [41112222, "acmecorp"]},
                     "content": [{"type": "text", "text": "Müller"},
-                        {"type": "image", "source": {"type": "url", "value": "https://acme.com/anna.png"}}]}]}})),
-        event(30, "laptop of anna", 2, json!({"type": "TOOL_CALL_START", "toolCallId": "t_anna", "toolCallName": "calculate"})),
-        event(31, "laptop of anna", 3, json!({"type": "TOOL_CALL_ARGS", "toolCallId": "t_anna", "delta": head})),
-        event(32, "laptop of anna", 4, json!({"type": "TOOL_CALL_ARGS", "toolCallId": "t_anna", "delta": tail})),
-        event(33, "laptop of anna", 5, json!({"type": "TOOL_CALL_RESULT", "messageId": "x_anna", "toolCallId": "t_anna",
-            "content": "{\"geheim\": \"hunter2\", \"n\": 4111}"})),
-        event(40, "laptop of anna", 6, json!({"type": "TEXT_MESSAGE_START", "messageId": "a_anna", "role": "assistant"})),
-        event(41, "laptop of anna", 7, json!({"type": "TEXT_MESSAGE_CONTENT", "messageId": "a_anna", "delta": "Your pass"})),
-        event(42, "laptop of anna", 8, json!({"type": "TEXT_MESSAGE_CONTENT", "messageId": "a_anna", "delta": "wort, Mül"})),
-        event(43, "laptop of anna", 9, json!({"type": "TEXT_MESSAGE_CONTENT", "messageId": "a_anna", "delta": "ler"})),
-        event(44, "laptop of anna", 10, json!({"type": "CUSTOM", "name": "kronos.note", "value": {"messageId": "m_ziel",
-            "schlüssel": "hunter2", "n": 4111}})),
-        event(45, "laptop of anna", 11, json!({"type": "STATE_DELTA", "delta": [{"op": "add", "path": "/anna", "value": "acme"}]})),
-        event(50, "laptop of anna", 12, json!({"type": "RUN_FINISHED", "threadId": "0192aaaa", "runId": "r_anna",
-            "result": {"geheim": 4111}, "outcome": {"type": "interrupt", "interrupts": [{"id": "i_anna",
-            "reason": "tool_call", "message": "May acme?", "toolCallId": "t_anna", "metadata": {"anna": "hunter2"}}]}})),
-        command(900, json!({"op": "resume", "ref": "4", "session": "0192aaaa", "answers": [{"interrupt": "i_anna",
-            "status": "resolved", "payload": {"approved": true, "editedArgs": {"owner": "acme"}, "note": "hunter2"}}]})),
+                        {"type": "image", "source": {"type": "url", "value": "https://acmecorp.com/annabella.png"}}]}]}})),
+        event(30, "laptop of annabella", 2, json!({"type": "TOOL_CALL_START", "toolCallId": "t_annabella", "toolCallName": "calculate"})),
+        event(31, "laptop of annabella", 3, json!({"type": "TOOL_CALL_ARGS", "toolCallId": "t_annabella", "delta": head})),
+        event(32, "laptop of annabella", 4, json!({"type": "TOOL_CALL_ARGS", "toolCallId": "t_annabella", "delta": tail})),
+        event(33, "laptop of annabella", 5, json!({"type": "TOOL_CALL_RESULT", "messageId": "x_annabella", "toolCallId": "t_annabella",
+            "content": "{\"geheim\": \"hunter2\", \"n\": 41112222}"})),
+        event(40, "laptop of annabella", 6, json!({"type": "TEXT_MESSAGE_START", "messageId": "a_annabella", "role": "assistant"})),
+        event(41, "laptop of annabella", 7, json!({"type": "TEXT_MESSAGE_CONTENT", "messageId": "a_annabella", "delta": "Your pass"})),
+        event(42, "laptop of annabella", 8, json!({"type": "TEXT_MESSAGE_CONTENT", "messageId": "a_annabella", "delta": "wort, Mül"})),
+        event(43, "laptop of annabella", 9, json!({"type": "TEXT_MESSAGE_CONTENT", "messageId": "a_annabella", "delta": "ler"})),
+        event(44, "laptop of annabella", 10, json!({"type": "CUSTOM", "name": "kronos.note", "value": {"messageId": "m_ziel",
+            "schlüssel": "hunter2", "n": 41112222}})),
+        event(45, "laptop of annabella", 11, json!({"type": "STATE_DELTA", "delta": [{"op": "add", "path": "/annabella", "value": "acmecorp"}]})),
+        event(50, "laptop of annabella", 12, json!({"type": "RUN_FINISHED", "threadId": "0192aaaa", "runId": "r_annabella",
+            "result": {"geheim": 41112222}, "outcome": {"type": "interrupt", "interrupts": [{"id": "i_annabella",
+            "reason": "tool_call", "message": "May acmecorp?", "toolCallId": "t_annabella", "metadata": {"annabella": "hunter2"}}]}})),
+        command(900, json!({"op": "resume", "ref": "4", "session": "0192aaaa", "answers": [{"interrupt": "i_annabella",
+            "status": "resolved", "payload": {"approved": true, "editedArgs": {"owner": "acmecorp"}, "note": "hunter2"}}]})),
         command(950, json!({"op": "edit", "ref": "5", "session": "0192aaaa", "message": "m_ziel", "content": "hunter2"})),
-        json!({"at_ms": 960, "device": "laptop of anna", "link": "cut", "after": {"deltas": 3, "run": 0}, "think_ms": 5}).to_string(),
+        json!({"at_ms": 960, "device": "laptop of annabella", "link": "cut", "after": {"deltas": 3, "run": 0}, "think_ms": 5}).to_string(),
     ]
 }
 
