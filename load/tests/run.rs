@@ -294,7 +294,7 @@ fn an_answer_to_a_question_is_measured() {
         [[mix]]
         name = "asked"
         steps = [
-          { say = "what time is it?", tool_policy = { default = "ask" } },
+          { say = "what time is it?", tool_policy = "ask_all" },
           { wait = "approval" },
           { answer = "approve" },
           { wait = "reply" },

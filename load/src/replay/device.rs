@@ -126,6 +126,8 @@ struct Return {
     at: Instant,
     /// From when on it is measured.
     intended: Instant,
+    /// When it was tried.
+    began: Instant,
     /// Since when the server does not take it.
     since: Option<Instant>,
     tries: u32,
@@ -259,6 +261,7 @@ impl Device {
                     return Some(Return {
                         at: intended,
                         intended,
+                        began: intended,
                         since: None,
                         tries: 0,
                         planned: false,
@@ -330,6 +333,7 @@ impl Device {
                 Stay::Again(Return {
                     at,
                     intended: at,
+                    began: at,
                     since: None,
                     tries: 0,
                     planned: false,
@@ -346,6 +350,7 @@ impl Device {
         let engine = &user.engine;
         let door = engine.doors.acquire().await;
         let began = clock::instant();
+        back.began = began;
         let opening = Wire::open(
             &engine.target,
             user.person.name.as_deref(),
@@ -409,6 +414,7 @@ impl Device {
             at,
             // Who waits at the door waits since the first try.
             intended: if before.tries > 0 { before.intended } else { at },
+            began: at,
             since: Some(since),
             tries: before.tries + 1,
             planned,
