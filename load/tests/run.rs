@@ -4,7 +4,9 @@
 //! asserted: a machine that is busy may be too slow for one, and then the run is void (exit code 98).
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
@@ -332,6 +334,104 @@ fn who_is_not_done_in_time_is_named_and_who_is_too_many_is_dropped() {
     assert!(run.text.contains(": step 3 (cancel after asked(1))"), "{}", run.text);
 }
 
+/// A process that is killed in the end.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+impl Server {
+    fn start(binary: &str, folder: &Path, arguments: &[String], env: &[(&str, String)]) -> Self {
+        let binaries = Path::new(env!("CARGO_BIN_EXE_kronos-load")).parent().unwrap();
+        let child = Command::new(binaries.join(binary))
+            .env_clear()
+            .envs(env.iter().map(|(name, value)| (*name, value.as_str())))
+            .current_dir(folder)
+            .args(arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        Self(child.unwrap())
+    }
+}
+
+/// Waits until a page says something.
+fn until(address: SocketAddr, path: &str, says: &str) {
+    loop {
+        let mut page = String::new();
+        if let Ok(mut stream) = TcpStream::connect(address) {
+            let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).ok();
+            stream.read_to_string(&mut page).ok();
+        }
+        if page.contains(says) {
+            return;
+        }
+        sleep(Duration::from_millis(20));
+    }
+}
+
+fn free() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+#[test]
+fn a_server_that_restarts_is_no_error() {
+    let load = Load::new(
+        r#"
+        thresholds = ["errors == 0", "broken == 0"]
+        [load]
+        stages = [{ over = "0ms", to = 5 }, { over = "1s", to = 5 }]
+        grace = "60s"
+        [network]
+        devices = 2
+        [[mix]]
+        name = "patient"
+        steps = [
+          { say = "What is the capital of Japan?" },
+          { wait = "reply", think = "4s" },
+          { say = "And of Italy?" },
+          { wait = "reply" },
+        ]
+        "#,
+    );
+    let (simulator, server, metrics) = (free(), free(), free());
+    let folder = load.folder.path().to_owned();
+    let simulate = ["--port".to_owned(), simulator.port().to_string()];
+    let _simulator = Server::start("kronos-sim", &folder, &simulate, &[]);
+    let env = [
+        ("HOME", folder.display().to_string()),
+        ("HOST", "127.0.0.1".to_owned()),
+        ("PORT", server.port().to_string()),
+        ("DATABASE_URL", format!("sled://{}/data", folder.display())),
+        ("ENVIRONMENT", "development".to_owned()),
+        ("GEMINI_BASE_URL", format!("http://{simulator}")),
+        ("GEMINI_API_KEY", "load".to_owned()),
+    ];
+    let start = || Server::start("kronos", &folder, &["serve".to_owned()], &env);
+    let mut old = start();
+    until(server, "/health/ready", "200 OK");
+    let (url, address) = (format!("ws://{server}/ws"), metrics.to_string());
+    let child = load.start(&["--quiet", "--url", &url, "--metrics", &address]);
+    until(metrics, "/metrics", "\nkronos_load_runs_total 5\n");
+    let killed = Command::new("kill")
+        .args(["-TERM", &old.0.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(killed.success());
+    old.0.wait().unwrap();
+    let _new = start();
+    let run = load.finish(child);
+    run.is_clean();
+    assert_eq!((run.count("completed"), run.count("runs")), (5, 10), "{}", run.text);
+    assert!(run.count("resumes") >= 10, "{}", run.text);
+    assert_eq!(run.count("cuts"), 0, "{}", run.text);
+}
+
 #[test]
 fn an_interrupted_load_says_so() {
     let load = Load::new(
@@ -344,7 +444,6 @@ fn an_interrupted_load_says_so() {
         "#,
     );
     // Nobody listens at either; the second one will be the load tester itself.
-    let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (nobody, metrics) = (free(), free());
     let url = format!("ws://{nobody}/ws");
     let child = load.start(&["--quiet", "--url", &url, "--metrics", &metrics.to_string()]);
