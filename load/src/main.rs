@@ -11,6 +11,7 @@ mod meter;
 mod panics;
 mod peer;
 mod process;
+mod proxy;
 mod recording;
 mod replay;
 mod report;
@@ -52,6 +53,10 @@ enum Command {
     Run(run::RunArgs),
     /// Show the scenarios that ship
     Scenarios(scenario::ScenariosArgs),
+    /// Run a proxy in front of a server that breaks promises on purpose: to see that they are missed
+    FaultProxy(proxy::FaultArgs),
+    /// Run a proxy in front of a server that writes down every session that passes
+    Record(proxy::RecordArgs),
     /// Run the yardstick: a websocket in front of the model, and nothing else
     BareProxy(bare::BareArgs),
 }
@@ -65,6 +70,8 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Panics(args) => panics::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Scenarios(args) => args.run(),
+        Command::FaultProxy(args) => proxy::run_faulty(&args).map(|()| ExitCode::SUCCESS),
+        Command::Record(args) => proxy::run_recorder(&args).map(|()| ExitCode::SUCCESS),
         Command::BareProxy(args) => bare::run(&args).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -3,6 +3,8 @@
 //! The binaries `kronos` and `kronos-sim` must lie beside that of the load tester (`cargo build --workspace --bins`). No figure is
 //! asserted: a machine that is busy may be too slow for one, and then the run is void (exit code 98).
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
+
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -131,6 +131,7 @@ impl Ledger {
     ///
     /// # Errors
     /// The promise that it breaks; when it breaks several, [`Ledger::finish`] returns the others.
+    #[expect(clippy::result_large_err, reason = "it is rare, and kept whole by whoever gets it")]
     pub fn received(&mut self, device: DeviceId, frame: &ServerFrame) -> Result<(), Breach> {
         let Some(about) = self.devices.get_mut(device.0) else {
             return Ok(());
@@ -466,8 +467,10 @@ impl Ledger {
                 };
                 let goes_on = before.is_some_and(|before| Some(before.seq) == start && before.epoch == attached.epoch);
                 if !goes_on {
-                    about.streams.clear();
                     about.whole = start == Some(0);
+                    if attached.recovered {
+                        about.streams.clear();
+                    }
                 }
                 about.history = true;
                 let asked = after

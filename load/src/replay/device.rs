@@ -357,7 +357,7 @@ impl Device {
             self.codec,
             self.pace.get().is_some(),
         );
-        let mut wire = timeout(PATIENCE, opening).await.map_err(|_| Lost::Timeout)??;
+        let mut wire = timeout(PATIENCE, opening).await.map_err(|_why| Lost::Timeout)??;
         let opened = clock::instant();
         drop(door);
         engine.meter.latency(Latency::Connect, back.intended, began, opened);
@@ -389,7 +389,7 @@ impl Device {
     /// Writes a command as a frame with a name of its own.
     fn frame(&self, user: &User, command: Command) -> Result<(Ref, Bytes), Lost> {
         let frame = ClientFrame::new(self.next_ref(), command);
-        let bytes = self.codec.encode(&frame).map_err(|_| Lost::Unreadable)?;
+        let bytes = self.codec.encode(&frame).map_err(|_why| Lost::Unreadable)?;
         user.checks.sent(self.account, &frame);
         Ok((frame.reference, bytes))
     }

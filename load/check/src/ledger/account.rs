@@ -83,7 +83,8 @@ impl Account {
     pub(super) fn acked(&mut self, id: MessageId, seq: Seq, duplicate: bool) -> Option<Fault> {
         let sent = self.sends.entry(id.clone()).or_default();
         let first = sent.acked.replace(seq);
-        let twice = (!duplicate && sent.fresh) || (first.is_some_and(|first| first != seq) && sent.fresh);
+        let elsewhere = first.is_some_and(|first| first != seq);
+        let twice = sent.fresh && (!duplicate || elsewhere);
         sent.fresh |= !duplicate;
         twice.then(|| {
             let first = first.unwrap_or_default();
