@@ -3,6 +3,7 @@
 mod bare;
 mod baseline;
 mod clock;
+mod compare;
 mod follow;
 mod http;
 mod idle;
@@ -11,6 +12,7 @@ mod meter;
 mod panics;
 mod peer;
 mod process;
+mod proxy;
 mod recording;
 mod replay;
 mod report;
@@ -41,6 +43,8 @@ struct Cli {
 enum Command {
     /// Measure the server against a bare proxy, in turns, and print one table of figures and ratios
     Baseline(baseline::BaselineArgs),
+    /// Say what got better or worse between two loads, beyond the noise; exit code 1 when anything got worse
+    Compare(compare::CompareArgs),
     /// Measure what metrics and the flight recorder cost; exit code 1 when it is more than it may be
     Instruments(instruments::InstrumentsArgs),
     /// Attach many sockets to sessions that sleep; exit code 1 when one does not wake
@@ -57,6 +61,10 @@ enum Command {
     Script(scenario::ScriptArgs),
     /// Replace what people said in a recording by text of the same length and shape
     Scrub(scrub::ScrubArgs),
+    /// Run a proxy in front of a server that breaks promises on purpose: to see that they are missed
+    FaultProxy(proxy::FaultArgs),
+    /// Run a proxy in front of a server that writes down every session that passes
+    Record(proxy::RecordArgs),
     /// Run the yardstick: a websocket in front of the model, and nothing else
     BareProxy(bare::BareArgs),
 }
@@ -64,6 +72,7 @@ enum Command {
 fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Command::Baseline(args) => baseline::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Instruments(args) => instruments::run(&args),
         Command::Idle(args) => idle::run(&args),
         Command::Storm(args) => storm::run(&args),
@@ -72,6 +81,8 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Scenarios(args) => args.run(),
         Command::Script(args) => args.run(),
         Command::Scrub(args) => args.run(),
+        Command::FaultProxy(args) => proxy::run_faulty(&args).map(|()| ExitCode::SUCCESS),
+        Command::Record(args) => proxy::run_recorder(&args).map(|()| ExitCode::SUCCESS),
         Command::BareProxy(args) => bare::run(&args).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -40,6 +40,8 @@ pub(crate) use wire::Target;
 const DOORS: usize = 1024;
 /// Between two looks at how many users a closed load wants.
 const TICK: Duration = Duration::from_millis(20);
+/// In a closed load nobody takes the place of a user that could not go on before.
+const BREATHER: Duration = Duration::from_secs(1);
 /// Time for who is at it when somebody has interrupted the load.
 const HURRY: Duration = Duration::from_secs(5);
 /// How much earlier a timer is set, since it fires up to this much late. What begins early was intended then.
@@ -240,21 +242,27 @@ impl Engine {
         let number = self.next.replace(self.next.get() + 1);
         let me = Rc::clone(self);
         let task = tokio::task::spawn_local(async move {
-            me.one(number, intended).await;
+            if !me.one(number, intended).await && me.scenario.model == Model::Closed {
+                // Whoever takes the place must not fail in a loop.
+                tokio::time::sleep(BREATHER).await;
+            }
             me.tasks.borrow_mut().remove(&number);
             me.gone.notify_one();
         });
         self.tasks.borrow_mut().insert(number, task.abort_handle());
     }
 
-    /// One user, from the door to the end.
-    async fn one(self: &Rc<Self>, number: u64, arrival: Instant) {
+    /// One user, from the door to the end; false for one that could not go on.
+    async fn one(self: &Rc<Self>, number: u64, arrival: Instant) -> bool {
         let _here = Counted::new(&self.meter, Level::Users);
         self.meter.count(Count::Started, 1);
         let before = clock::instant();
         let person = match self.people.person(number).await {
             Ok(person) => person,
-            Err(code) => return self.meter.error(&code),
+            Err(code) => {
+                self.meter.error(&code);
+                return false;
+            }
         };
         // Signing up is no part of what is replayed.
         let arrival = arrival + before.elapsed();
@@ -262,7 +270,7 @@ impl Engine {
         let script = self.draw(random.random());
         let user = Rc::new(User::new(Rc::clone(self), script, number, person, random));
         let _known = Known::new(self, &user);
-        user.live(arrival).await;
+        user.live(arrival).await
     }
 
     /// Draws a script by weight.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::baseline::PlaceArgs;
 use crate::meter::Meter;
@@ -181,11 +182,11 @@ async fn load(args: &RunArgs, scenario: &Scenario) -> anyhow::Result<ExitCode> {
         metrics: args.metrics,
         quiet: args.quiet,
     };
-    let watch = watch::start(meter.clone(), scenario, watch_options)?;
     let options = Options {
         audit_share: args.audit_share,
-        stop: interruptions(),
+        stop: interruptions()?,
     };
+    let watch = watch::start(meter.clone(), scenario, watch_options)?;
     let outcome = replay::run(scenario, target, meter.clone(), options).await?;
     if outcome.interrupted {
         meter.interrupt();
@@ -205,14 +206,15 @@ async fn load(args: &RunArgs, scenario: &Scenario) -> anyhow::Result<ExitCode> {
 }
 
 /// Counts how often somebody presses Ctrl-C: the first lets the load come to an early end, the second ends it at once.
-fn interruptions() -> tokio::sync::watch::Receiver<u8> {
+fn interruptions() -> anyhow::Result<tokio::sync::watch::Receiver<u8>> {
     let (sender, receiver) = tokio::sync::watch::channel(0_u8);
+    let mut signals = signal(SignalKind::interrupt())?;
     tokio::spawn(async move {
-        while tokio::signal::ctrl_c().await.is_ok() {
+        while signals.recv().await.is_some() {
             sender.send_modify(|count| *count = count.saturating_add(1));
         }
     });
-    receiver
+    Ok(receiver)
 }
 
 /// Names those who did not come to the end.

@@ -74,7 +74,7 @@ async fn read(user: &User, session: &SessionId, account: DeviceId) -> Result<Wir
     let attach = Attach::new(AttachTarget::Existing(session.clone()));
     for (command, name) in [(Command::Hello(hello), "1"), (Command::Attach(attach), "2")] {
         let frame = ClientFrame::new(Ref::from_trusted(name.to_owned()), command);
-        let bytes = codec.encode(&frame).map_err(|_| Lost::Unreadable)?;
+        let bytes = codec.encode(&frame).map_err(|_why| Lost::Unreadable)?;
         user.checks.sent(account, &frame);
         wire.feed(bytes).await?;
     }

@@ -126,6 +126,8 @@ struct Return {
     at: Instant,
     /// From when on it is measured.
     intended: Instant,
+    /// When it was tried.
+    began: Instant,
     /// Since when the server does not take it.
     since: Option<Instant>,
     tries: u32,
@@ -259,6 +261,7 @@ impl Device {
                     return Some(Return {
                         at: intended,
                         intended,
+                        began: intended,
                         since: None,
                         tries: 0,
                         planned: false,
@@ -330,6 +333,7 @@ impl Device {
                 Stay::Again(Return {
                     at,
                     intended: at,
+                    began: at,
                     since: None,
                     tries: 0,
                     planned: false,
@@ -346,13 +350,14 @@ impl Device {
         let engine = &user.engine;
         let door = engine.doors.acquire().await;
         let began = clock::instant();
+        back.began = began;
         let opening = Wire::open(
             &engine.target,
             user.person.name.as_deref(),
             self.codec,
             self.pace.get().is_some(),
         );
-        let mut wire = timeout(PATIENCE, opening).await.map_err(|_| Lost::Timeout)??;
+        let mut wire = timeout(PATIENCE, opening).await.map_err(|_why| Lost::Timeout)??;
         let opened = clock::instant();
         drop(door);
         engine.meter.latency(Latency::Connect, back.intended, began, opened);
@@ -384,7 +389,7 @@ impl Device {
     /// Writes a command as a frame with a name of its own.
     fn frame(&self, user: &User, command: Command) -> Result<(Ref, Bytes), Lost> {
         let frame = ClientFrame::new(self.next_ref(), command);
-        let bytes = self.codec.encode(&frame).map_err(|_| Lost::Unreadable)?;
+        let bytes = self.codec.encode(&frame).map_err(|_why| Lost::Unreadable)?;
         user.checks.sent(self.account, &frame);
         Ok((frame.reference, bytes))
     }
@@ -409,6 +414,7 @@ impl Device {
             at,
             // Who waits at the door waits since the first try.
             intended: if before.tries > 0 { before.intended } else { at },
+            began: at,
             since: Some(since),
             tries: before.tries + 1,
             planned,

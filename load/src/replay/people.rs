@@ -113,10 +113,10 @@ impl People {
         let mut tries = 0;
         loop {
             let reply = self.http.post(&url).json(body).send().await;
-            let reply = reply.map_err(|_| format!("{what}_io"))?;
+            let reply = reply.map_err(|_why| format!("{what}_io"))?;
             let status = reply.status().as_u16();
             if reply.status().is_success() {
-                return reply.json().await.map_err(|_| format!("{what}_answer"));
+                return reply.json().await.map_err(|_why| format!("{what}_answer"));
             }
             tries += 1;
             if tries == TRIES || !matches!(status, 429 | 503) {

@@ -385,8 +385,8 @@ impl User {
         self.until(|| self.checks.all_see_the_same().then_some(())).await;
     }
 
-    /// Comes, does everything, is audited, goes. Records what it came to.
-    pub(crate) async fn live(self: Rc<Self>, arrival: Instant) {
+    /// Comes, does everything, is audited, goes. Records what it came to; false: it could not go on.
+    pub(crate) async fn live(self: Rc<Self>, arrival: Instant) -> bool {
         let tasks: Vec<_> = (0..self.devices.len())
             .map(|index| {
                 let me = Rc::clone(&self);
@@ -429,6 +429,7 @@ impl User {
                 .unwrap_or_else(|| "no such device".to_owned());
             self.engine.gave_up(&self, &why);
         }
+        done
     }
 }
 

@@ -124,7 +124,7 @@ impl View {
             Event::RunStarted(event) => self.begun(event, moment),
             Event::RunFinished(event) => self.finished(event, moment),
             Event::RunError(event) => {
-                let index = entry.run.as_ref().and_then(|run| self.index(run));
+                let index = entry.run.as_ref().map(|run| self.known(run, moment));
                 let stopped = index
                     .and_then(|index| self.runs.get(index))
                     .is_some_and(|run| run.stopped);
@@ -144,8 +144,18 @@ impl View {
         if self.index(&event.run_id).is_some() {
             return News::None;
         }
+        self.known(&event.run_id, begun);
+        News::Some
+    }
+
+    /// Returns which run it is; one that nobody saw begin, since a snapshot stood for that, begins now.
+    fn known(&mut self, run: &RunId, begun: Moment) -> usize {
+        if let Some(index) = self.index(run) {
+            return index;
+        }
+        self.expected.retain(|expected| expected != run);
         self.runs.push(Run {
-            id: event.run_id.clone(),
+            id: run.clone(),
             begun,
             ended: None,
             end: None,
@@ -153,11 +163,11 @@ impl View {
             deltas: 0,
             stopped: false,
         });
-        News::Some
+        self.runs.len() - 1
     }
 
     fn finished(&mut self, event: &RunFinished, moment: Moment) -> News {
-        let index = self.index(&event.run_id);
+        let index = Some(self.known(&event.run_id, moment));
         let end = match &event.outcome {
             None | Some(Outcome::Success { .. }) => RunEnd::Success,
             Some(Outcome::Interrupt { interrupts }) => {
@@ -192,16 +202,8 @@ impl View {
     pub(crate) fn settle(&mut self, at: Instant) {
         self.patchy = true;
         let moment = Moment { seq: self.seq, at };
-        for id in std::mem::take(&mut self.expected) {
-            self.runs.push(Run {
-                id,
-                begun: moment,
-                ended: None,
-                end: None,
-                code: None,
-                deltas: 0,
-                stopped: false,
-            });
+        for run in std::mem::take(&mut self.expected) {
+            self.known(&run, moment);
         }
         for run in self.runs.iter_mut().filter(|run| run.ended.is_none()) {
             run.ended = Some(moment);

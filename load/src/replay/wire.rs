@@ -143,12 +143,12 @@ impl Wire {
             SocketAddr::V4(_) => TcpSocket::new_v4(),
             SocketAddr::V6(_) => TcpSocket::new_v6(),
         };
-        let socket = socket.map_err(|_| Lost::Connect)?;
+        let socket = socket.map_err(|_why| Lost::Connect)?;
         if slow {
             socket.set_recv_buffer_size(SLOW_BUFFER).ok();
         }
-        let stream = socket.connect(target.address).await.map_err(|_| Lost::Connect)?;
-        stream.set_nodelay(true).map_err(|_| Lost::Connect)?;
+        let stream = socket.connect(target.address).await.map_err(|_why| Lost::Connect)?;
+        stream.set_nodelay(true).map_err(|_why| Lost::Connect)?;
         let url = match user {
             Some(user) => format!("{}?user={user}", target.url),
             None => target.url.clone(),
@@ -171,7 +171,7 @@ impl Wire {
         let message = if self.codec.is_binary() {
             Message::Binary(frame)
         } else {
-            Message::Text(Utf8Bytes::try_from(frame).map_err(|_| Lost::Unreadable)?)
+            Message::Text(Utf8Bytes::try_from(frame).map_err(|_why| Lost::Unreadable)?)
         };
         Ok(self.socket.feed(message).await?)
     }

@@ -1,6 +1,8 @@
 //! The ledger against histories that are made at random: valid ones are accepted however they are delivered, and every planted fault
 //! is caught by the check that is meant for it.
 
+#![expect(clippy::unwrap_used, reason = "the functions beside the tests are tests, too")]
+
 mod world;
 
 use kronos_check::{Breach, Ledger};

@@ -213,7 +213,7 @@ impl Device {
     fn caught_up(&self, user: &User, now: Instant, opened: Instant, back: &mut Return) {
         let meter = &user.engine.meter;
         if self.joined.replace(true) {
-            meter.latency(Latency::Resume, back.intended, opened.min(now), now);
+            meter.latency(Latency::Resume, back.intended, back.began, now);
         } else {
             meter.latency(Latency::Attach, opened, opened, now);
         }
