@@ -50,7 +50,7 @@ enum Command {
     /// Let one input in a hundred panic; exit code 1 when anybody else sees an error
     Panics(panics::PanicsArgs),
     /// Replay scenarios or recordings against a server; exit code 0 when everything held
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
     /// Show the scenarios that ship
     Scenarios(scenario::ScenariosArgs),
     /// Run a proxy in front of a server that breaks promises on purpose: to see that they are missed
