@@ -23,7 +23,6 @@ use serde_json::json;
 use crate::process::{self, Place};
 use crate::stream::Way;
 use machine::Machine;
-pub(crate) use memory::{asleep, live_sessions};
 use samples::Samples;
 
 /// What can be measured by itself.

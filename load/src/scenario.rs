@@ -2,6 +2,7 @@
 //!
 //! How it is written is in `SCENARIOS.md`; `scenario/file.rs` reads it, `scenario/steps.rs` makes scripts of its steps.
 
+mod command;
 mod file;
 mod load;
 mod shipped;
@@ -14,8 +15,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+pub(crate) use command::{ScenariosArgs, ScriptArgs};
 pub(crate) use load::{Overrides, load};
-pub(crate) use shipped::ScenariosArgs;
 pub(crate) use units::parse_span;
 
 use crate::script::Script;

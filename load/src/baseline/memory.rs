@@ -88,7 +88,7 @@ async fn settled(server: &Process) -> anyhow::Result<u64> {
 }
 
 /// Waits until no session is in memory, or until it is clear that this will not happen.
-pub(crate) async fn asleep(way: Way, server: &Process) -> anyhow::Result<bool> {
+async fn asleep(way: Way, server: &Process) -> anyhow::Result<bool> {
     let deadline = clock::instant() + ASLEEP;
     let mut slept = way == Way::Bare;
     while !slept && clock::instant() < deadline {
@@ -100,7 +100,7 @@ pub(crate) async fn asleep(way: Way, server: &Process) -> anyhow::Result<bool> {
 }
 
 /// Returns how many sessions the server holds in memory.
-pub(crate) async fn live_sessions(server: &Process) -> anyhow::Result<u64> {
+async fn live_sessions(server: &Process) -> anyhow::Result<u64> {
     let reply = http::request(server.address(), "GET", "/metrics", None).await?;
     let text = reply.text();
     let value = text.lines().find_map(|line| line.strip_prefix("kronos_sessions_live "));

@@ -11,7 +11,7 @@ use kronos_protocol::ids::{DeviceName, SessionId};
 use kronos_protocol::recording::{
     Act, After, Line, LinkState, RecordedAct, RecordedCommand, RecordedEvent, RecordedLink,
 };
-use kronos_protocol::{Event, Outcome, SendMode, Seq};
+use kronos_protocol::{Event, Outcome, Seq};
 
 use super::shape::Told;
 use crate::script::{Action, Cause, Device, Script, Step, Think};
@@ -154,14 +154,6 @@ impl Compiler {
             Command::Detach(_) | Command::TokenUpdate(_) | Command::Ping => {}
             command if *session_of(command) != self.session => {}
             command => {
-                let stops = match command {
-                    Command::Cancel(_) => true,
-                    Command::Send(send) => send.mode == SendMode::Interrupt,
-                    _ => false,
-                };
-                if stops {
-                    self.told.stop();
-                }
                 self.join(at, when.unexplained());
                 self.push(at, when, Action::Command(Box::new(command.clone())));
             }

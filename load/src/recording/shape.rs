@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
+use kronos_check::{RunEnd, RunShape};
 use kronos_protocol::event::TextRole;
 use kronos_protocol::recording::RecordedEvent;
 use kronos_protocol::{Event, Outcome, RunId, Seq};
 
-use crate::script::{Names, RunEnd, RunShape};
+use crate::script::Names;
 
 /// The session so far, whoever saw it first.
 #[derive(Debug, Default)]
@@ -14,8 +15,6 @@ pub(super) struct Told {
     names: Names,
     runs: HashMap<RunId, usize>,
     shapes: Vec<(RunShape, bool)>,
-    /// Runs that somebody asked to stop.
-    stopped: Vec<usize>,
     head: Seq,
 }
 
@@ -32,7 +31,9 @@ impl Told {
         let run = self.run_of(recorded);
         match &recorded.event {
             Event::TextMessageStart(start) if start.role.is_none_or(|role| role == TextRole::Assistant) => {
-                self.names.answers.push(start.message_id.clone());
+                if !self.names.answers.contains(&start.message_id) {
+                    self.names.answers.push(start.message_id.clone());
+                }
             }
             Event::TextMessageContent(content) if !content.delta.is_empty() => {
                 if let Some((shape, _)) = self.shape(run) {
@@ -59,10 +60,7 @@ impl Told {
                     },
                 );
             }
-            Event::RunError(_) => {
-                let stopped = run.is_some_and(|run| self.stopped.contains(&run));
-                self.end(run, if stopped { RunEnd::Cancelled } else { RunEnd::Failed });
-            }
+            Event::RunError(_) => self.end(run, RunEnd::Failed),
             _ => {}
         }
     }
@@ -89,12 +87,6 @@ impl Told {
         if let Some((shape, ended)) = self.shape(run) {
             (shape.end, *ended) = (end, true);
         }
-    }
-
-    /// Takes note that somebody stops the run that is active.
-    pub(super) fn stop(&mut self) {
-        let active = self.shapes.iter().rposition(|(_, ended)| !ended);
-        self.stopped.extend(active);
     }
 
     /// Returns which run an event belongs to, counted from 0.

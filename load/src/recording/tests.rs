@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use kronos_check::RunEnd;
 use proptest::prelude::*;
 
 use super::*;
-use crate::script::{Action, Cause, Device, RunEnd, Step, Think};
+use crate::script::{Action, Cause, Device, Step, Think};
 
 const HEADER: &str = r#"{"kronosrec":1,"session":"s","epoch":"e","started_at_ms":0}"#;
 
@@ -163,7 +164,7 @@ fn links_become_joins_leaves_and_cuts() {
 }
 
 #[test]
-fn a_run_without_an_end_has_no_shape_and_a_stopped_one_was_cancelled() {
+fn a_run_without_an_end_has_no_shape() {
     let error = r#""type":"RUN_ERROR","message":"x""#;
     let cancelled = |ends: &str| {
         let lines = [
@@ -174,7 +175,7 @@ fn a_run_without_an_end_has_no_shape_and_a_stopped_one_was_cancelled() {
         ];
         script(&lines).shape
     };
-    assert_eq!(cancelled(error)[0].end, RunEnd::Cancelled);
+    assert_eq!(cancelled(error)[0].end, RunEnd::Failed);
     let outcome = format!(r#"{FINISHED},"outcome":{{"type":"cancelled"}}"#);
     assert_eq!(cancelled(&outcome)[0].end, RunEnd::Cancelled);
     let lines = [

@@ -1,13 +1,9 @@
 //! The scenarios and recordings that ship with the program.
 
-use std::io::Write as _;
 use std::path::Path;
-use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::Args;
 
-use super::{Scenario, file};
 use crate::recording;
 use crate::script::Script;
 
@@ -18,7 +14,20 @@ macro_rules! files {
     };
 }
 
-const SCENARIOS: &[(&str, &str)] = files!("scenarios", ".toml", ["smoke"]);
+const SCENARIOS: &[(&str, &str)] = files!(
+    "scenarios",
+    ".toml",
+    [
+        "smoke",
+        "chat",
+        "idle",
+        "storm",
+        "stream",
+        "slow-readers",
+        "agent",
+        "soak"
+    ]
+);
 
 const RECORDINGS: &[(&str, &str)] = &[];
 
@@ -28,6 +37,11 @@ pub(super) fn scenario(name: &str) -> Option<&'static str> {
         .iter()
         .find(|(known, _)| *known == name)
         .map(|(_, text)| *text)
+}
+
+/// Returns all scenarios that ship: their names and texts.
+pub(super) fn all() -> &'static [(&'static str, &'static str)] {
+    SCENARIOS
 }
 
 /// Returns the names of the scenarios that ship.
@@ -43,32 +57,9 @@ pub(super) fn recording(file: &Path) -> anyhow::Result<Script> {
     recording::read(text.as_bytes(), name)
 }
 
-/// Show the scenarios that ship
-#[derive(Debug, Args)]
-pub(crate) struct ScenariosArgs {
-    /// Print this one as it is written
-    name: Option<String>,
-}
-
-impl ScenariosArgs {
-    /// Prints them.
-    pub(crate) fn run(&self) -> anyhow::Result<ExitCode> {
-        let mut out = std::io::stdout().lock();
-        if let Some(name) = &self.name {
-            let text = scenario(name).with_context(|| format!("no scenario {name}: one of {}", names().join(", ")))?;
-            out.write_all(text.as_bytes())?;
-            return Ok(ExitCode::SUCCESS);
-        }
-        for (name, text) in SCENARIOS {
-            let scenario: Scenario = file::read(text, name, None).with_context(|| format!("scenario {name}"))?;
-            writeln!(out, "{name:<13} {}", scenario.about)?;
-        }
-        Ok(ExitCode::SUCCESS)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::file;
     use super::*;
 
     #[test]

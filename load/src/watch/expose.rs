@@ -1,5 +1,6 @@
 //! What Prometheus reads: the text, and the thread that serves it.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,9 +11,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::metrics::{ALL, BUCKETS, Kind};
+use super::metrics::{ALL, BUCKETS, CHECKS, ERRORS, Kind};
 use super::seen::Seen;
-use crate::meter::{Count, Pair};
+use crate::meter::{Count, Latency, Pair};
 use crate::report::Settings;
 
 /// How long somebody who asks may take.
@@ -129,7 +130,9 @@ pub(super) fn render(seen: &Seen, settings: &Settings) -> String {
         // Writing into a string does not fail.
         writeln!(text, "# HELP {name} {}\n# TYPE {name} {kind}", metric.help).ok();
         if metric.kind == Kind::Histogram {
-            for (latency, pair) in &seen.totals.latencies {
+            let nothing = Pair::new();
+            for latency in Latency::ALL {
+                let pair = seen.totals.latencies.get(latency).unwrap_or(&nothing);
                 histogram(&mut text, name, latency.name(), pair);
             }
         }
@@ -169,19 +172,29 @@ fn samples(name: &str, seen: &Seen, settings: &Settings) -> Vec<(String, f64)> {
         "kronos_load_in_bytes_total" => one(seen.totals.counted(Count::BytesIn) as f64),
         "kronos_load_out_bytes_total" => one(seen.totals.counted(Count::BytesOut) as f64),
         "kronos_load_errors_total" => {
-            let all = seen.totals.errors.iter();
-            all.map(|(code, count)| (labels(&[("code", code)]), *count as f64))
-                .collect()
+            let all = seen.totals.errors.iter().map(|(code, count)| (code.as_str(), *count));
+            by("code", all.collect(), ERRORS)
         }
         "kronos_load_broken_promises_total" => {
-            let all = seen.totals.broken.iter();
-            all.map(|(check, count)| (labels(&[("check", check)]), *count as f64))
-                .collect()
+            let all = seen.totals.broken.iter().map(|(check, count)| (*check, *count));
+            by("check", all.collect(), CHECKS)
         }
         "kronos_load_process_cpu_seconds_total" => processes(&|usage| usage.cpu_seconds),
         "kronos_load_process_resident_memory_bytes" => processes(&|usage| usage.memory_last as f64),
         _ => counter(name).map_or_else(Vec::new, |count| one(seen.totals.counted(count) as f64)),
     }
+}
+
+/// Writes counts by a label; values that are known before are there at 0.
+#[expect(clippy::cast_precision_loss, reason = "metrics are floats")]
+fn by(label: &str, mut counts: BTreeMap<&str, u64>, known: &[&'static str]) -> Vec<(String, f64)> {
+    for value in known {
+        counts.entry(value).or_default();
+    }
+    counts
+        .iter()
+        .map(|(value, count)| (labels(&[(label, value)]), *count as f64))
+        .collect()
 }
 
 /// Returns the count of a metric `kronos_load_…_total`.

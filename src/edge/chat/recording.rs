@@ -15,11 +15,11 @@ use kronos_actors::{
     store::SessionMeta,
 };
 use kronos_protocol::{
-    client::{Cancel, ClientFrame, Command, Send, Unqueue},
+    client::{Answer, Cancel, ClientFrame, Command, Resume, Send, Unqueue},
     entry::LogEntry,
     event::{Custom, Event, Outcome},
     ids::{DeviceName, MessageId, Ref, SessionId},
-    message::{Message, UserMessage},
+    message::{Message, ResumeAnswer, UserMessage},
     position::Seq,
     recording::{Header, Line, RecordedCommand, RecordedEvent, VERSION},
 };
@@ -126,8 +126,11 @@ impl Told {
     fn command(&mut self, event: &Event, in_run: bool) -> Option<Command> {
         match event {
             Event::RunStarted(started) => {
-                let messages = started.input.as_ref().map(|input| input.messages.as_slice());
-                let user = messages.unwrap_or_default().iter().find_map(user)?;
+                let input = started.input.as_deref()?;
+                if let Some(answers) = &input.resume {
+                    return Some(self.resume(answers));
+                }
+                let user = input.messages.iter().find_map(user)?;
                 let again = self.last.as_ref() == Some(&user.id);
                 self.last = Some(user.id.clone());
                 (!self.waiting.remove(&user.id) && !again).then(|| self.send(user).into())
@@ -158,6 +161,15 @@ impl Told {
             }
             _ => None,
         }
+    }
+
+    fn resume(&self, answers: &[ResumeAnswer]) -> Command {
+        let answer = |answer: &ResumeAnswer| {
+            let mut given = Answer::new(answer.interrupt_id.clone(), answer.status);
+            given.payload.clone_from(&answer.payload);
+            given
+        };
+        Resume::new(self.session.clone(), answers.iter().map(answer).collect::<Vec<_>>()).into()
     }
 
     fn send(&self, user: &UserMessage) -> Send {
