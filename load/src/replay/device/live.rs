@@ -315,12 +315,7 @@ impl Device {
             return Ok(false);
         }
         self.clocks.borrow_mut().refused(&waiting.command);
-        // It had been taken back already when the connection was cut.
-        let taken = waiting.again && matches!(waiting.command, Command::Unqueue(_));
-        if !taken {
-            user.engine
-                .refused(error, waiting.command.op().as_str(), &user.script.name);
-        }
+        user.engine.refused(error, waiting.command.op().as_str(), &user.script.name);
         Ok(false)
     }
 
