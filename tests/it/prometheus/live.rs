@@ -8,7 +8,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use kronos_actors::metrics::{ALL, Kind};
-use kronos_testkit::eventually;
+use kronos_testkit::{ConnectOptions, eventually};
 
 use super::{
     board::Board,
@@ -179,7 +179,15 @@ async fn every_expression_has_an_answer_and_each_trouble_shows() {
         let shows = || async { prometheus.sum(expression).await > 0.0 };
         eventually(LIMIT, &format!("{trouble} shows in {expression}"), shows).await;
     }
-    // Only now: its users would close the circuit that the load has opened.
+    // Only now: its users would close the circuit that the load has opened, and wait for what never comes while it is open.
+    let model_is_back = || async {
+        let mut client = agent.kronos.server.connect(ConnectOptions::user("ann")).await;
+        let session = client.attach_new().await;
+        client.ask(&session, "m_1", "Hello!").await;
+        client.finish().await;
+        prometheus.sum("kronos_gemini_circuit").await == 0.0
+    };
+    eventually(LIMIT, "the model answers again", model_is_back).await;
     let tester = Tester::start(&agent.kronos.server, address);
     let scraped = || async {
         let up = prometheus.sum(r#"up{job="kronos-load"}"#).await == 1.0;
