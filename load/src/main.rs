@@ -39,7 +39,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Replay scenarios or recordings against a server; exit code 0 when everything held
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
     /// Show the scenarios that ship
     Scenarios(scenario::ScenariosArgs),
     /// Run a proxy in front of a server that writes down every session that passes

@@ -21,6 +21,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use kronos_protocol::WireError;
 use rand::Rng as _;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::{AbortHandle, LocalSet};
@@ -65,6 +66,8 @@ pub(crate) struct Outcome {
     pub(crate) unfinished: Vec<String>,
     /// Users that gave up, and why; the first of them.
     pub(crate) gave_up: Vec<String>,
+    /// Commands that were refused, and how often; the first kinds of them.
+    pub(crate) refused: BTreeMap<String, u64>,
     /// Somebody stopped it.
     pub(crate) interrupted: bool,
 }
@@ -88,6 +91,7 @@ pub(crate) struct Engine {
     next: Cell<u64>,
     gone: Notify,
     gave_up: RefCell<Vec<String>>,
+    refused: RefCell<BTreeMap<String, u64>>,
 }
 
 /// Something that is counted as long as it is there.
@@ -140,6 +144,7 @@ pub(crate) async fn run(
         next: Cell::new(0),
         gone: Notify::new(),
         gave_up: RefCell::default(),
+        refused: RefCell::default(),
     });
     LocalSet::new().run_until(engine.drive()).await
 }
@@ -162,6 +167,7 @@ impl Engine {
         Ok(Outcome {
             unfinished,
             gave_up: self.gave_up.take(),
+            refused: self.refused.take(),
             interrupted: interrupted || self.stops() > 0,
         })
     }
@@ -302,6 +308,17 @@ impl Engine {
         let mut gave_up = self.gave_up.borrow_mut();
         if gave_up.len() < NAMED {
             gave_up.push(format!("{}: {why}", user.whereabouts()));
+        }
+    }
+
+    /// Counts a command that was refused.
+    pub(crate) fn refused(&self, error: &WireError, command: &str, script: &str) {
+        let code = error.code.as_str();
+        self.meter.error(code);
+        let mut refused = self.refused.borrow_mut();
+        let kind = format!("{command} ({script}): {code}: {}", error.message);
+        if refused.len() < NAMED || refused.contains_key(&kind) {
+            *refused.entry(kind).or_default() += 1;
         }
     }
 

@@ -194,9 +194,8 @@ async fn load(args: &RunArgs, scenario: &Scenario) -> anyhow::Result<ExitCode> {
     let report = watch.finish()?;
     say(&outcome)?;
     let code = report::conclude(&report, &args.output)?;
-    if code != ExitCode::SUCCESS
-        && let Some(spawned) = &spawned
-    {
+    let broke = !report.errors.is_empty() || report.breaches() > 0;
+    if let Some(spawned) = spawned.as_ref().filter(|_| broke) {
         let words = spawned.server.last_words();
         if !words.trim().is_empty() {
             writeln!(std::io::stderr(), "the server's last words:\n{words}")?;
@@ -220,6 +219,9 @@ fn interruptions() -> anyhow::Result<tokio::sync::watch::Receiver<u8>> {
 /// Names those who did not come to the end.
 fn say(outcome: &Outcome) -> anyhow::Result<()> {
     let mut out = std::io::stderr();
+    for (what, times) in &outcome.refused {
+        writeln!(out, "refused {times} times: {what}")?;
+    }
     for user in &outcome.unfinished {
         writeln!(out, "unfinished: {user}")?;
     }

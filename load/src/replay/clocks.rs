@@ -92,6 +92,7 @@ impl Clocks {
         match &entry.event {
             Event::TextMessageContent(event) => {
                 if let Some((_, start)) = self.answer.take_if(|(run, _)| entry.run.as_ref() == Some(run))
+                    && live
                     && fast
                 {
                     meter.latency(Latency::FirstToken, start.intended, start.began, now.at);

@@ -42,6 +42,8 @@ pub(crate) struct User {
     pub(crate) wants_deltas: Cell<bool>,
     /// The director waits for everything.
     pub(crate) wants_all: Cell<bool>,
+    /// The script is done: the network fails no more.
+    ending: Cell<bool>,
     /// When the last reply came.
     pub(crate) replied: Cell<Option<Instant>>,
     /// The step that is waited for.
@@ -95,6 +97,7 @@ impl User {
             changed: Notify::new(),
             wants_deltas: Cell::new(false),
             wants_all: Cell::new(false),
+            ending: Cell::new(false),
             replied: Cell::new(None),
             at: Cell::new(0),
             failed: RefCell::new(None),
@@ -110,9 +113,17 @@ impl User {
         self.changed.notify_one();
     }
 
+    /// Whether the script is done.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.get()
+    }
+
     /// Draws when the network of a device fails next.
     pub(crate) fn next_cut(&self, now: Instant) -> Option<Instant> {
         let mean = self.engine.scenario.network.cut_every?;
+        if self.ending.get() {
+            return None;
+        }
         let share: f64 = self.failing.borrow_mut().random();
         Some(now + mean.mul_f64(-(1.0 - share).ln()))
     }
@@ -380,9 +391,14 @@ impl User {
         !view.open.is_empty() && view.active().is_none()
     }
 
-    /// Waits until nobody has seen less than another.
+    /// Waits until everybody is there and nobody has seen less than another.
     pub(crate) async fn agreed(&self) {
-        self.until(|| self.checks.all_see_the_same().then_some(())).await;
+        loop {
+            if self.settled().await.is_none() || self.checks.all_see_the_same() {
+                return;
+            }
+            self.changed.notified().await;
+        }
     }
 
     /// Comes, does everything, is audited, goes. Records what it came to; false: it could not go on.
@@ -400,6 +416,7 @@ impl User {
         let _ends = Tasks(tasks.iter().map(tokio::task::JoinHandle::abort_handle).collect());
         let done = async {
             self.follow(arrival).await?;
+            self.ending.set(true);
             self.settled().await
         };
         let done = done.await.is_some();

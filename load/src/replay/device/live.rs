@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kronos_protocol::server::{Events, WireError};
-use kronos_protocol::{Command, Event, LogEntry, OkBody, Ref, SendMode, ServerFrame};
+use kronos_protocol::{Command, ErrorCode, Event, LogEntry, OkBody, Ref, SendMode, ServerFrame};
 use tokio::time::sleep_until;
 
 use super::super::clocks::Now;
@@ -70,7 +70,10 @@ impl Device {
                         return Over::Lost(Lost::Timeout);
                     }
                     if due(alarms.cut) {
-                        return Over::Fall(now);
+                        if !user.is_ending() {
+                            return Over::Fall(now);
+                        }
+                        alarms.cut = None;
                     }
                     if due(alarms.read) {
                         alarms.read = None;
@@ -294,9 +297,13 @@ impl Device {
                 let after = error.retry.then_some(after.unwrap_or(RETRY));
                 return Err(Lost::Unwelcome(error.code.as_str().to_owned(), after));
             }
-            user.engine.meter.error(error.code.as_str());
+            user.engine.refused(error, "nothing", &user.script.name);
             return Ok(false);
         };
+        if is_fair(&waiting, error.code) {
+            self.clocks.borrow_mut().refused(&waiting.command);
+            return Ok(false);
+        }
         if error.retry && waiting.tries < TRIES {
             let pause = after.unwrap_or(RETRY.saturating_mul(1 << waiting.tries));
             waiting.tries += 1;
@@ -308,11 +315,7 @@ impl Device {
             return Ok(false);
         }
         self.clocks.borrow_mut().refused(&waiting.command);
-        // It had been taken back already when the connection was cut.
-        let taken = waiting.again && matches!(waiting.command, Command::Unqueue(_));
-        if !taken {
-            user.engine.meter.error(error.code.as_str());
-        }
+        user.engine.refused(error, waiting.command.op().as_str(), &user.script.name);
         Ok(false)
     }
 
@@ -370,5 +373,20 @@ impl Device {
         let (counted, count) = self.deltas.get();
         let count = if counted == run { count } else { 0 };
         self.deltas.set((run, count + width));
+    }
+}
+
+/// Whether a refusal is an answer like any other.
+fn is_fair(waiting: &Waiting, code: ErrorCode) -> bool {
+    match &waiting.command {
+        // That is what the mode is for.
+        Command::Send(send) => send.mode == SendMode::Reject && code == ErrorCode::Busy,
+        // The run has ended, the message has been started: who stops something may always come too late.
+        Command::Cancel(_) | Command::Unqueue(_) => {
+            code == ErrorCode::Conflict || (waiting.again && code == ErrorCode::NotFound)
+        }
+        // It was taken before the connection was cut.
+        Command::Resume(_) => waiting.again && code == ErrorCode::Conflict,
+        _ => false,
     }
 }
