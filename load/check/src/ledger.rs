@@ -316,6 +316,8 @@ impl Ledger {
             && position.seq < frame.seq
         {
             about.checker.resync(&frame.session, frame.seq);
+            about.whole = false;
+            about.streams.clear();
             let what = format!("after seq {} came caught_up at {}", position.seq, frame.seq);
             let fault = Fault::new("gap", Some(position.seq + 1), what);
             breaches.push(self.breach(device, fault));

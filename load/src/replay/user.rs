@@ -401,6 +401,11 @@ impl User {
         }
     }
 
+    /// Ends the account early.
+    pub(crate) fn abandon(&self) {
+        self.checks.abandon(self.devices.iter().map(|device| device.account));
+    }
+
     /// Comes, does everything, is audited, goes. Records what it came to; false: it could not go on.
     pub(crate) async fn live(self: Rc<Self>, arrival: Instant) -> bool {
         let tasks: Vec<_> = (0..self.devices.len())
@@ -439,6 +444,7 @@ impl User {
         if done {
             self.engine.meter.count(Count::Completed, 1);
         } else {
+            self.abandon();
             let why = self
                 .failed
                 .borrow()
