@@ -7,6 +7,7 @@ mod load;
 mod process;
 mod promql;
 mod rules;
+mod tester;
 mod tools;
 
 use std::path::PathBuf;

@@ -30,10 +30,11 @@ impl Told {
         }
         let run = self.run_of(recorded);
         match &recorded.event {
-            Event::TextMessageStart(start) if start.role.is_none_or(|role| role == TextRole::Assistant) => {
-                if !self.names.answers.contains(&start.message_id) {
-                    self.names.answers.push(start.message_id.clone());
-                }
+            Event::TextMessageStart(start)
+                if start.role.is_none_or(|role| role == TextRole::Assistant)
+                    && !self.names.answers.contains(&start.message_id) =>
+            {
+                self.names.answers.push(start.message_id.clone());
             }
             Event::TextMessageContent(content) if !content.delta.is_empty() => {
                 if let Some((shape, _)) = self.shape(run) {

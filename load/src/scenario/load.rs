@@ -77,7 +77,12 @@ fn recordings(names: &[String]) -> anyhow::Result<Scenario> {
             is(name, "kronosrec"),
             "{name}: several files are recordings (*.kronosrec), all of them"
         );
-        let script = recording::load(Path::new(name))?;
+        let path = Path::new(name);
+        // Those that ship are found by their names alone.
+        let script = match shipped::recording(path) {
+            Ok(script) if !path.exists() => script,
+            _ => recording::load(path)?,
+        };
         mix.push(Part { weight: 1, script });
     }
     let called: Vec<_> = mix.iter().map(|part| part.script.name.as_str()).collect();

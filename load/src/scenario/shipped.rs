@@ -29,7 +29,11 @@ const SCENARIOS: &[(&str, &str)] = files!(
     ]
 );
 
-const RECORDINGS: &[(&str, &str)] = &[];
+const RECORDINGS: &[(&str, &str)] = files!(
+    "recordings",
+    ".kronosrec",
+    ["approval", "cancel", "exported", "question", "two-devices"]
+);
 
 /// Returns the text of a scenario that ships.
 pub(super) fn scenario(name: &str) -> Option<&'static str> {
@@ -59,6 +63,8 @@ pub(super) fn recording(file: &Path) -> anyhow::Result<Script> {
 
 #[cfg(test)]
 mod tests {
+    use kronos_protocol::recording::{Header, Line};
+
     use super::super::file;
     use super::*;
 
@@ -76,7 +82,22 @@ mod tests {
     fn every_recording_that_ships_becomes_a_script() {
         for (name, text) in RECORDINGS {
             let script = recording::read(text.as_bytes(), name).unwrap_or_else(|error| panic!("{name}: {error:#}"));
-            assert!(!script.steps.is_empty(), "{name}");
+            assert!(!script.steps.is_empty() && !script.shape.is_empty(), "{name}");
+            for (index, line) in text.lines().enumerate() {
+                let back = match index {
+                    0 => serde_json::to_string(&line.parse::<Header>().unwrap()),
+                    _ => serde_json::to_string(&line.parse::<Line>().unwrap()),
+                };
+                assert_eq!(back.unwrap(), line, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_that_ships_is_forgotten() {
+        for (folder, files) in [("scenarios", SCENARIOS), ("recordings", RECORDINGS)] {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+            assert_eq!(std::fs::read_dir(folder).unwrap().count(), files.len());
         }
     }
 }

@@ -86,8 +86,21 @@ struct Approvals {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged, expecting = "expected true or a name")]
 enum Which {
-    Last(bool),
+    Last(True),
     Named(String),
+}
+
+/// `true`, and nothing else.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "bool")]
+struct True;
+
+impl TryFrom<bool> for True {
+    type Error = &'static str;
+
+    fn try_from(value: bool) -> Result<Self, Self::Error> {
+        value.then_some(Self).ok_or("true, or nothing of it")
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

@@ -148,7 +148,7 @@ fn other(c: char, draw: u64) -> char {
         (3, true, _) => of(0x1e00, 75, 2),
         (3, _, true) => of(0x1e01, 75, 2),
         (3, ..) => of(0x4e00, 20_000, 1),
-        (_, ..) if c.is_numeric() => of(0x1d7ce, 10, 1),
+        (..) if c.is_numeric() => of(0x1d7ce, 10, 1),
         _ => of(0x2_0000, 40_000, 1),
     }
 }

@@ -183,3 +183,40 @@ fn user(message: &Message) -> Option<&UserMessage> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kronos_protocol::{
+        event::RunStarted,
+        ids::{InterruptId, RunId},
+        message::{ResumeStatus, RunInput},
+    };
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_to_a_question_is_a_command_of_its_own() {
+        let session = SessionId::from_trusted("0192".to_owned());
+        let mut told = Told::new(session, 1000);
+        let run = RunId::from_trusted("r_2".to_owned());
+        let mut input = RunInput::new("0192", run.clone(), Vec::new());
+        let interrupt = InterruptId::from_trusted("i_1".to_owned());
+        let mut answer = ResumeAnswer::new(interrupt.clone(), ResumeStatus::Resolved);
+        answer.payload = Some(json!({"approved": true}));
+        input.resume = Some(vec![answer]);
+        let mut started = RunStarted::new("0192", run);
+        started.input = Some(Box::new(input));
+        let entry = LogEntry::new(7_u64, Event::from(started).with_timestamp(1500));
+        let lines = told.lines(&entry);
+        let [Line::Command(command), Line::Event(event)] = lines.as_slice() else {
+            panic!("{lines:?}");
+        };
+        assert_eq!((command.at_ms, event.seq), (500, 7));
+        let Command::Resume(resume) = &command.frame().command else {
+            panic!("{command:?}");
+        };
+        assert_eq!(resume.answers[0].interrupt, interrupt);
+        assert_eq!(resume.answers[0].payload, Some(json!({"approved": true})));
+    }
+}

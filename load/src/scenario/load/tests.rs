@@ -66,7 +66,7 @@ fn the_command_line_changes_peak_length_and_the_rest() {
         users_kind: Some(Users::Named),
         ..Overrides::default()
     };
-    let scenario = load(&[path.clone()], &overrides).unwrap();
+    let scenario = load(std::slice::from_ref(&path), &overrides).unwrap();
     let to: Vec<_> = scenario.stages.iter().map(|stage| stage.to).collect();
     assert_eq!((to, scenario.model), (vec![200.0, 100.0], Model::Closed));
     assert_eq!(scenario.length(), Duration::from_secs(20));
@@ -80,7 +80,7 @@ fn the_command_line_changes_peak_length_and_the_rest() {
         rate: Some(1.0),
         ..Overrides::default()
     };
-    assert!(error(&[path.clone()], &both).contains("not both"));
+    assert!(error(std::slice::from_ref(&path), &both).contains("not both"));
     let none = Overrides {
         speed: Some(0.0),
         ..Overrides::default()
