@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
-use crate::bench::PlaceArgs;
+use crate::baseline::PlaceArgs;
 use crate::process::{self, Place, Process};
 use crate::stats::Spread;
 use crate::stream::{self, Load, Way};

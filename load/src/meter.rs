@@ -1,17 +1,17 @@
 //! What is measured while a load runs: latencies, counts, errors, broken promises.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Declares a closed set of names, with what each is for people.
 macro_rules! names {
     ($(#[doc = $about:literal])* $name:ident { $( #[doc = $doc:literal] $variant:ident = $text:literal ),* $(,)? }) => {
         $(#[doc = $about])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(rename_all = "snake_case")]
         pub(crate) enum $name { $( #[doc = $doc] $variant ),* }
 
@@ -27,6 +27,11 @@ macro_rules! names {
             /// What it is, for people.
             pub(crate) const fn about(self) -> &'static str {
                 match self { $(Self::$variant => $doc.trim_ascii()),* }
+            }
+
+            /// The one of that name.
+            pub(crate) fn named(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|one| one.name() == name)
             }
         }
     };
@@ -109,7 +114,8 @@ pub(crate) struct Pair {
 const LONGEST: u64 = 600_000_000;
 
 impl Pair {
-    fn new() -> Self {
+    /// Nothing yet.
+    pub(crate) fn new() -> Self {
         let histogram = || {
             let histogram = Histogram::new_with_bounds(1, LONGEST, 3);
             histogram.unwrap_or_else(|_| Histogram::new(3).unwrap_or_else(|_| unreachable!("3 digits are allowed")))
@@ -132,6 +138,69 @@ pub(crate) struct Measured {
     pub(crate) errors: BTreeMap<String, u64>,
     /// Broken promises by check.
     pub(crate) broken: BTreeMap<&'static str, u64>,
+    /// How late the load tester's own timers were.
+    pub(crate) lag: Lag,
+}
+
+impl Measured {
+    /// Adds what was measured in another span.
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (latency, pair) in &other.latencies {
+            let sum = self.latencies.entry(*latency).or_insert_with(Pair::new);
+            // Both have the same bounds: nothing can be too large.
+            sum.corrected.add(&pair.corrected).ok();
+            sum.raw.add(&pair.raw).ok();
+        }
+        for (count, by) in &other.counts {
+            *self.counts.entry(*count).or_default() += by;
+        }
+        for (code, by) in &other.errors {
+            *self.errors.entry(code.clone()).or_default() += by;
+        }
+        for (check, by) in &other.broken {
+            *self.broken.entry(check).or_default() += by;
+        }
+        self.lag.add(&other.lag);
+    }
+
+    /// Returns a count.
+    pub(crate) fn counted(&self, count: Count) -> u64 {
+        self.counts.get(&count).copied().unwrap_or_default()
+    }
+}
+
+/// How late timers fired: above some milliseconds the load tester itself is what is measured.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Lag {
+    /// How many fired.
+    pub(crate) timers: u64,
+    /// By how much all of them together were late.
+    pub(crate) sum: Duration,
+    /// By how much the worst one was.
+    pub(crate) worst: Duration,
+}
+
+impl Lag {
+    fn add(&mut self, other: &Self) {
+        self.timers += other.timers;
+        self.sum = self.sum.saturating_add(other.sum);
+        self.worst = self.worst.max(other.worst);
+    }
+
+    /// Returns by how much they were late on average; zero without timers.
+    pub(crate) fn mean(&self) -> Duration {
+        let timers = u32::try_from(self.timers).unwrap_or(u32::MAX);
+        self.sum.checked_div(timers).unwrap_or_default()
+    }
+}
+
+/// What a server says it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Server {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its version.
+    pub(crate) version: String,
 }
 
 /// A promise that was broken, with what shows it.
@@ -161,10 +230,18 @@ struct Inner {
     now: Measured,
     levels: BTreeMap<Level, i64>,
     broken: Vec<Broken>,
+    /// Codes of errors so far: the server names them, so there is a bound.
+    codes: BTreeSet<String>,
+    server: Option<Server>,
+    interrupted: bool,
 }
 
 /// Broken promises that are kept whole; all are counted.
 const KEPT: usize = 100;
+/// Codes of errors that are told apart; further ones are counted as [`OTHER`].
+const CODES: usize = 64;
+/// The code of errors whose own is one too many.
+const OTHER: &str = "other";
 
 /// Where everything is recorded. A handle: clones record into the same.
 #[derive(Debug, Clone, Default)]
@@ -200,10 +277,50 @@ impl Meter {
     /// Counts an error.
     pub(crate) fn error(&self, code: &str) {
         let mut inner = self.inner();
-        match inner.now.errors.get_mut(code) {
-            Some(count) => *count += 1,
-            None => drop(inner.now.errors.insert(code.to_owned(), 1)),
+        if let Some(count) = inner.now.errors.get_mut(code) {
+            *count += 1;
+            return;
         }
+        let known = inner.codes.contains(code) || inner.codes.len() < CODES;
+        let code = if known { code } else { OTHER };
+        inner.codes.insert(code.to_owned());
+        *inner.now.errors.entry(code.to_owned()).or_default() += 1;
+    }
+
+    /// Takes note of how late a timer of the load tester fired.
+    pub(crate) fn lag(&self, late: Duration) {
+        let one = Lag {
+            timers: 1,
+            sum: late,
+            worst: late,
+        };
+        self.inner().now.lag.add(&one);
+    }
+
+    /// Takes note of what the server says it is.
+    pub(crate) fn server(&self, name: &str, version: &str) {
+        let mut inner = self.inner();
+        if inner.server.is_none() {
+            inner.server = Some(Server {
+                name: name.to_owned(),
+                version: version.to_owned(),
+            });
+        }
+    }
+
+    /// Returns what the server said it is.
+    pub(crate) fn who(&self) -> Option<Server> {
+        self.inner().server.clone()
+    }
+
+    /// Takes note that somebody ended the load early.
+    pub(crate) fn interrupt(&self) {
+        self.inner().interrupted = true;
+    }
+
+    /// Says whether somebody ended the load early.
+    pub(crate) fn interrupted(&self) -> bool {
+        self.inner().interrupted
     }
 
     /// Moves a level.
@@ -225,6 +342,12 @@ impl Meter {
         std::mem::take(&mut self.inner().now)
     }
 
+    /// Says whether something was counted that nobody has taken.
+    #[cfg(test)]
+    pub(crate) fn is_counted(&self, count: Count) -> bool {
+        self.inner().now.counted(count) > 0
+    }
+
     /// Returns a level.
     pub(crate) fn at(&self, level: Level) -> i64 {
         self.inner().levels.get(&level).copied().unwrap_or_default()
@@ -238,4 +361,77 @@ impl Meter {
 
 fn micros(span: Duration) -> u64 {
     u64::try_from(span.as_micros()).unwrap_or(LONGEST).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ways_of_a_latency() {
+        let meter = Meter::default();
+        let (corrected, raw) = (Duration::from_millis(30), Duration::from_millis(10));
+        meter.span(Latency::Ack, corrected, raw);
+        let taken = meter.take();
+        let pair = &taken.latencies[&Latency::Ack];
+        assert_eq!(pair.corrected.max() / 100, 300);
+        assert_eq!(pair.raw.max() / 100, 100);
+        assert!(meter.take().latencies.is_empty(), "it was taken");
+    }
+
+    #[test]
+    fn too_long_and_too_short_ones_are_counted() {
+        let meter = Meter::default();
+        meter.span(Latency::Connect, Duration::MAX, Duration::ZERO);
+        let taken = meter.take();
+        let pair = &taken.latencies[&Latency::Connect];
+        assert_eq!((pair.corrected.len(), pair.raw.len()), (1, 1));
+        assert_eq!(pair.raw.max(), 1);
+        assert!(pair.corrected.max() >= LONGEST);
+    }
+
+    #[test]
+    fn a_sum_of_spans_has_everything() {
+        let meter = Meter::default();
+        let mut sum = Measured::default();
+        for late in [5, 15] {
+            meter.span(Latency::Ack, Duration::from_millis(1), Duration::from_millis(1));
+            meter.count(Count::Events, 3);
+            meter.error("busy");
+            meter.lag(Duration::from_millis(late));
+            sum.add(&meter.take());
+        }
+        assert_eq!(sum.latencies[&Latency::Ack].corrected.len(), 2);
+        assert_eq!(sum.counted(Count::Events), 6);
+        assert_eq!(sum.errors["busy"], 2);
+        assert_eq!(sum.lag.worst, Duration::from_millis(15));
+        assert_eq!(sum.lag.mean(), Duration::from_millis(10));
+    }
+
+    #[test]
+    fn a_server_cannot_invent_codes_without_end() {
+        let meter = Meter::default();
+        for code in 0..CODES + 10 {
+            meter.error(&format!("code{code}"));
+        }
+        let errors = meter.take().errors;
+        assert_eq!(errors.len(), CODES + 1);
+        assert_eq!(errors[OTHER], 10);
+        meter.error("code0");
+        meter.error("new");
+        let errors = meter.take().errors;
+        assert_eq!((errors["code0"], errors[OTHER]), (1, 1), "also in the next span");
+    }
+
+    #[test]
+    fn names_are_those_of_files() {
+        for latency in Latency::ALL {
+            assert_eq!(serde_json::to_value(latency).unwrap(), latency.name());
+            assert_eq!(Latency::named(latency.name()), Some(*latency));
+        }
+        for count in Count::ALL {
+            assert_eq!(serde_json::to_value(count).unwrap(), count.name());
+        }
+        assert!(Level::ALL.iter().all(|level| !level.about().is_empty()));
+    }
 }

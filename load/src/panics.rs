@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::task::LocalSet;
 use tokio::time::timeout;
 
-use crate::bench::PlaceArgs;
+use crate::baseline::PlaceArgs;
 use crate::http;
 use crate::peer::{Attached, Peer};
 use crate::process::{self, Process};

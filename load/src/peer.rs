@@ -107,25 +107,10 @@ pub(crate) struct Frame {
     pub(crate) epoch: Option<String>,
     /// The head of the log.
     pub(crate) head: Option<u64>,
-    /// True for the events of a snapshot.
-    pub(crate) snapshot: bool,
-    /// Events.
-    pub(crate) events: Vec<Entry>,
     /// Why a command failed.
     pub(crate) code: Option<String>,
     /// The same for people.
     pub(crate) message: Option<String>,
-}
-
-/// An event with its position.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Entry {
-    /// Its position, or the last one it stands for.
-    pub(crate) seq: u64,
-    /// The first position it stands for, when there are several.
-    pub(crate) first: Option<u64>,
-    /// The AG-UI event.
-    pub(crate) event: Value,
 }
 
 /// A websocket to the server, attached to one session.

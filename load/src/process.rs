@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -56,6 +57,8 @@ impl Process {
             .env_clear()
             .env("HOME", folder.path())
             .current_dir(folder.path())
+            // Ctrl-C is for the load tester, which then ends them.
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output);
@@ -67,17 +70,17 @@ impl Process {
             address,
             folder,
         };
-        process.ready(ready).await?;
+        process.ready(address, ready).await?;
         Ok(process)
     }
 
-    async fn ready(&mut self, path: &str) -> anyhow::Result<()> {
+    async fn ready(&mut self, address: SocketAddr, path: &str) -> anyhow::Result<()> {
         let deadline = clock::instant() + READY;
         loop {
             if let Some(status) = self.child.try_wait()? {
                 bail!("{} ended with {status}:\n{}", self.name, self.last_words());
             }
-            if http::request(self.address, "GET", path, None)
+            if http::request(address, "GET", path, None)
                 .await
                 .is_ok_and(|reply| reply.status == 200)
             {
@@ -125,15 +128,34 @@ impl Drop for Process {
 
 /// Starts the simulator of the model.
 pub(crate) async fn simulator(place: &Place, tokens_per_second: f64) -> anyhow::Result<Process> {
+    simulators(place, tokens_per_second, false)
+        .await
+        .map(|(process, _)| process)
+}
+
+/// Starts the simulator of the model and, when asked, in the same process that of Composio; returns where the latter listens.
+pub(crate) async fn simulators(
+    place: &Place,
+    tokens_per_second: f64,
+    composio: bool,
+) -> anyhow::Result<(Process, Option<SocketAddr>)> {
     let binary = place.binaries.join("kronos-sim");
-    Process::start(place, "sim", &binary, "/sim/health", |command, _, address| {
+    let composio = composio.then(free_address).transpose()?;
+    let mut process = Process::start(place, "sim", &binary, "/sim/health", |command, _, address| {
         command
             .args(["--port", &address.port().to_string()])
             .args(["--tokens-per-second", &tokens_per_second.to_string()])
             .args(["--tokens-per-chunk", "1", "--first-token-ms", "20"])
             .args(["--max-recorded", "20000"]);
+        if let Some(composio) = composio {
+            command.args(["--composio-port", &composio.port().to_string()]);
+        }
     })
-    .await
+    .await?;
+    if let Some(composio) = composio {
+        process.ready(composio, "/sim/health").await?;
+    }
+    Ok((process, composio))
 }
 
 /// Changes settings of a running simulator.

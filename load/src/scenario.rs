@@ -1,10 +1,23 @@
 //! A load: who comes when, what they do, and what must hold.
+//!
+//! How it is written is in `SCENARIOS.md`; `scenario/file.rs` reads it, `scenario/steps.rs` makes scripts of its steps.
+
+mod command;
+mod file;
+mod load;
+mod shipped;
+mod steps;
+mod units;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
+
+pub(crate) use command::{ScenariosArgs, ScriptArgs};
+pub(crate) use load::{Overrides, load};
+pub(crate) use units::parse_span;
 
 use crate::script::Script;
 use crate::threshold::Threshold;
@@ -43,7 +56,7 @@ pub(crate) struct Scenario {
 }
 
 /// What the stages count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Model {
     /// Arrivals a second, however slow the server is.
@@ -62,7 +75,8 @@ pub(crate) struct Stage {
 }
 
 /// Who speaks what.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum CodecMix {
     /// JSON.
     Json,

@@ -5,9 +5,13 @@
 
 use std::time::Duration;
 
+pub(crate) use kronos_check::{RunEnd, RunShape};
 use kronos_protocol::Codec;
 use kronos_protocol::client::{ClientInfo, Command};
 use kronos_protocol::ids::{DeviceName, InterruptId, MessageId, RunId};
+
+/// The session that hand-written commands name; a replay puts its own in the place of whatever a command names.
+pub(crate) const SESSION: &str = "script";
 
 /// One user: devices, and what is done on them, in order.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -45,9 +49,39 @@ pub(crate) struct Step {
     /// What it waits for, beside the step before it.
     pub(crate) cause: Cause,
     /// How long the person thought after the later of the two; divided by the speed of the load.
-    pub(crate) think: Duration,
+    pub(crate) think: Think,
     /// What is done then.
     pub(crate) action: Action,
+}
+
+/// How long somebody thinks: drawn evenly between the two for each user that replays the step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Think {
+    /// At least.
+    pub(crate) from: Duration,
+    /// At most; not below `from`.
+    pub(crate) to: Duration,
+}
+
+impl From<Duration> for Think {
+    fn from(time: Duration) -> Self {
+        Self { from: time, to: time }
+    }
+}
+
+impl Think {
+    /// Returns both, one after the other.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            from: self.from + other.from,
+            to: self.to + other.to,
+        }
+    }
+
+    /// Draws a time.
+    pub(crate) fn draw(self, random: &mut impl rand::Rng) -> Duration {
+        self.from + self.to.saturating_sub(self.from).mul_f64(random.random::<f64>())
+    }
 }
 
 /// A moment that somebody reacts to. Runs and questions are counted from 0, in the order in which the session began them.
@@ -105,29 +139,4 @@ pub(crate) struct Names {
     pub(crate) answers: Vec<MessageId>,
     /// Questions.
     pub(crate) interrupts: Vec<InterruptId>,
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum RunEnd {
-    /// RUN_FINISHED, outcome success.
-    Success,
-    /// RUN_FINISHED, outcome interrupt: it asks somebody.
-    Asks,
-    /// RUN_ERROR or RUN_FINISHED after a cancel.
-    Cancelled,
-    /// RUN_ERROR.
-    Failed,
-}
-
-/// What a run came to, as far as a replay must come to the same.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RunShape {
-    /// How it ended.
-    pub(crate) end: RunEnd,
-    /// Whether it wrote text. Not compared when it was cancelled.
-    pub(crate) text: bool,
-    /// The names of the tools that it called, in order. Not compared when it was cancelled.
-    pub(crate) tools: Vec<String>,
 }

@@ -1,8 +1,11 @@
 //! Recordings of a session: files `*.kronosrec` of JSON objects, one a line, to be kept and replayed.
 //!
-//! The first line is a [`Header`], every other one a [`Line`]: what a device sent, or an entry of the log. Times are
-//! milliseconds since the start of the recording and never go back. Lines of kinds and fields that a reader does not know
-//! are to be skipped; a meaning that changes gets a new [`VERSION`].
+//! The first line is a [`Header`], every other one a [`Line`]: what a device sent, what became of its connection, or an
+//! entry of the log. Times are milliseconds since the start of the recording and never go back. Lines of kinds and fields
+//! that a reader does not know are to be skipped; a meaning that changes gets a new [`VERSION`].
+//!
+//! A recording may be written by hand: then a line says itself what it reacts to ([`After`]), and [`RecordedAct`] stands
+//! for what has no command of its own.
 //!
 //! ```
 //! use kronos_protocol::recording::{Header, Line};
@@ -16,18 +19,21 @@
 
 use std::str::FromStr;
 
+pub use after::After;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use crate::client::{self, ClientFrame, Command, FrameError};
+use crate::client::{self, ClientFrame, ClientInfo, Command, FrameError};
 use crate::codec::Codec;
 use crate::entry::LogEntry;
 use crate::event::Event;
 use crate::ids::{DeviceName, EpochId, RunId, SessionId};
 use crate::position::Seq;
-use crate::wire::macros::wire_struct;
+use crate::wire::macros::{wire_struct, words};
 use crate::wire::{Fields, tree};
+
+mod after;
 
 /// The version of the format that this crate writes and reads.
 pub const VERSION: u32 = 1;
@@ -91,6 +97,88 @@ impl RecordedEvent {
     }
 }
 
+words! {
+    /// What became of a connection.
+    pub enum LinkState: "a state of a connection" {
+        /// The websocket was opened.
+        Open = "open",
+        /// It was closed properly, by either side.
+        Closed = "closed",
+        /// It broke, as a lost network does it.
+        Cut = "cut",
+    }
+}
+
+wire_struct! {
+    /// What became of the connection of a device.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct RecordedLink {
+        required {
+            /// When, in milliseconds since the start.
+            at_ms: u64 = "at_ms",
+            /// The device.
+            device: DeviceName = "device",
+            /// What became of it.
+            link: LinkState = "link",
+        }
+        optional {
+            /// Of a closed one the close code.
+            code: u16 = "code",
+            /// Of an open one the program, where no `hello` says it.
+            client: ClientInfo = "client",
+            /// Of an open one the codec that was agreed.
+            codec: Codec = "codec",
+            /// Of an open one: the device reads no faster.
+            read_bytes_per_second: u32 = "read_bytes_per_second",
+            /// What it reacts to; absent: to be found from what came before.
+            after: After = "after",
+            /// How long the person thought then.
+            think_ms: u64 = "think_ms",
+            /// The longest thinking, where it is drawn between `think_ms` and this.
+            think_to_ms: u64 = "think_to_ms",
+        }
+    }
+}
+
+words! {
+    /// What a person does that has no command of its own, in a recording written by hand.
+    pub enum Act: "an act" {
+        /// Says yes to every open question.
+        Approve = "approve",
+        /// Says no to every open question.
+        Reject = "reject",
+        /// Nothing: lets time pass.
+        Rest = "rest",
+        /// From now on reads at another pace.
+        Read = "read",
+    }
+}
+
+wire_struct! {
+    /// What a person does at a device that has no command of its own.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct RecordedAct {
+        required {
+            /// When, in milliseconds since the start.
+            at_ms: u64 = "at_ms",
+            /// The device.
+            device: DeviceName = "device",
+            /// What is done.
+            act: Act = "act",
+        }
+        optional {
+            /// Of `read` the pace; absent: as fast as it can.
+            read_bytes_per_second: u32 = "read_bytes_per_second",
+            /// What it reacts to; absent: to be found from what came before.
+            after: After = "after",
+            /// How long the person thought then.
+            think_ms: u64 = "think_ms",
+            /// The longest thinking, where it is drawn between `think_ms` and this.
+            think_to_ms: u64 = "think_to_ms",
+        }
+    }
+}
+
 /// What a device sent. Tokens are left out: a recording is no place for them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecordedCommand {
@@ -98,8 +186,34 @@ pub struct RecordedCommand {
     pub at_ms: u64,
     /// The device; who replays opens a connection for each.
     pub device: DeviceName,
+    /// What it reacts to; absent: to be found from what came before.
+    pub after: Option<After>,
+    /// How long the person thought then; absent: to be found likewise.
+    pub think_ms: Option<u64>,
+    /// The longest thinking, where it is drawn between `think_ms` and this.
+    pub think_to_ms: Option<u64>,
     /// The frame as it was sent.
     frame: ClientFrame,
+}
+
+wire_struct! {
+    /// What stands beside the command of a line.
+    struct Beside {
+        required {
+            /// When.
+            at_ms: u64 = "at_ms",
+            /// The device.
+            device: DeviceName = "device",
+        }
+        optional {
+            /// What it reacts to.
+            after: After = "after",
+            /// How long the person thought.
+            think_ms: u64 = "think_ms",
+            /// The longest thinking.
+            think_to_ms: u64 = "think_to_ms",
+        }
+    }
 }
 
 impl RecordedCommand {
@@ -121,7 +235,14 @@ impl RecordedCommand {
             | Command::Typing(_)
             | Command::Ping => {}
         }
-        Some(Self { at_ms, device, frame })
+        Some(Self {
+            at_ms,
+            device,
+            after: None,
+            think_ms: None,
+            think_to_ms: None,
+            frame,
+        })
     }
 
     /// Returns the frame as it was sent, without tokens.
@@ -129,25 +250,50 @@ impl RecordedCommand {
     pub fn frame(&self) -> &ClientFrame {
         &self.frame
     }
+
+    fn read(beside: Beside, frame: ClientFrame) -> Option<Self> {
+        let Beside {
+            at_ms,
+            device,
+            after,
+            think_ms,
+            think_to_ms,
+        } = beside;
+        Some(Self {
+            after,
+            think_ms,
+            think_to_ms,
+            ..Self::new(at_ms, device, frame)?
+        })
+    }
 }
 
 impl Serialize for RecordedCommand {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(3))?;
-        map.serialize_entry("at_ms", &self.at_ms)?;
-        map.serialize_entry("device", &self.device)?;
+        let beside = Beside {
+            after: self.after,
+            think_ms: self.think_ms,
+            think_to_ms: self.think_to_ms,
+            ..Beside::new(self.at_ms, self.device.clone())
+        };
+        let mut map = serializer.serialize_map(Some(beside.count().saturating_add(1)))?;
+        beside.write(&mut map)?;
         map.serialize_entry("command", &self.frame)?;
         map.end()
     }
 }
 
-/// A line after the first: it has `command` or `event`.
+/// A line after the first: it has `command`, `event`, `link` or `act`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Line {
     /// What a device sent.
     Command(RecordedCommand),
     /// What happened.
     Event(RecordedEvent),
+    /// What became of a connection.
+    Link(RecordedLink),
+    /// What a person does that has no command of its own.
+    Act(RecordedAct),
 }
 
 impl Line {
@@ -157,6 +303,8 @@ impl Line {
         match self {
             Self::Command(command) => command.at_ms,
             Self::Event(event) => event.at_ms,
+            Self::Link(link) => link.at_ms,
+            Self::Act(act) => act.at_ms,
         }
     }
 }
@@ -165,11 +313,9 @@ impl Serialize for Line {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Command(command) => command.serialize(serializer),
-            Self::Event(event) => {
-                let mut map = serializer.serialize_map(Some(event.count()))?;
-                event.write(&mut map)?;
-                map.end()
-            }
+            Self::Event(event) => event.serialize(serializer),
+            Self::Link(link) => link.serialize(serializer),
+            Self::Act(act) => act.serialize(serializer),
         }
     }
 }
@@ -186,7 +332,7 @@ pub enum RecordingError {
         /// The version found.
         found: u32,
     },
-    /// It has neither a command nor an event: to be skipped.
+    /// It is of a kind that this crate does not know: to be skipped.
     #[error("a line of a kind that is not known")]
     Unknown,
     /// Its command is not one.
@@ -223,134 +369,30 @@ impl FromStr for Line {
 
     fn from_str(line: &str) -> Result<Self, RecordingError> {
         let mut map = object(line)?;
-        let Some(command) = map.remove("command") else {
-            if !map.contains_key("event") {
-                return Err(RecordingError::Unknown);
-            }
+        if let Some(command) = map.remove("command") {
+            let frame = client::from_tree(command).map_err(RecordingError::Command)?;
+            let beside = tree::read(Value::Object(map)).map_err(shape)?;
+            let command = RecordedCommand::read(beside, frame);
+            return command.map(Self::Command).ok_or(RecordingError::Unknown);
+        }
+        if map.contains_key("event") {
             return tree::read(Value::Object(map)).map(Self::Event).map_err(shape);
-        };
-        let frame = client::from_tree(command).map_err(RecordingError::Command)?;
-        let at_ms = map.get("at_ms").and_then(Value::as_u64);
-        let at_ms = at_ms.ok_or_else(|| shape("at_ms: expected a number of milliseconds"))?;
-        let device = map.get("device").and_then(Value::as_str).unwrap_or_default();
-        let device = DeviceName::try_from(device).map_err(|error| shape(format!("device: {error}")))?;
-        RecordedCommand::new(at_ms, device, frame)
-            .map(Self::Command)
-            .ok_or(RecordingError::Unknown)
+        }
+        if knows::<LinkState>(&map, "link") {
+            return tree::read(Value::Object(map)).map(Self::Link).map_err(shape);
+        }
+        if knows::<Act>(&map, "act") {
+            return tree::read(Value::Object(map)).map(Self::Act).map_err(shape);
+        }
+        Err(RecordingError::Unknown)
     }
+}
+
+/// Whether a line is of the kind that this field makes, with a word that is known.
+fn knows<T: FromStr>(map: &serde_json::Map<String, Value>, field: &str) -> bool {
+    let word = map.get(field).and_then(Value::as_str);
+    word.is_some_and(|word| word.parse::<T>().is_ok())
 }
 
 #[cfg(test)]
-mod tests {
-    use crate::client::{Hello, Send, TokenUpdate};
-    use crate::event::TextMessageContent;
-    use crate::ids::MessageId;
-
-    use super::*;
-
-    fn device() -> DeviceName {
-        "1".parse().unwrap()
-    }
-
-    fn frame(command: impl Into<Command>) -> ClientFrame {
-        ClientFrame::new("r".parse().unwrap(), command)
-    }
-
-    fn back(line: &Line) -> Line {
-        let text = serde_json::to_string(line).unwrap();
-        assert!(!text.contains('\n'));
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn a_header_comes_back_as_it_went() {
-        let session: SessionId = "0192".parse().unwrap();
-        let mut header = Header::new(
-            VERSION,
-            session,
-            "e_1".parse::<EpochId>().unwrap(),
-            1_790_000_000_000_i64,
-        );
-        header.title = Some("a \"title\"\n".to_owned());
-        let text = serde_json::to_string(&header).unwrap();
-        assert!(text.starts_with(r#"{"kronosrec":1,"#), "{text}");
-        assert_eq!(text.parse::<Header>().unwrap(), header);
-    }
-
-    #[test]
-    fn lines_come_back_as_they_went() {
-        let message: MessageId = "m_1".parse().unwrap();
-        let session: SessionId = "0192".parse().unwrap();
-        let send = Send::new(
-            session,
-            message.clone(),
-            crate::UserContent::Text("hi\n\u{2028}".to_owned()),
-        );
-        let command = RecordedCommand::new(7, device(), frame(send)).unwrap();
-        assert_eq!(back(&Line::Command(command.clone())), Line::Command(command));
-        let mut entry = LogEntry::new(
-            9_u64,
-            Event::from(TextMessageContent::new(message, "Grüezi".to_owned())),
-        );
-        entry.first = Some(8);
-        entry.run = Some("r_1".parse().unwrap());
-        let event = Line::Event(RecordedEvent::of_log(11, entry));
-        assert_eq!(back(&event), event);
-        assert_eq!(event.at_ms(), 11);
-    }
-
-    #[test]
-    fn no_token_is_recorded() {
-        let hello = Hello {
-            token: Some("secret".to_owned()),
-            ..Hello::default()
-        };
-        let command = RecordedCommand::new(0, device(), frame(hello)).unwrap();
-        assert!(!serde_json::to_string(&command).unwrap().contains("secret"));
-        let token = frame(TokenUpdate::new("secret".to_owned()));
-        assert_eq!(RecordedCommand::new(0, device(), token), None);
-        let line = r#"{"at_ms":0,"device":"1","command":{"op":"hello","ref":"1","token":"secret"}}"#;
-        let Line::Command(read) = line.parse().unwrap() else {
-            panic!("a command");
-        };
-        assert_eq!(
-            read,
-            RecordedCommand::new(0, device(), frame_of("1", Hello::default())).unwrap()
-        );
-    }
-
-    fn frame_of(reference: &str, command: impl Into<Command>) -> ClientFrame {
-        ClientFrame::new(reference.parse().unwrap(), command)
-    }
-
-    #[test]
-    fn what_is_no_recording_is_refused() {
-        let header = |text: &str| text.parse::<Header>().unwrap_err();
-        assert_eq!(
-            header(r#"{"kronosrec":2,"session":"s","epoch":"e","started_at_ms":1}"#),
-            RecordingError::Newer { found: 2 }
-        );
-        for bad in [
-            "",
-            "[]",
-            "{}",
-            r#"{"kronosrec":0,"session":"s","epoch":"e","started_at_ms":1}"#,
-        ] {
-            assert!(matches!(header(bad), RecordingError::Shape(_)), "{bad}");
-        }
-        let line = |text: &str| text.parse::<Line>().unwrap_err();
-        assert_eq!(line(r#"{"at_ms":1,"note":"later"}"#), RecordingError::Unknown);
-        assert!(matches!(
-            line(r#"{"at_ms":1,"device":"1","command":{"op":"dance","ref":"1"}}"#),
-            RecordingError::Command(_)
-        ));
-        for bad in [
-            "",
-            "{",
-            r#"{"at_ms":-1,"seq":1,"event":{}}"#,
-            r#"{"event":null,"at_ms":1,"seq":1}"#,
-        ] {
-            assert!(matches!(line(bad), RecordingError::Shape(_)), "{bad}");
-        }
-    }
-}
+mod tests;

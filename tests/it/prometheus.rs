@@ -7,11 +7,53 @@ mod load;
 mod process;
 mod promql;
 mod rules;
+mod tester;
 mod tools;
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
-use kronos_actors::metrics::{ALL, Metric, Values};
+use kronos_actors::metrics::{ALL, Kind, Metric, Values};
+use metrics::Unit;
+
+/// The load tester is a program and no library: its table is read as it stands.
+#[path = "../../load/src/watch/metrics.rs"]
+mod of_load;
+
+/// What a load tester shows, in the form of the server's declarations.
+static OF_LOAD: LazyLock<Vec<Metric>> = LazyLock::new(|| {
+    let labels = |labels: &[(&'static str, &'static [&'static str])]| {
+        let of = |all: &'static [&'static str]| {
+            if all.is_empty() {
+                Values::Build
+            } else {
+                Values::One(all)
+            }
+        };
+        labels
+            .iter()
+            .map(|(name, all)| (*name, of(all)))
+            .collect::<Vec<_>>()
+            .leak() as &'static [_]
+    };
+    let metric = |metric: &of_load::Metric| Metric {
+        name: metric.name,
+        kind: match metric.kind {
+            of_load::Kind::Counter => Kind::Counter,
+            of_load::Kind::Gauge => Kind::Gauge,
+            of_load::Kind::Histogram => Kind::Histogram(of_load::BUCKETS),
+        },
+        unit: Unit::Count,
+        help: metric.help,
+        labels: labels(metric.labels),
+    };
+    of_load::ALL.iter().map(metric).collect()
+});
+
+/// Everything that is declared: the server's and the load tester's.
+fn all() -> impl Iterator<Item = &'static Metric> {
+    ALL.iter().chain(OF_LOAD.iter())
+}
 
 /// A file of the folder `grafana`.
 fn grafana(path: &str) -> PathBuf {
@@ -25,10 +67,10 @@ fn read(path: &str) -> String {
 
 /// The declaration of what a series is called; those of a histogram end with `_bucket`, `_sum`, `_count`.
 fn declared(series: &str) -> Option<&'static Metric> {
-    let find = |name: &str| ALL.iter().find(|metric| metric.name == name);
+    let find = |name: &str| all().find(|metric| metric.name == name);
     let of_histogram = |tail| {
         let metric = find(series.strip_suffix(tail)?)?;
-        matches!(metric.kind, kronos_actors::metrics::Kind::Histogram(_)).then_some(metric)
+        matches!(metric.kind, Kind::Histogram(_)).then_some(metric)
     };
     find(series).or_else(|| ["_bucket", "_sum", "_count"].into_iter().find_map(of_histogram))
 }
@@ -47,7 +89,7 @@ fn has_label(series: &str, label: &str) -> bool {
 fn may_be(series: &str, label: &str, value: &str) -> bool {
     let Some(metric) = declared(series) else { return true };
     if label == "le" {
-        let kronos_actors::metrics::Kind::Histogram(bounds) = metric.kind else {
+        let Kind::Histogram(bounds) = metric.kind else {
             return false;
         };
         return value == "+Inf" || value.parse::<f64>().is_ok_and(|bound| bounds.contains(&bound));

@@ -151,9 +151,20 @@ pub struct Checker {
     sessions: HashMap<SessionId, Track>,
     /// By session as the command names it; replies keep the order of commands within one.
     waiting: HashMap<String, VecDeque<Asked>>,
+    /// Keeps no transcripts.
+    lean: bool,
 }
 
 impl Checker {
+    /// Returns one that keeps no transcripts: those of its tracks stay empty.
+    #[must_use]
+    pub fn lean() -> Self {
+        Self {
+            lean: true,
+            ..Self::default()
+        }
+    }
+
     /// Takes note of a command before it is sent.
     pub fn asked(&mut self, reference: &Ref, command: &Command) {
         self.wait_for(lane(reference, command), reference, What::of(command));
@@ -211,19 +222,34 @@ impl Checker {
     }
 
     fn answered(&mut self, reference: &Ref) -> Result<What, Violation> {
-        let lane = self
+        let place = |lane: &VecDeque<Asked>| lane.iter().position(|asked| &asked.reference == reference);
+        let found = self
             .waiting
-            .values_mut()
-            .find(|lane| lane.iter().any(|asked| &asked.reference == reference));
-        match lane.and_then(VecDeque::pop_front) {
-            Some(asked) if &asked.reference == reference => Ok(asked.what),
-            Some(asked) => Err(Violation::Overtook {
-                reference: reference.clone(),
-                waiting: asked.reference,
+            .iter_mut()
+            .find_map(|(name, lane)| Some((name.clone(), place(lane)?, lane)));
+        let unknown = || Violation::Reply {
+            reference: reference.clone(),
+        };
+        let (name, at, lane) = found.ok_or_else(unknown)?;
+        let asked = lane.remove(at).ok_or_else(unknown)?;
+        match lane.front().filter(|_| at > 0) {
+            Some(waiting) => Err(Violation::Overtook {
+                reference: asked.reference,
+                waiting: waiting.reference.clone(),
             }),
-            None => Err(Violation::Reply {
-                reference: reference.clone(),
-            }),
+            None => {
+                if lane.is_empty() {
+                    self.waiting.remove(&name);
+                }
+                Ok(asked.what)
+            }
+        }
+    }
+
+    /// Goes on after `seq`, whatever came before: for who has reported that positions were left out or came again.
+    pub(crate) fn resync(&mut self, session: &SessionId, seq: Seq) {
+        if let Some(track) = self.sessions.get_mut(session) {
+            track.resync(seq);
         }
     }
 
@@ -233,7 +259,7 @@ impl Checker {
                 let track = self
                     .sessions
                     .entry(attached.session.clone())
-                    .or_insert_with(|| Track::new(attached));
+                    .or_insert_with(|| Track::new(attached, self.lean));
                 track.attach(attached, after.as_ref(), tail)
             }
             (What::Detach(session), _) => {

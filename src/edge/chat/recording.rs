@@ -15,11 +15,11 @@ use kronos_actors::{
     store::SessionMeta,
 };
 use kronos_protocol::{
-    client::{Cancel, ClientFrame, Command, Send, Unqueue},
+    client::{Answer, Cancel, ClientFrame, Command, Resume, Send, Unqueue},
     entry::LogEntry,
     event::{Custom, Event, Outcome},
     ids::{DeviceName, MessageId, Ref, SessionId},
-    message::{Message, UserMessage},
+    message::{Message, ResumeAnswer, UserMessage},
     position::Seq,
     recording::{Header, Line, RecordedCommand, RecordedEvent, VERSION},
 };
@@ -126,8 +126,11 @@ impl Told {
     fn command(&mut self, event: &Event, in_run: bool) -> Option<Command> {
         match event {
             Event::RunStarted(started) => {
-                let messages = started.input.as_ref().map(|input| input.messages.as_slice());
-                let user = messages.unwrap_or_default().iter().find_map(user)?;
+                let input = started.input.as_deref()?;
+                if let Some(answers) = &input.resume {
+                    return Some(self.resume(answers));
+                }
+                let user = input.messages.iter().find_map(user)?;
                 let again = self.last.as_ref() == Some(&user.id);
                 self.last = Some(user.id.clone());
                 (!self.waiting.remove(&user.id) && !again).then(|| self.send(user).into())
@@ -160,6 +163,15 @@ impl Told {
         }
     }
 
+    fn resume(&self, answers: &[ResumeAnswer]) -> Command {
+        let answer = |answer: &ResumeAnswer| {
+            let mut given = Answer::new(answer.interrupt_id.clone(), answer.status);
+            given.payload.clone_from(&answer.payload);
+            given
+        };
+        Resume::new(self.session.clone(), answers.iter().map(answer).collect::<Vec<_>>()).into()
+    }
+
     fn send(&self, user: &UserMessage) -> Send {
         Send::new(self.session.clone(), user.id.clone(), user.content.clone())
     }
@@ -169,5 +181,42 @@ fn user(message: &Message) -> Option<&UserMessage> {
     match message {
         Message::User(user) => Some(user),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kronos_protocol::{
+        event::RunStarted,
+        ids::{InterruptId, RunId},
+        message::{ResumeStatus, RunInput},
+    };
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_to_a_question_is_a_command_of_its_own() {
+        let session = SessionId::from_trusted("0192".to_owned());
+        let mut told = Told::new(session, 1000);
+        let run = RunId::from_trusted("r_2".to_owned());
+        let mut input = RunInput::new("0192", run.clone(), Vec::new());
+        let interrupt = InterruptId::from_trusted("i_1".to_owned());
+        let mut answer = ResumeAnswer::new(interrupt.clone(), ResumeStatus::Resolved);
+        answer.payload = Some(json!({"approved": true}));
+        input.resume = Some(vec![answer]);
+        let mut started = RunStarted::new("0192", run);
+        started.input = Some(Box::new(input));
+        let entry = LogEntry::new(7_u64, Event::from(started).with_timestamp(1500));
+        let lines = told.lines(&entry);
+        let [Line::Command(command), Line::Event(event)] = lines.as_slice() else {
+            panic!("{lines:?}");
+        };
+        assert_eq!((command.at_ms, event.seq), (500, 7));
+        let Command::Resume(resume) = &command.frame().command else {
+            panic!("{command:?}");
+        };
+        assert_eq!(resume.answers[0].interrupt, interrupt);
+        assert_eq!(resume.answers[0].payload, Some(json!({"approved": true})));
     }
 }

@@ -125,6 +125,7 @@ async fn a_recording_has_the_commands_and_the_events() {
                 Command::Send(send) => sent.push(send.content.text().into_owned()),
                 other => panic!("{other:?}"),
             },
+            Line::Link(_) | Line::Act(_) => panic!("the log knows neither connections nor what a hand wrote: {line:?}"),
         }
     }
     assert_eq!(sent, ["[[tokens 500]] first", "second"]);

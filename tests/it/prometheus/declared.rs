@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kronos_actors::metrics::ALL;
 use serde_json::Value;
 
 use super::{
+    all,
     board::Board,
     declared, has_label, may_be,
     promql::{Query, Selector},
@@ -40,8 +40,7 @@ fn every_metric_is_on_a_dashboard_or_named_as_not() {
         .map(|metric| metric.name)
         .collect();
     let not_shown = not_shown();
-    let missing: Vec<_> = ALL
-        .iter()
+    let missing: Vec<_> = all()
         .map(|metric| metric.name)
         .filter(|name| !asked.contains(name))
         .collect();
@@ -112,6 +111,15 @@ fn recorded() -> BTreeSet<String> {
         .filter(|rule| !rule.is_alert)
         .map(|rule| rule.name)
         .collect()
+}
+
+#[test]
+fn names_of_the_load_tester_are_its_own() {
+    let names: Vec<&str> = all().map(|metric| metric.name).collect();
+    let distinct: BTreeSet<&str> = names.iter().copied().collect();
+    assert_eq!(distinct.len(), names.len());
+    let of_load = names.iter().filter(|name| name.starts_with("kronos_load_"));
+    assert_eq!(of_load.count(), super::OF_LOAD.len());
 }
 
 #[test]
@@ -247,6 +255,12 @@ fn every_panel_is_explained_has_a_unit_and_a_place_of_its_own() {
                 let expression = target["expr"].as_str().unwrap();
                 let scoped =
                     expression.contains(r#"job=~"$job", instance=~"$instance""#) || expression.contains("ALERTS");
+                // A load tester is a target of its own, and there is one at a time.
+                let selectors = Query::new(expression).selectors();
+                let scoped = scoped
+                    || selectors
+                        .iter()
+                        .all(|selector| selector.name.starts_with("kronos_load_"));
                 assert!(scoped, "{place} does not follow the variables: {expression}");
                 for window in ["rate(", "increase("] {
                     assert!(!expression.contains(window) || expression.contains('['), "{place}");

@@ -16,6 +16,7 @@ use super::{
     process::{Prometheus, find},
     promql::Query,
     rules::{Rule, rules},
+    tester::Tester,
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -167,8 +168,9 @@ async fn assert_same_rules(prometheus: &Prometheus, ours: &[Rule]) {
 async fn every_expression_has_an_answer_and_each_trouble_shows() {
     let Some(binary) = find("prometheus") else { return };
     let agent = load::server().await;
-    let prometheus = Prometheus::start(&binary, &agent.kronos.server).await;
-    let scraped = || async { prometheus.sum("up").await == 1.0 };
+    let address = Tester::address();
+    let prometheus = Prometheus::start(&binary, &agent.kronos.server, address).await;
+    let scraped = || async { prometheus.sum(r#"up{job="kronos"}"#).await == 1.0 };
     eventually(LIMIT, "a first scrape, before anything happens", scraped).await;
     let rules = rules();
     assert_same_rules(&prometheus, &rules).await;
@@ -177,6 +179,13 @@ async fn every_expression_has_an_answer_and_each_trouble_shows() {
         let shows = || async { prometheus.sum(expression).await > 0.0 };
         eventually(LIMIT, &format!("{trouble} shows in {expression}"), shows).await;
     }
+    // Only now: its users would close the circuit that the load has opened.
+    let tester = Tester::start(&agent.kronos.server, address);
+    let scraped = || async {
+        let up = prometheus.sum(r#"up{job="kronos-load"}"#).await == 1.0;
+        if up { Ok(()) } else { Err(tester.said()) }
+    };
+    eventually(LIMIT, "a scrape of the load tester", scraped).await;
     let open = questions(&rules);
     assert!(open.len() > 300, "only {}", open.len());
     let answered = async || {

@@ -40,14 +40,17 @@ pub(super) struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts it with `grafana/prometheus.yml`, of which only the address of the server and the pauses are other ones.
-    pub(super) async fn start(binary: &Path, server: &KronosProc) -> Self {
+    /// Starts it with `grafana/prometheus.yml`, of which only the addresses of the server and of the load tester and the pauses are
+    /// other ones.
+    pub(super) async fn start(binary: &Path, server: &KronosProc, tester: SocketAddr) -> Self {
         let dir = TempDir::with_prefix("kronos-prometheus-").expect("a temporary directory");
         let change = |text: String, from: &str, to: &str| {
             assert!(text.contains(from), "{from} is not there");
             text.replace(from, to)
         };
         let config = change(read("prometheus.yml"), "localhost:8000", &server.address().to_string());
+        let testers = r#""localhost:9101", "host.docker.internal:9101""#;
+        let config = change(config, testers, &format!("\"{tester}\""));
         let config = change(
             config,
             "scrape_interval: 5s",

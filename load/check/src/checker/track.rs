@@ -42,10 +42,12 @@ pub struct Track {
     /// Follows the order of events; `None` when the client came in the middle of a run.
     verifier: Option<Verifier>,
     fold: Fold,
+    /// Keeps no transcript.
+    lean: bool,
 }
 
 impl Track {
-    pub(crate) fn new(attached: &Attached) -> Self {
+    pub(crate) fn new(attached: &Attached, lean: bool) -> Self {
         Self {
             session: attached.session.clone(),
             epoch: attached.epoch.clone(),
@@ -59,7 +61,14 @@ impl Track {
             taken: HashSet::new(),
             verifier: None,
             fold: Fold::default(),
+            lean,
         }
+    }
+
+    /// Goes on after `seq`, whatever came before; the order of the events is followed again from the next run on.
+    pub(crate) fn resync(&mut self, seq: Seq) {
+        self.position = Some(seq);
+        self.verifier = None;
     }
 
     /// Whether it is attached.
@@ -316,7 +325,9 @@ impl Track {
             Event::Custom(event) => self.custom(&event.name, &event.value),
             _ => {}
         }
-        self.fold.apply(entry);
+        if !self.lean {
+            self.fold.apply(entry);
+        }
         Ok(())
     }
 
