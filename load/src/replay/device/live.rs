@@ -315,7 +315,8 @@ impl Device {
             return Ok(false);
         }
         self.clocks.borrow_mut().refused(&waiting.command);
-        user.engine.refused(error, waiting.command.op().as_str(), &user.script.name);
+        user.engine
+            .refused(error, waiting.command.op().as_str(), &user.script.name);
         Ok(false)
     }
 
