@@ -193,7 +193,12 @@ async fn every_expression_has_an_answer_and_each_trouble_shows() {
         for question in &open {
             wrong.extend(question.wrong(&prometheus).await);
         }
-        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+        if wrong.is_empty() {
+            return Ok(());
+        }
+        let errors = prometheus.get("query?query=kronos_load_errors_total%3E0").await;
+        wrong.push(format!("errors of the load tester: {errors:?}"));
+        Err(wrong)
     };
     eventually(LIMIT, "an answer to every expression", answered).await;
     let silent = async || {

@@ -77,7 +77,7 @@ impl<'a> Timeline<'a> {
             note: note.to_owned(),
             places: ends.map(|second| (second.at / end, clock(second.at))).collect(),
             ticks: times(end).into_iter().map(|(at, label)| (at / end, label)).collect(),
-            marks: stages.filter(|mark| *mark < 0.995).collect(),
+            marks: stages.filter(|mark| (0.005..0.995).contains(mark)).collect(),
             lines,
             unit,
             base: 10.0,
