@@ -241,8 +241,8 @@ fn what_an_edit_leaves_behind_is_not_missed_and_what_a_choice_brings_back_is() {
         .unwrap();
     assert_eq!(
         found(&case.snapshot("e", 13, &edited, false)),
-        ["unsaid"],
-        "the first that is missed"
+        ["unsaid"; 3],
+        "each of its messages"
     );
 }
 
