@@ -4,7 +4,7 @@
 //! attached session. Never knows what a conversation is, and never keeps a queue that a slow peer could let grow:
 //!
 //! - Input is read as fast as it is handled: the `guard` takes nothing more while frames wait, and nothing at all while
-//!   the peer does not read (actix polls this actor only when the HTTP dispatcher has room to write).
+//!   the peer does not read (this actor is polled only when its socket took what was written).
 //! - Output is pulled: a session sends a batch when asked, and is asked again when the last batch could be written and
 //!   the peer has answered enough of the pings within what it was sent (`link` says why).
 //! - A peer that answers none of them for `write_timeout` reads nothing: the `watch` of its core closes it with 4450 and

@@ -357,8 +357,12 @@ impl Engine {
             if !interrupted {
                 self.meter.error("unfinished");
             }
+            let user = self.user(number);
+            if let Some(user) = &user {
+                user.abandon();
+            }
             if unfinished.len() < NAMED {
-                let name = self.user(number).map(|user| user.whereabouts());
+                let name = user.map(|user| user.whereabouts());
                 unfinished.push(name.unwrap_or_else(|| format!("user {number}: signing up")));
             }
             task.abort();

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -163,9 +163,11 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn load(args: &RunArgs, scenario: &Scenario) -> anyhow::Result<ExitCode> {
-    let spawned = match args.spawn {
-        true => Some(Spawned::start(&args.place, scenario).await?),
-        false => None,
+    let stop = interruptions()?;
+    let mut early = stop.clone();
+    let spawned = tokio::select! {
+        spawned = spawn(args, scenario) => spawned?,
+        _ = early.wait_for(|stop| *stop > 0) => bail!("interrupted"),
     };
     let url = match &spawned {
         Some(spawned) => format!("ws://{}/ws", spawned.server.address()),
@@ -184,7 +186,7 @@ async fn load(args: &RunArgs, scenario: &Scenario) -> anyhow::Result<ExitCode> {
     };
     let options = Options {
         audit_share: args.audit_share,
-        stop: interruptions()?,
+        stop,
     };
     let watch = watch::start(meter.clone(), scenario, watch_options)?;
     let outcome = replay::run(scenario, target, meter.clone(), options).await?;
@@ -204,12 +206,24 @@ async fn load(args: &RunArgs, scenario: &Scenario) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
-/// Counts how often somebody presses Ctrl-C: the first lets the load come to an early end, the second ends it at once.
+async fn spawn(args: &RunArgs, scenario: &Scenario) -> anyhow::Result<Option<Spawned>> {
+    match args.spawn {
+        true => Spawned::start(&args.place, scenario).await.map(Some),
+        false => Ok(None),
+    }
+}
+
+/// Counts how often somebody presses Ctrl-C, or ends this process politely: the first lets the load come to an early end, the second ends it at once.
 fn interruptions() -> anyhow::Result<tokio::sync::watch::Receiver<u8>> {
     let (sender, receiver) = tokio::sync::watch::channel(0_u8);
-    let mut signals = signal(SignalKind::interrupt())?;
+    let mut interrupts = signal(SignalKind::interrupt())?;
+    let mut ends = signal(SignalKind::terminate())?;
     tokio::spawn(async move {
-        while signals.recv().await.is_some() {
+        loop {
+            tokio::select! {
+                _ = interrupts.recv() => {}
+                _ = ends.recv() => {}
+            }
             sender.send_modify(|count| *count = count.saturating_add(1));
         }
     });

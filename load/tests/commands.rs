@@ -1,5 +1,7 @@
 //! The commands that make and change recordings.
 
+#![expect(clippy::expect_used, reason = "a test fails by a panic")]
+
 use std::path::Path;
 use std::process::{Command, Output};
 

@@ -15,6 +15,9 @@ use crate::server::ServerFrame;
 use crate::wire::macros::words;
 use crate::wire::tree::{self, Strict};
 
+/// Room for a frame with one piece of text, so that writing it does not grow.
+const FRAME_BYTES: usize = 512;
+
 words! {
     /// How frames are written; chosen by the websocket's subprotocol.
     ///
@@ -97,12 +100,12 @@ impl Codec {
     /// # Errors
     /// When `frame` has something the format lacks; the types of this crate have nothing of the kind.
     pub fn encode(self, frame: &impl Serialize) -> Result<Bytes, EncodeError> {
+        let mut bytes = Vec::with_capacity(FRAME_BYTES);
         match self {
-            Self::Json => serde_json::to_vec(frame).map(Bytes::from).map_err(EncodeError::Json),
-            Self::Msgpack => rmp_serde::to_vec_named(frame)
-                .map(Bytes::from)
-                .map_err(EncodeError::Msgpack),
+            Self::Json => serde_json::to_writer(&mut bytes, frame).map_err(EncodeError::Json)?,
+            Self::Msgpack => rmp_serde::encode::write_named(&mut bytes, frame).map_err(EncodeError::Msgpack)?,
         }
+        Ok(Bytes::from(bytes))
     }
 
     /// Reads a client's frame.

@@ -2,10 +2,11 @@
 //!
 //! The parser knows one time-out, for the head of the first request, and answers what it cannot read with an empty body.
 //! Here every head has its time, a reader that does not read has an end, and an error that none of our code made leaves in our
-//! shape. What a request says is not looked at; websockets pass untouched, their connection watches over itself.
+//! shape. What a request says is not looked at; a websocket leaves the parser when its handshake is answered ([`upgraded`]): its
+//! connection watches over itself.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     future::Future as _,
     io,
     pin::Pin,
@@ -25,6 +26,7 @@ use tokio::{
 use self::bare::Bare;
 
 mod bare;
+pub(crate) mod upgraded;
 
 /// Bytes that a client must take in each [`Pace::answer`], if it does not take all: half a kilobyte in a second is slower
 /// than any network that a person would use.
@@ -54,6 +56,22 @@ fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
+/// How far a socket is on its way from the parser to its websocket.
+#[derive(Debug, Default)]
+enum Handover {
+    /// It belongs to the parser.
+    #[default]
+    None,
+    /// It is wanted when the head of the answer is written. Nothing is read any more.
+    Wanted,
+    /// The head is written.
+    Due,
+    /// It was given away: what comes next belongs to whoever takes it.
+    Given(TcpStream),
+    /// It was taken.
+    Over,
+}
+
 /// What the socket and the requests on it tell each other.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -69,6 +87,7 @@ pub(crate) struct Link {
     upgraded: Cell<bool>,
     /// The answer said that the connection ends here.
     ends: Cell<bool>,
+    handover: RefCell<Handover>,
 }
 
 impl Link {
@@ -80,7 +99,43 @@ impl Link {
             body: Cell::new(false),
             upgraded: Cell::new(false),
             ends: Cell::new(false),
+            handover: RefCell::default(),
         })
+    }
+
+    /// The socket is to be given away once the head of this answer is written: [`Link::take`].
+    pub(crate) fn want(&self) {
+        self.handover.replace(Handover::Wanted);
+    }
+
+    /// Takes the socket when it was given away.
+    pub(crate) fn take(&self) -> Option<TcpStream> {
+        let mut handover = self.handover.borrow_mut();
+        match std::mem::take(&mut *handover) {
+            Handover::Given(socket) => {
+                *handover = Handover::Over;
+                Some(socket)
+            }
+            other => {
+                *handover = other;
+                None
+            }
+        }
+    }
+
+    /// Whether the socket belongs to the parser no longer, or soon.
+    fn leaves(&self) -> bool {
+        !matches!(*self.handover.borrow(), Handover::None)
+    }
+
+    /// The head of the answer is with the kernel.
+    fn head_written(&self) -> bool {
+        let mut handover = self.handover.borrow_mut();
+        let wanted = self.upgraded.get() && matches!(*handover, Handover::Wanted);
+        if wanted {
+            *handover = Handover::Due;
+        }
+        wanted
     }
 
     /// A request is being answered, until what this returns is dropped.
@@ -258,6 +313,21 @@ impl Watched {
         Poll::Ready(Ok(count))
     }
 
+    /// Gives the socket away if that is due; for the parser it ends then. Until then nothing is read: it would be lost.
+    fn give_away(&mut self) -> Poll<io::Result<()>> {
+        self.timer = None;
+        let mut handover = self.link.handover.borrow_mut();
+        if matches!(*handover, Handover::Due)
+            && let Some(socket) = self.socket.take()
+        {
+            *handover = Handover::Given(socket);
+        }
+        match *handover {
+            Handover::None | Handover::Wanted | Handover::Due => Poll::Pending,
+            Handover::Given(_) | Handover::Over => Poll::Ready(Ok(())),
+        }
+    }
+
     /// Ends the reading because a head, or the rest of a body, did not come. Says so when somebody waits for an answer.
     fn cut_head(&mut self) {
         self.cut = true;
@@ -341,6 +411,9 @@ impl AsyncRead for Watched {
         if this.cut {
             return Poll::Ready(Ok(()));
         }
+        if this.link.upgraded.get() && this.link.leaves() {
+            return this.give_away();
+        }
         if !std::mem::replace(&mut this.begun, true) {
             this.link.head_since.set(Some(now()));
         }
@@ -406,6 +479,12 @@ impl AsyncWrite for Watched {
     /// Called when all that was to be written was taken.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.stalled = None;
+        if self.link.head_written() {
+            cx.waker().wake_by_ref();
+        }
+        if self.socket.is_none() {
+            return Poll::Ready(Ok(()));
+        }
         if self.link.serving.get() == 0 {
             self.link.quiet.set(true);
             let paused = std::mem::take(&mut self.paused);
@@ -417,6 +496,9 @@ impl AsyncWrite for Watched {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.socket.is_none() {
+            return Poll::Ready(Ok(()));
+        }
         self.socket_mut()?.poll_shutdown(cx)
     }
 }

@@ -4,6 +4,7 @@ use std::{
     io,
     net::Shutdown,
     os::fd::{AsRawFd, RawFd},
+    rc::Rc,
     sync::Arc,
 };
 
@@ -30,7 +31,10 @@ use serde::Deserialize;
 use serde_json::json;
 use socket2::SockRef;
 
-use super::peer::Peer;
+use super::{
+    peer::Peer,
+    stream::{Link, upgraded},
+};
 
 /// The one version of the websocket protocol (RFC 6455).
 const VERSION: &str = "13";
@@ -152,7 +156,15 @@ pub async fn upgrade(
         credentials,
         permit,
     };
-    Ok(response.streaming(connection::serve(state.deps.clone(), upgrade, payload)))
+    let deps = state.deps.clone();
+    Ok(match request.conn_data::<Rc<Link>>() {
+        Some(link) => {
+            let make = |incoming| connection::serve(deps, upgrade, incoming);
+            response.streaming(upgraded::upgrade(Rc::clone(link), payload, make))
+        }
+        // Not on a socket of our listener.
+        None => response.streaming(connection::serve(deps, upgrade, payload)),
+    })
 }
 
 /// Checks the request as RFC 6455, section 4.2.1 asks, and begins the response.

@@ -647,3 +647,28 @@ async fn the_first_subprotocol_that_is_known_is_chosen_and_no_extension_is() {
     }
     still_answers(&kronos).await;
 }
+
+/// A client that does not wait for the answer to its handshake: what it sends at once comes in with the head of its request.
+#[tokio::test]
+async fn what_is_sent_behind_the_handshake_is_read() {
+    let kronos = kronos().await;
+    let mut socket = RawWs::connect(kronos.server.address(), LIMIT).await.unwrap();
+    let head = HANDSHAKE.map(|(name, value)| format!("{name}: {value}\r\n")).concat();
+    let mut bytes = format!("GET /ws?user=raw HTTP/1.1\r\n{head}\r\n").into_bytes();
+    bytes.extend(RawFrame::text(r#"{"op":"hello","ref":"h"}"#).encode());
+    bytes.extend(RawFrame::text(&padded_ping(8 * 1024)).encode());
+    socket.send_bytes(&bytes).await.unwrap();
+    let mut stream = socket.into_stream();
+    let (mut read, mut piece) = (Vec::new(), [0; 4096]);
+    let has = |read: &[u8], text: &str| String::from_utf8_lossy(read).contains(text);
+    while !has(&read, r#""ref":"p""#) {
+        let count = tokio::time::timeout(LIMIT, stream.read(&mut piece))
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(count > 0, "{}", String::from_utf8_lossy(&read));
+        read.extend_from_slice(&piece[..count]);
+    }
+    assert!(has(&read, "101 Switching Protocols") && has(&read, r#""ref":"h""#));
+    still_answers(&kronos).await;
+}

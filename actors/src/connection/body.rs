@@ -1,4 +1,4 @@
-//! The outgoing half of a websocket, between the actor's context and the HTTP dispatcher.
+//! The outgoing half of a websocket, between the actor's context and whoever writes to its socket.
 //!
 //! Marks the turns of [`Link`], ends the connection with 1011 when its actor panics, so that the client learns that the
 //! server was at fault instead of seeing a cut, and hangs up as soon as the last bytes are written: the dispatcher itself
@@ -52,7 +52,7 @@ pub(super) struct Body<S> {
     inner: Option<S>,
     link: Rc<Link>,
     id: ConnectionId,
-    /// The dispatcher has had a poll to write the last bytes.
+    /// There was a poll to write the last bytes.
     written: bool,
 }
 
@@ -66,7 +66,7 @@ impl<S> Body<S> {
         }
     }
 
-    /// Ends the body one poll after its last bytes: the dispatcher writes at the end of each.
+    /// Ends the body one poll after its last bytes: the HTTP dispatcher, should it be the one, writes at the end of each.
     fn end<T>(&mut self, cx: &Context<'_>) -> Poll<Option<T>> {
         if !std::mem::replace(&mut self.written, true) {
             cx.waker().wake_by_ref();

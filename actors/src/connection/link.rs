@@ -23,10 +23,10 @@ use kronos_protocol::close::CloseCode;
 
 use super::{body::HangUp, observe::Vitals};
 
-/// Bytes that may be written in one turn (one poll by the HTTP dispatcher) before further pulls wait for the next.
+/// Bytes that may be written in one turn (one poll by whoever writes) before further pulls wait for the next.
 ///
-/// The dispatcher polls only while it has less than 32 KiB to send, so a reader that stalls has at most this much, one
-/// batch and what was in the mailbox waiting for it.
+/// It polls when the socket took all of the last turn (the HTTP dispatcher: below 32 KiB to send), so a reader that stalls
+/// has at most this much, one batch and what was in the mailbox waiting for it.
 pub(super) const TURN_BYTES: usize = 64 * 1024;
 /// Marks within what may be unread: a peer that reads a quarter of it shows that it reads.
 const MARKS: u64 = 4;
@@ -139,7 +139,7 @@ impl Link {
         self.violation.get().is_some()
     }
 
-    /// Begins a turn: the dispatcher has room.
+    /// Begins a turn: there is room to write.
     pub(super) fn begin_turn(&self) {
         self.budget.set(TURN_BYTES);
         if self.deferred.replace(false) {

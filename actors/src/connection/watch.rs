@@ -1,9 +1,9 @@
 //! Looks at the connections of one core from outside and ends those whose peers read nothing.
 //!
-//! A websocket actor is polled only while the HTTP dispatcher has room to write, so behind a peer that takes nothing its
+//! A websocket actor is polled only when its socket took what was written, so behind a peer that takes nothing its
 //! timers stand still and its mailbox fills: it cannot end itself. One task for each thread that serves websockets looks at
 //! what they share ([`Link`]). A peer that reads nothing is told so first, should it begin to read; then its socket is shut
-//! down, which wakes the dispatcher. Nothing here knows what is sent.
+//! down, which wakes its task. Nothing here knows what is sent.
 
 use std::{
     cell::RefCell,

@@ -16,11 +16,17 @@ pub use self::stored::{DamagedRecord, MAX_DELTA_BYTES, Read, Stored, read_record
 /// What an event takes beside its text, about.
 const EVENT_BYTES: usize = 256;
 
+/// Events at the end of the tail that are looked at before the rest is searched.
+const NEWEST: usize = 4;
+/// Bytes that a stored event takes, mostly: where they are written, and what room is kept for the next.
+const RECORD_BYTES: usize = 512;
+
 #[derive(Debug, Clone)]
 struct Kept {
     /// Of the last event that it stands for.
     seq: Seq,
-    stored: Stored,
+    /// Apart: hundreds of bytes, that would be moved whenever the tail grows, and lie between the seqs that are searched.
+    stored: Box<Stored>,
     /// The encoded form until it is packed; then empty.
     payload: Bytes,
     size: usize,
@@ -78,7 +84,7 @@ impl Log {
         self.unpacked_bytes += if packed { 0 } else { size };
         self.tail.push_back(Kept {
             seq: record.seq,
-            stored,
+            stored: Box::new(stored),
             payload,
             size,
         });
@@ -113,7 +119,7 @@ impl Log {
         let early = self.durability == Durability::Relaxed && stored.is_delta() && self.visible + 1 == self.next;
         self.pending.push(Kept {
             seq: self.next,
-            stored,
+            stored: Box::new(stored),
             payload: Bytes::new(),
             size: 0,
         });
@@ -159,8 +165,12 @@ impl Log {
     /// When an event cannot be encoded, which no event of ours is.
     pub fn take_batch(&mut self) -> Result<Vec<Record>, rmp_serde::encode::Error> {
         let mut records = Vec::with_capacity(self.pending.len());
+        // Written once in a place that is large enough, then taken as long as it is: the tail keeps it.
+        let mut written = Vec::with_capacity(RECORD_BYTES);
         for mut kept in self.pending.drain(..) {
-            kept.payload = Bytes::from(rmp_serde::to_vec_named(&kept.stored)?);
+            written.clear();
+            rmp_serde::encode::write_named(&mut written, &*kept.stored)?;
+            kept.payload = Bytes::copy_from_slice(&written);
             kept.size = kept.payload.len();
             records.push(Record::new(kept.seq, kept.payload.clone()));
             self.tail_bytes += kept.size;
@@ -242,7 +252,7 @@ impl Log {
                 self.tail_bytes = self.tail_bytes + run.merged_size - run.size;
                 self.tail.push_back(Kept {
                     seq: run.seq,
-                    stored: run.stored,
+                    stored: Box::new(run.stored),
                     payload: Bytes::new(),
                     size: run.merged_size,
                 });
@@ -264,6 +274,17 @@ impl Log {
         }
     }
 
+    /// The place in the tail of what comes after `after`. Looked for at the end first: most readers miss only the newest.
+    fn place_after(&self, after: Seq) -> usize {
+        let newest = self.tail.iter().rev().take(NEWEST);
+        let missed = newest.take_while(|kept| kept.seq > after).count();
+        if missed < NEWEST {
+            self.tail.len() - missed
+        } else {
+            self.tail.partition_point(|kept| kept.seq <= after)
+        }
+    }
+
     /// Reads what may be shown after `after`, at most about `max_bytes` of it (one larger event comes alone).
     pub fn read(&self, after: Seq, max_bytes: usize) -> Read {
         if after >= self.visible {
@@ -273,14 +294,13 @@ impl Log {
         if front.is_none_or(|kept| after + 1 < kept.seq - kept.stored.merged()) {
             return Read::Behind;
         }
-        let skip = self.tail.partition_point(|kept| kept.seq <= after);
         let items = self
             .tail
-            .range(skip..)
+            .range(self.place_after(after)..)
             .chain(&self.pending)
             .skip_while(|kept| kept.seq <= after)
             .take_while(|kept| kept.seq <= self.visible)
-            .map(|kept| (kept.seq, &kept.stored, kept.size));
+            .map(|kept| (kept.seq, &*kept.stored, kept.size));
         stored::batch(items, after, max_bytes)
     }
 }
@@ -305,7 +325,7 @@ fn runs<'a>(kept: impl Iterator<Item = &'a Kept>) -> impl Iterator<Item = Run> {
         let first = rest.next()?;
         let mut run = Run {
             seq: first.seq,
-            stored: first.stored.clone(),
+            stored: (*first.stored).clone(),
             payload: Some(first.payload.clone()),
             size: first.size,
             merged_size: first.size,

@@ -87,6 +87,17 @@ impl Checks {
         }
     }
 
+    /// Ends the account of a user that did not come to the end: what was broken until then counts, what is missing may be late.
+    pub(crate) fn abandon(&self, devices: impl IntoIterator<Item = DeviceId>) {
+        let mut ledger = self.ledger.borrow_mut();
+        devices.into_iter().for_each(|device| ledger.cut(device));
+        let breaches = ledger.finish(None);
+        drop(ledger);
+        for breach in breaches {
+            self.breach(breach);
+        }
+    }
+
     /// Compares what the runs came to with the recording.
     fn compare(&self, device: DeviceId) -> Vec<Breach> {
         if self.script.shape.is_empty() {

@@ -3,6 +3,7 @@
 //! Each has a task of its own that owns the websocket. The director gives [`Order`]s and looks at what is shared; nobody else writes.
 
 mod live;
+mod words;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -11,18 +12,19 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use kronos_protocol::client::{Attach, AttachTarget, ClientInfo, Hello};
 use kronos_protocol::ids::DeviceName;
-use kronos_protocol::{ClientFrame, Codec, Command, Ref, RunId, Seq};
+use kronos_protocol::{ClientFrame, Codec, Command, Ref, Seq};
 use rand::Rng as _;
 use tokio::sync::Notify;
 use tokio::time::{sleep_until, timeout};
 
 use super::Counted;
-use super::clocks::{Clocks, Start};
+use super::clocks::Clocks;
 use super::user::User;
 use super::wire::{Lost, Wire};
 use crate::clock;
 use crate::meter::{Count, Latency, Level};
 use kronos_check::DeviceId;
+use words::Waiting;
 
 /// Time for the handshake, and then for attaching, on a server that is busy.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -32,10 +34,6 @@ const RETURN: Duration = Duration::from_secs(60);
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// Time for a proper end.
 const GOODBYE: Duration = Duration::from_secs(5);
-/// A command that the server is too busy for is sent so often.
-pub(super) const TRIES: u32 = 5;
-/// The pause before, where the server says nothing; doubled each time.
-pub(super) const RETRY: Duration = Duration::from_millis(200);
 
 /// What the director wants.
 #[derive(Debug)]
@@ -71,26 +69,6 @@ pub(crate) enum Link {
     Joining,
     /// It has everything.
     Here,
-}
-
-/// A command without a reply.
-#[derive(Debug)]
-pub(crate) struct Waiting {
-    command: Command,
-    start: Start,
-    /// What it is called on this connection; `None` when it is still to be written.
-    reference: Option<Ref>,
-    /// Not to be written before.
-    not_before: Option<Instant>,
-    /// Times that it was refused with `retry`.
-    tries: u32,
-    /// It was written before, on another connection or in vain.
-    again: bool,
-    /// The planned end of a connection stopped its clock.
-    anew: bool,
-    /// The run that a cancel without one was about, and the runs there were.
-    active: Option<RunId>,
-    runs: usize,
 }
 
 /// A device.
@@ -192,36 +170,10 @@ impl Device {
         self.wake.notify_one();
     }
 
-    /// Says something, now or when it is there again.
-    pub(crate) fn say(&self, command: Command, intended: Instant, user: &User) {
-        let view = user.view.borrow();
-        self.waiting.borrow_mut().push_back(Waiting {
-            start: Start {
-                intended,
-                began: intended,
-            },
-            reference: None,
-            not_before: None,
-            tries: 0,
-            again: false,
-            anew: false,
-            active: view.active().map(|run| run.id.clone()),
-            runs: view.runs.len(),
-            command,
-        });
-        drop(view);
-        self.order(Order::Say);
-    }
-
     /// Reads at another pace from now on.
     pub(crate) fn read_at(&self, pace: Option<u32>) {
         self.pace.set(pace);
         self.order(Order::Say);
-    }
-
-    /// Whether every command has its reply.
-    pub(crate) fn has_all_replies(&self) -> bool {
-        self.waiting.borrow().is_empty()
     }
 
     fn next_order(&self) -> Option<Order> {
@@ -421,35 +373,6 @@ impl Device {
             resumes: before.resumes || self.joined.get(),
             own: false,
         })
-    }
-
-    /// Makes what has no reply ready to be said again on the next connection, as far as it may be.
-    ///
-    /// `send` and `resume` are the same to the server however often they come; settings are set to the same again; a cancel names the
-    /// run that it was about; whether an `edit` or `regenerate` took effect is seen then. `typing` and `ping` are of no use any more.
-    fn ended(&self, user: &User, planned: bool) {
-        let mut waiting = self.waiting.borrow_mut();
-        waiting.retain_mut(|waiting| {
-            let written = waiting.reference.take().is_some();
-            waiting.again |= written;
-            waiting.anew |= planned;
-            match &mut waiting.command {
-                Command::Typing(_) | Command::Ping => !written,
-                Command::Cancel(cancel) if written && cancel.run.is_none() => {
-                    cancel.run.clone_from(&waiting.active);
-                    cancel.run.is_some()
-                }
-                _ => true,
-            }
-        });
-        drop(waiting);
-        let mut clocks = self.clocks.borrow_mut();
-        if planned {
-            clocks.forget();
-        } else {
-            clocks.interrupted();
-        }
-        user.changed.notify_one();
     }
 }
 

@@ -52,13 +52,23 @@ fn records(at: &[u8], bytes: &[u8]) -> Result<Vec<Record>, StoreError> {
 
 /// Writes a write-ahead batch.
 pub(super) fn batch(entries: &[(&SessionId, Vec<&Record>)]) -> Result<Vec<u8>, StoreError> {
+    let size = |records: &[&Record]| -> usize {
+        let frames = records.len() * RECORD_FRAME_BYTES;
+        records.iter().map(|record| record.payload.len()).sum::<usize>() + frames
+    };
+    let mut whole = 0;
     let encode = |(session, records): &(&SessionId, Vec<&Record>)| {
-        Ok((session.as_str().to_owned(), Bytes::from(rmp_serde::to_vec(records)?)))
+        let mut encoded = Vec::with_capacity(size(records));
+        rmp_serde::encode::write(&mut encoded, records)?;
+        whole += session.as_str().len() + encoded.len() + RECORD_FRAME_BYTES;
+        Ok((session.as_str().to_owned(), Bytes::from(encoded)))
     };
     let entries: Result<Vec<_>, rmp_serde::encode::Error> = entries.iter().map(encode).collect();
-    entries
-        .and_then(|entries| rmp_serde::to_vec(&entries))
-        .map_err(|error| unwritable(&error))
+    let write = |entries| {
+        let mut batch = Vec::with_capacity(whole + RECORD_FRAME_BYTES);
+        rmp_serde::encode::write(&mut batch, &entries).map(|()| batch)
+    };
+    entries.and_then(write).map_err(|error| unwritable(&error))
 }
 
 /// Reads what a write-ahead batch holds, session by session.

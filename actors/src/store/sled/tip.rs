@@ -8,7 +8,8 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, ErrorKind, Read, Seek, SeekFrom, Write},
+    io::{self, ErrorKind, Read, Write},
+    os::unix::fs::FileExt,
     path::Path,
 };
 
@@ -69,8 +70,7 @@ impl Tip {
 
     /// Notes that the commit with the batch `number` is durable.
     pub(super) fn advance(&mut self, number: u64) -> io::Result<()> {
-        self.file.seek(SeekFrom::Start(0))?;
-        self.file.write_all(&encode(number))?;
+        self.file.write_all_at(&encode(number), 0)?;
         self.number = number;
         Ok(())
     }

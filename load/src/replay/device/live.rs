@@ -3,16 +3,15 @@
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use kronos_protocol::server::{Events, WireError};
-use kronos_protocol::{Command, ErrorCode, Event, LogEntry, OkBody, Ref, SendMode, ServerFrame};
+use kronos_protocol::server::Events;
+use kronos_protocol::{Command, Event, LogEntry, OkBody, Ref, ServerFrame};
 use tokio::time::sleep_until;
 
 use super::super::clocks::Now;
 use super::super::user::User;
 use super::super::view::News;
 use super::super::wire::{Lost, Wire};
-use super::{Device, Link, Order, Over, PATIENCE, RETRY, Return, TRIES, Waiting, wide};
+use super::{Device, Link, Order, Over, PATIENCE, Return, wide};
 use crate::clock;
 use crate::meter::{Count, Latency};
 
@@ -128,65 +127,6 @@ impl Device {
         Ok(None)
     }
 
-    /// Writes every command that waits for it, in order.
-    async fn speak(&self, user: &User, wire: &mut Wire) -> Result<(), Lost> {
-        let mut wrote = false;
-        while let Some(bytes) = self.next_words(user)? {
-            user.engine.meter.count(Count::BytesOut, wide(bytes.len()));
-            wire.feed(bytes).await?;
-            wrote = true;
-        }
-        if wrote {
-            wire.flush().await?;
-        }
-        Ok(())
-    }
-
-    /// Returns the next frame to write.
-    fn next_words(&self, user: &User) -> Result<Option<Bytes>, Lost> {
-        let now = clock::instant();
-        let mut waiting = self.waiting.borrow_mut();
-        // Edits that were cut off are not the same to the server when they come twice: a new run says that the first was taken.
-        let runs = user.view.borrow().runs.len();
-        waiting.retain(|waiting| {
-            let once = matches!(waiting.command, Command::Edit(_) | Command::Regenerate(_));
-            !(once && waiting.again && waiting.reference.is_none() && waiting.tries == 0 && runs > waiting.runs)
-        });
-        let next = waiting
-            .iter_mut()
-            .find(|waiting| waiting.reference.is_none() && waiting.not_before.is_none_or(|at| at <= now));
-        let Some(next) = next else {
-            return Ok(None);
-        };
-        let (reference, bytes) = self.frame(user, next.command.clone())?;
-        next.reference = Some(reference);
-        next.start.began = now;
-        if std::mem::take(&mut next.anew) && next.again {
-            next.start.intended = now;
-        }
-        self.first_words(user, next);
-        Ok(Some(bytes))
-    }
-
-    fn first_words(&self, user: &User, said: &Waiting) {
-        let meter = &user.engine.meter;
-        meter.count(Count::Commands, 1);
-        match &said.command {
-            Command::Send(send) => {
-                meter.count(Count::Sends, 1);
-                if send.mode == SendMode::Interrupt {
-                    user.view.borrow_mut().stopping();
-                }
-            }
-            Command::Cancel(_) | Command::Edit(_) | Command::Regenerate(_) => user.view.borrow_mut().stopping(),
-            _ => {}
-        }
-        if !said.again {
-            let mut clocks = self.clocks.borrow_mut();
-            clocks.said(&said.command, said.start, said.active.as_ref());
-        }
-    }
-
     /// Takes a frame; true: it has everything now.
     fn take(&self, user: &User, bytes: &[u8], now: Now, opened: Instant, back: &mut Return) -> Result<bool, Lost> {
         let meter = &user.engine.meter;
@@ -278,48 +218,6 @@ impl Device {
         }
     }
 
-    /// Takes the command out of those that wait.
-    fn replied(&self, user: &User, reference: &Ref, now: Instant) -> Option<Waiting> {
-        let mut waiting = self.waiting.borrow_mut();
-        let place = waiting
-            .iter()
-            .position(|waiting| waiting.reference.as_ref() == Some(reference))?;
-        user.replied.set(Some(now));
-        user.changed.notify_one();
-        waiting.remove(place)
-    }
-
-    fn refused(&self, user: &User, reference: Option<&Ref>, error: &WireError, now: Instant) -> Result<bool, Lost> {
-        let after = error.after_ms.map(Duration::from_millis);
-        let waiting = reference.and_then(|reference| self.replied(user, reference, now));
-        let Some(mut waiting) = waiting else {
-            if self.link.get() == Link::Joining {
-                let after = error.retry.then_some(after.unwrap_or(RETRY));
-                return Err(Lost::Unwelcome(error.code.as_str().to_owned(), after));
-            }
-            user.engine.refused(error, "nothing", &user.script.name);
-            return Ok(false);
-        };
-        if is_fair(&waiting, error.code) {
-            self.clocks.borrow_mut().refused(&waiting.command);
-            return Ok(false);
-        }
-        if error.retry && waiting.tries < TRIES {
-            let pause = after.unwrap_or(RETRY.saturating_mul(1 << waiting.tries));
-            waiting.tries += 1;
-            waiting.again = true;
-            waiting.reference = None;
-            waiting.not_before = Some(now + pause);
-            self.waiting.borrow_mut().push_back(waiting);
-            user.remind(self, now + pause);
-            return Ok(false);
-        }
-        self.clocks.borrow_mut().refused(&waiting.command);
-        user.engine
-            .refused(error, waiting.command.op().as_str(), &user.script.name);
-        Ok(false)
-    }
-
     fn events(&self, user: &User, events: &Events, now: Now) {
         let meter = &user.engine.meter;
         let (live, fast) = (self.link.get() == Link::Here, self.pace.get().is_none());
@@ -374,20 +272,5 @@ impl Device {
         let (counted, count) = self.deltas.get();
         let count = if counted == run { count } else { 0 };
         self.deltas.set((run, count + width));
-    }
-}
-
-/// Whether a refusal is an answer like any other.
-fn is_fair(waiting: &Waiting, code: ErrorCode) -> bool {
-    match &waiting.command {
-        // That is what the mode is for.
-        Command::Send(send) => send.mode == SendMode::Reject && code == ErrorCode::Busy,
-        // The run has ended, the message has been started: who stops something may always come too late.
-        Command::Cancel(_) | Command::Unqueue(_) => {
-            code == ErrorCode::Conflict || (waiting.again && code == ErrorCode::NotFound)
-        }
-        // It was taken before the connection was cut.
-        Command::Resume(_) => waiting.again && code == ErrorCode::Conflict,
-        _ => false,
     }
 }
