@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::anyhow;
+use anyhow::bail;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -88,9 +88,11 @@ impl Watch {
     pub(crate) fn finish(self) -> anyhow::Result<Report> {
         // A thread that is gone says why below.
         self.end.send(()).ok();
-        self.thread
-            .join()
-            .map_err(|_| anyhow!("whoever looked on has panicked"))?
+        match self.thread.join() {
+            Ok(report) => report,
+            // What it panicked with is on stderr.
+            Err(_panicked) => bail!("whoever looked on has panicked"),
+        }
     }
 }
 

@@ -113,11 +113,14 @@ fn thresholds(before: &[Report], after: &[Report]) -> Vec<Change> {
     names.into_iter().filter_map(change).collect()
 }
 
+/// A part of the settings, to be compared.
+type Field = fn(&Settings) -> String;
+
 /// Returns what makes a comparison doubtful.
 pub(super) fn warnings(before: &[Report], after: &[Report]) -> Vec<String> {
     let all = || before.iter().chain(after);
     let mut warnings = Vec::new();
-    let fields: [(&str, fn(&Settings) -> String); 9] = [
+    let fields: [(&str, Field); 9] = [
         ("scenarios", |settings| settings.scenario.clone()),
         ("models", |settings| settings.model.clone()),
         ("stages", |settings| format!("{:?}", settings.stages)),

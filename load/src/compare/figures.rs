@@ -9,6 +9,9 @@ use crate::report::{Point, Report, Second, Used};
 /// What a figure is in some seconds.
 type Step = Box<dyn Fn(&[Second]) -> Option<f64>>;
 
+/// A figure in a whole load.
+type Whole = Box<dyn Fn(&Report) -> Option<f64>>;
+
 /// A figure.
 pub(super) struct Figure {
     pub(super) name: String,
@@ -16,7 +19,7 @@ pub(super) struct Figure {
     pub(super) unit: &'static str,
     pub(super) more_is_better: bool,
     /// Of the load.
-    pub(super) whole: Box<dyn Fn(&Report) -> Option<f64>>,
+    pub(super) whole: Whole,
     /// Of a step.
     pub(super) step: Step,
     /// How people read it.

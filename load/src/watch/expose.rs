@@ -11,10 +11,16 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::metrics::{ALL, BUCKETS, CHECKS, ERRORS, Kind};
+use super::metrics::{ALL, BUCKETS, Kind, Metric};
 use super::seen::Seen;
 use crate::meter::{Count, Latency, Pair};
 use crate::report::Settings;
+
+/// Codes of errors that are there from the start, at 0: a rate needs something to begin from.
+const ERRORS: &[&str] = &["connect", "io", "timeout", "unfinished"];
+
+/// Checks that are there from the start, at 0.
+const CHECKS: &[&str] = &["gap", "order", "repeated"];
 
 /// How long somebody who asks may take.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -136,7 +142,7 @@ pub(super) fn render(seen: &Seen, settings: &Settings) -> String {
                 histogram(&mut text, name, latency.name(), pair);
             }
         }
-        for (labels, value) in samples(name, seen, settings) {
+        for (labels, value) in samples(metric, seen, settings) {
             writeln!(text, "{name}{labels} {value}").ok();
         }
     }
@@ -144,13 +150,16 @@ pub(super) fn render(seen: &Seen, settings: &Settings) -> String {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "metrics are floats")]
-fn samples(name: &str, seen: &Seen, settings: &Settings) -> Vec<(String, f64)> {
+fn samples(metric: &Metric, seen: &Seen, settings: &Settings) -> Vec<(String, f64)> {
+    let name = metric.name;
+    // Where there are several, they are written out.
+    let label = metric.labels.first().map_or("", |(label, _)| label);
     let one = |value: f64| vec![(String::new(), value)];
     let last = seen.series.last();
     let length: f64 = settings.stages.iter().map(|stage| stage.seconds).sum();
     let processes = |value: &dyn Fn(&crate::report::Usage) -> f64| {
         let all = seen.processes.iter();
-        all.map(|(process, usage)| (labels(&[("process", process)]), value(usage)))
+        all.map(|(process, usage)| (labels(&[(label, process)]), value(usage)))
             .collect()
     };
     match name {
@@ -173,11 +182,11 @@ fn samples(name: &str, seen: &Seen, settings: &Settings) -> Vec<(String, f64)> {
         "kronos_load_out_bytes_total" => one(seen.totals.counted(Count::BytesOut) as f64),
         "kronos_load_errors_total" => {
             let all = seen.totals.errors.iter().map(|(code, count)| (code.as_str(), *count));
-            by("code", all.collect(), ERRORS)
+            by(label, all.collect(), ERRORS)
         }
         "kronos_load_broken_promises_total" => {
             let all = seen.totals.broken.iter().map(|(check, count)| (*check, *count));
-            by("check", all.collect(), CHECKS)
+            by(label, all.collect(), CHECKS)
         }
         "kronos_load_process_cpu_seconds_total" => processes(&|usage| usage.cpu_seconds),
         "kronos_load_process_resident_memory_bytes" => processes(&|usage| usage.memory_last as f64),

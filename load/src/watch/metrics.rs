@@ -47,12 +47,6 @@ pub(crate) const LATENCY: &[&str] = &[
 /// The processes that may be on this machine; the load tester is `client`.
 pub(crate) const PROCESS: &[&str] = &["client", "composio", "server", "simulator"];
 
-/// Codes of errors that are there from the start, at 0: a rate needs something to begin from.
-pub(crate) const ERRORS: &[&str] = &["connect", "io", "timeout", "unfinished"];
-
-/// Checks that are there from the start, at 0.
-pub(crate) const CHECKS: &[&str] = &["gap", "order", "repeated"];
-
 const ANY: &[&str] = &[];
 
 macro_rules! metrics {
