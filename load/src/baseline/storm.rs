@@ -12,44 +12,39 @@ use crate::stream as load;
 
 /// Handshakes in the air: fewer than a kernel takes before it drops some, which would cost a second and measure only that.
 const IN_FLIGHT: usize = 1000;
+/// Between two crowds.
+const CALM: Duration = Duration::from_secs(2);
 
-/// Measures all ways round by round, always with the same sockets.
+/// Measures all ways round by round, each with sockets of its own: those of all ways together are more than a process may open.
 pub(super) async fn measure(bench: &mut Baseline) -> anyhow::Result<()> {
     if !bench.wants("storm") {
         return Ok(());
     }
     let sockets = if bench.quick { 500 } else { 9000 };
     let servers = Servers::start(bench, &[("PING_INTERVAL", "300s")]).await?;
-    let mut crowds = Vec::new();
-    for (way, server) in servers.served() {
-        crowds.push((
-            way,
-            server,
-            load::open(way, &servers.simulator, Some(server), sockets, 0).await?,
-        ));
-    }
     for round in 0..bench.rounds {
-        let mut back = Vec::new();
-        for (way, server, peers) in crowds {
+        for (way, server) in servers.served() {
             bench.progress("storm", round, way)?;
-            let (peers, took) = storm(server, peers).await?;
+            let peers = load::open(way, &servers.simulator, Some(server), sockets, round).await?;
+            let took = storm(server, peers).await?;
             bench.samples.add("storm.all", way, took.as_secs_f64());
-            back.push((way, server, peers));
+            // The next one is not to meet the ends of these.
+            tokio::time::sleep(CALM).await;
         }
-        crowds = back;
     }
     Ok(())
 }
 
-async fn storm(server: &Process, peers: Vec<Peer>) -> anyhow::Result<(Vec<Peer>, Duration)> {
+/// Returns how long it took until all were back.
+async fn storm(server: &Process, peers: Vec<Peer>) -> anyhow::Result<Duration> {
     let began = clock::instant();
     let lost: Vec<Option<Lost>> = peers.into_iter().map(cut).collect();
-    let peers = stream::iter(lost)
+    let _peers: Vec<Peer> = stream::iter(lost)
         .map(|lost| back(server, lost))
         .buffer_unordered(IN_FLIGHT)
         .try_collect()
         .await?;
-    Ok((peers, began.elapsed()))
+    Ok(began.elapsed())
 }
 
 /// What a client keeps of a lost connection.
