@@ -14,13 +14,15 @@ use std::{
 };
 
 use actix_web::{error::PayloadError, rt::net::TcpStream, web};
-use bytes::{Buf as _, Bytes};
+use bytes::{Buf as _, Bytes, BytesMut};
 use futures_util::Stream;
 
 use super::{Link, linger};
 
 /// Bytes that are read at once.
 const PIECE: usize = 4096;
+/// Bytes that wait for what is said at the same time, so that it leaves in one write.
+const TOGETHER: usize = 32 * 1024;
 
 /// The socket, for both halves; absent while the parser has it.
 type Slot = Rc<RefCell<Option<Rc<TcpStream>>>>;
@@ -150,11 +152,32 @@ where
                     Err(error) => return Poll::Ready(Err(error)),
                 }
             }
-            match ready!(Pin::new(&mut this.websocket).poll_next(cx)) {
-                Some(Ok(bytes)) => this.rest = bytes,
+            let said = this.gather(cx);
+            if this.rest.is_empty() {
+                return said;
+            }
+        }
+    }
+}
+
+impl<S> Writing<'_, S>
+where
+    S: Stream<Item = io::Result<Bytes>> + Unpin,
+{
+    /// Takes what is there to be said, to leave in one write; returns what there is to wait for when that is nothing.
+    fn gather(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.rest.len() < TOGETHER {
+            match ready!(Pin::new(&mut self.websocket).poll_next(cx)) {
+                Some(Ok(bytes)) if self.rest.is_empty() => self.rest = bytes,
+                Some(Ok(bytes)) => {
+                    let mut both = BytesMut::from(std::mem::take(&mut self.rest));
+                    both.extend_from_slice(&bytes);
+                    self.rest = both.freeze();
+                }
                 Some(Err(error)) => return Poll::Ready(Err(error)),
                 None => return Poll::Ready(Ok(())),
             }
         }
+        Poll::Pending
     }
 }
