@@ -1,7 +1,7 @@
 //! `fault-proxy`: a proxy that breaks promises on purpose, now and then. It shows that checks bite, and how a client takes it.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
 use clap::Args;
-use kronos_protocol::{Codec, Command, Event, Events, Seq, ServerFrame, SessionId};
+use kronos_protocol::{Codec, Command, Event, Events, OkBody, Seq, ServerFrame, SessionId};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
@@ -155,7 +155,9 @@ impl Faults {
     }
 
     /// What is to go wrong with a frame of events.
-    fn of_events(&mut self, frame: &Events) -> Option<Kind> {
+    ///
+    /// `live`: the client has all that there was before.
+    fn of_events(&mut self, frame: &Events, live: bool) -> Option<Kind> {
         let (first, last) = (frame.events.first()?, frame.events.last()?);
         let head = self.heads.entry(frame.session.clone()).or_default();
         *head = last.seq.max(*head);
@@ -166,8 +168,8 @@ impl Faults {
             self.after -= 1;
             return None;
         }
-        // What follows a delta is another event: the two can change places.
-        let followed = matches!(last.event, Event::TextMessageContent(_));
+        // What follows a delta is another event: the two can change places. The last one of a history is followed by its end.
+        let followed = live && matches!(last.event, Event::TextMessageContent(_));
         let drawn = self.draws.iter_mut().filter(|draw| match draw.fault.kind {
             Kind::Swap => followed,
             Kind::WrongResume => false,
@@ -215,12 +217,17 @@ impl Faults {
     }
 }
 
+/// One of them is in every frame that matters here: events, the end of a history, the reply to `attach`.
+const WORDS: [&[u8]; 3] = [b"events", b"caught_up", b"recovered"];
+
 /// The faults of one connection.
 struct Faulty {
     codec: Codec,
     faults: Rc<RefCell<Faults>>,
     /// A frame that is to come after the next one of its session.
     held: Option<(SessionId, Bytes)>,
+    /// Sessions of which the client has all that there was.
+    live: HashSet<SessionId>,
 }
 
 impl Between for Faulty {
@@ -247,17 +254,36 @@ impl Between for Faulty {
     }
 
     fn down(&mut self, message: &[u8]) -> Verdict {
-        // Nothing else is looked at; in both codecs the name of the frame is in it as it is.
-        if find(message, b"events").is_none() {
+        // Nothing else is looked at; in both codecs the words are in it as they are.
+        if !WORDS.iter().any(|word| find(message, word).is_some()) {
             return Verdict::Pass;
         }
-        let Ok(ServerFrame::Events(events)) = self.codec.decode_server(message) else {
-            return Verdict::Pass;
+        let events = match self.codec.decode_server(message) {
+            Ok(ServerFrame::Events(events)) => events,
+            Ok(ServerFrame::CaughtUp(frame)) => {
+                self.live.insert(frame.session);
+                return Verdict::Pass;
+            }
+            Ok(ServerFrame::Ok {
+                body: OkBody::Attached(attached),
+                ..
+            }) => {
+                self.live.remove(&attached.session);
+                return Verdict::Pass;
+            }
+            Ok(
+                ServerFrame::Ok { .. } | ServerFrame::Error { .. } | ServerFrame::Presence(_) | ServerFrame::Goaway(_),
+            )
+            | Err(_) => return Verdict::Pass,
         };
         if let Some((_, held)) = self.held.take_if(|(session, _)| *session == events.session) {
             return Verdict::Instead(vec![Bytes::copy_from_slice(message), held]);
         }
-        match self.faults.borrow_mut().of_events(&events) {
+        match self
+            .faults
+            .borrow_mut()
+            .of_events(&events, self.live.contains(&events.session))
+        {
             None | Some(Kind::WrongResume) => Verdict::Pass,
             Some(Kind::Drop) => Verdict::Instead(Vec::new()),
             Some(Kind::Repeat) => Verdict::Instead(vec![Bytes::copy_from_slice(message); 2]),
@@ -280,6 +306,7 @@ pub(crate) fn run(args: &FaultArgs) -> anyhow::Result<()> {
         codec,
         faults: Rc::clone(&shared),
         held: None,
+        live: HashSet::new(),
     })?;
     say(&format!("{} faults", faults.borrow().count));
     Ok(())
@@ -307,6 +334,7 @@ mod tests {
             codec: Codec::Json,
             faults: Rc::new(RefCell::new(Faults::new(&args))),
             held: None,
+            live: HashSet::from(["s".parse().unwrap()]),
         }
     }
 
