@@ -420,7 +420,7 @@ async fn a_model_that_does_not_exist_is_told_and_the_next_turn_uses_the_usual_on
 
 #[tokio::test]
 async fn a_wrong_key_is_told_and_not_shown() {
-    let kronos = kronos_with(0.0, &[("GEMINI_API_KEY", "AIza-invalid-4242")]).await;
+    let kronos = kronos_with(0.0, &[("GEMINI_API_KEY", "AIza-invalid-of-the-operator")]).await;
     let mut client = kronos.client("ann").await;
     let session = client.attach_new().await;
     let sent = client.send(&session, "m_1", "Hello!", SendMode::Queue).await;
@@ -433,7 +433,7 @@ async fn a_wrong_key_is_told_and_not_shown() {
     let health = kronos.server.get("/api/v1/health/gemini", &[]).await.expect(200);
     assert_eq!(health["status"], "unhealthy", "an operator must mend it: {health}");
     for text in [turn.message, health.to_string(), kronos.server.output()] {
-        assert!(!text.contains("4242"), "{text}");
+        assert!(!text.contains("of-the-operator"), "{text}");
     }
 }
 
